@@ -1,0 +1,105 @@
+//! The incremental plan: what `plan` hands to `operators`.
+//!
+//! A tree of nodes over signed batches. Expressions are DataFusion's logical ones, already analysed, coerced and
+//! simplified; column references name columns of the node's input schema (qualified as DataFusion qualifies them). The weight is
+//! never a column.
+
+use datafusion::common::{DFSchemaRef, NullEquality};
+use datafusion::logical_expr::{Expr, SortExpr};
+
+/// One node and what is below it.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// The change of an input relation; `slot` indexes `Compiled::inputs`. `columns` are indices into the relation's schema.
+    Input { slot: usize, columns: Vec<usize>, schema: DFSchemaRef },
+    /// Rows that never change (VALUES, `select 1`, a generated range): emitted once, when the circuit is new.
+    Constant { rows: Vec<arrow::array::RecordBatch>, schema: DFSchemaRef },
+    /// Linear.
+    Project { input: Box<Node>, exprs: Vec<Expr>, schema: DFSchemaRef },
+    /// Linear. NULL is false.
+    Filter { input: Box<Node>, predicate: Expr },
+    /// Linear: UNION ALL. Inputs have `schema`'s types, column by column.
+    Union { inputs: Vec<Node>, schema: DFSchemaRef },
+    /// Inner and left equi-joins of one base with any number of arms, as one node: output = base columns, then each
+    /// arm's columns in order. An arm's `on` and `residual` see the base and this arm only.
+    Join { base: Box<Node>, arms: Vec<Arm>, schema: DFSchemaRef },
+    /// GROUP BY (DISTINCT when `aggregates` is empty). With no `group` there is always exactly one output row.
+    /// Output = group columns, then aggregates.
+    Aggregate { input: Box<Node>, group: Vec<Expr>, aggregates: Vec<Aggregate>, schema: DFSchemaRef },
+    /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
+    /// columns the model mentions. Output schema = input schema (the row number, constant 1, is projected above when asked for).
+    First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
+}
+
+/// One joined input of a [`Node::Join`].
+#[derive(Debug, Clone)]
+pub struct Arm {
+    /// The joined relation.
+    pub input: Node,
+    /// Inner, or left (base rows without a match appear once with NULLs).
+    pub kind: ArmKind,
+    /// Equal pairs: an expression over the base, one over the arm. Never empty.
+    pub on: Vec<(Expr, Expr)>,
+    /// Further condition over base columns and this arm's columns; NULL is false. Its schema is base ++ arm.
+    pub residual: Option<Expr>,
+    /// Whether NULL keys match.
+    pub null_equality: NullEquality,
+}
+
+/// How an arm treats base rows without a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArmKind {
+    /// They vanish.
+    Inner,
+    /// They appear once, the arm's columns NULL.
+    Left,
+}
+
+/// One aggregate of a [`Node::Aggregate`].
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// How it is maintained.
+    pub class: AggregateClass,
+    /// The whole call as DataFusion sees it (`Expr::AggregateFunction`, without alias), arguments over the node's input.
+    pub call: Expr,
+    /// Arguments, coerced to what the function wants.
+    pub args: Vec<Expr>,
+    /// FILTER (WHERE …).
+    pub filter: Option<Expr>,
+}
+
+/// How an aggregate is maintained under retraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AggregateClass {
+    /// count(*) , count(x).
+    Count,
+    /// sum of integers or decimals (exact, checked), or of floats (exact accumulator, rounded once).
+    Sum,
+    /// avg = sum / count.
+    Avg,
+    /// Smallest value: ordered multiset per group.
+    Min,
+    /// Largest value: ordered multiset per group.
+    Max,
+    /// bool_and: counts of false and of non-null.
+    BoolAnd,
+    /// bool_or: counts of true and of non-null.
+    BoolOr,
+    /// Anything else (DISTINCT included): rows of the touched groups are kept and the stock accumulator recomputes them.
+    Recompute,
+}
+
+impl Node {
+    /// Schema of the rows this node emits.
+    pub fn schema(&self) -> &DFSchemaRef {
+        match self {
+            Node::Input { schema, .. }
+            | Node::Constant { schema, .. }
+            | Node::Project { schema, .. }
+            | Node::Union { schema, .. }
+            | Node::Join { schema, .. }
+            | Node::Aggregate { schema, .. } => schema,
+            Node::Filter { input, .. } | Node::First { input, .. } => input.schema(),
+        }
+    }
+}

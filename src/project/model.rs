@@ -1,0 +1,312 @@
+//! What a project is once it is loaded: validated values, no YAML and no Jinja left.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::source_map::SourceMap;
+use crate::error::{Error, Span};
+
+/// A loaded project: every model compiled to SQL, the graph checked for cycles and missing refs.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub name: String,
+    /// Absolute.
+    pub dir: PathBuf,
+    pub dialect: Dialect,
+    pub target: Target,
+    /// Sources by (source, table).
+    pub sources: Vec<Arc<SourceTable>>,
+    /// In topological order: a model stands after everything it reads.
+    pub models: Vec<Arc<Model>>,
+    /// Data tests, generic and singular.
+    pub tests: Vec<DataTest>,
+    /// Things worth saying that stop nothing.
+    pub warnings: Vec<Error>,
+}
+
+/// The SQL dialect of a project's models: decides `/`, NULL order, cast failure and format patterns (docs/dialects.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Dialect {
+    #[default]
+    DataFusion,
+    Postgres,
+    DuckDb,
+    Spark,
+    Databricks,
+    Snowflake,
+}
+
+/// Where and how a project runs: one entry of `targets`.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub name: String,
+    /// Absolute path or object-store URL.
+    pub lake: String,
+    pub commit_interval: Duration,
+    /// An epoch ends at the latest after so many rows or files.
+    pub epoch_max_rows: usize,
+    pub epoch_max_files: usize,
+    pub heartbeat: Duration,
+    /// `delta.deletedFileRetentionDuration`; default 1 hour.
+    pub deleted_file_retention: Duration,
+    /// `delta.logRetentionDuration`; default 1 day.
+    pub log_retention: Duration,
+    /// fsync data, vectors and log on local paths; default true.
+    pub fsync: bool,
+    /// Memory for operator state and queries, bytes; None: unbounded.
+    pub memory_limit: Option<usize>,
+    pub threads: usize,
+    pub connections: BTreeMap<String, Connection>,
+}
+
+/// A named connection: its `type`, and everything else verbatim (librdkafka properties for kafka). Values may be secret:
+/// print them only through `Env::redact`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    pub kind: String,
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A table of a `sources:` entry.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    /// Name of the `sources:` entry.
+    pub source: String,
+    /// Name of the table in it.
+    pub name: String,
+    pub description: Option<String>,
+    pub connector: Connector,
+    pub format: Format,
+    /// Declared columns, in order.
+    pub columns: Vec<Column>,
+    /// (metadata, column name it appears under), in the order written.
+    pub include: Vec<(Include, String)>,
+    /// Column for unknown or unconvertible fields, as JSON text.
+    pub rescued_data: Option<String>,
+    pub on_error: OnError,
+    /// Keyed changelog: rows are upserts and deletes by these columns.
+    pub primary_key: Vec<String>,
+    pub watermark: Option<Watermark>,
+    /// Where the table is declared.
+    pub span: Span,
+}
+
+/// What a source table reads from.
+#[derive(Debug, Clone)]
+pub enum Connector {
+    Kafka(KafkaConfig),
+    Files(FilesConfig),
+    /// Rows made by a built-in generator; `options` are its own.
+    Datagen { options: BTreeMap<String, serde_json::Value> },
+    /// A Delta table that somebody else maintains: `<lake>/<schema>/<identifier>`, or `path`.
+    Delta { schema: String, identifier: String, path: Option<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// librdkafka properties: the connection's, overridden by the table's `properties:`.
+    pub properties: BTreeMap<String, String>,
+    pub topics: Topics,
+    pub start: Start,
+    pub on_data_loss: OnDataLoss,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topics {
+    Named(Vec<String>),
+    /// A regular expression over topic names.
+    Pattern(String),
+}
+
+/// Where a Kafka partition without a position starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// First record at or after this instant, µs UTC.
+    Timestamp(i64),
+    /// Offset per partition; the others start at earliest.
+    Offsets(BTreeMap<i32, i64>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDataLoss {
+    Fail,
+    Skip,
+}
+
+#[derive(Debug, Clone)]
+pub struct FilesConfig {
+    /// Path or glob: absolute, or an object-store URL.
+    pub path: String,
+    /// CSV: has a header line (default true), delimiter (default `,`), and the like.
+    pub options: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Csv,
+    Parquet,
+    /// No decoding: the record is read through `include`.
+    Raw,
+    DebeziumJson,
+}
+
+/// Metadata a source can expose as columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Include {
+    /// STRING; NULL when not UTF-8.
+    Key,
+    /// STRING: the payload; NULL for a tombstone or when not UTF-8.
+    Value,
+    /// BINARY: the payload, only when it is not valid UTF-8.
+    ValueBytes,
+    Topic,
+    /// INT.
+    Partition,
+    /// BIGINT.
+    Offset,
+    /// TIMESTAMP: the broker's.
+    Timestamp,
+    /// STRING: JSON object.
+    Headers,
+    /// TIMESTAMP: when the engine read the record.
+    ProcessingTime,
+    /// STRING.
+    File,
+    /// STRING: why the record is bad; NULL when it is good. Needs `on_error: keep` to ever be set.
+    Error,
+    /// All declared columns as one STRUCT; NULL when the record is bad.
+    Parsed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    DeadLetter,
+    Keep,
+    Fail,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watermark {
+    pub column: String,
+    pub delay: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// A column of a source or model as YAML declares it.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    /// SQL type as written; always present on source columns, optional on models.
+    pub data_type: Option<String>,
+    /// Format of text timestamps, when declared.
+    pub format: Option<String>,
+    pub description: Option<String>,
+    pub span: Span,
+}
+
+/// One model: a SQL file and its configuration.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Unique in the project, ignoring case.
+    pub name: String,
+    /// `model.<project>.<name>`.
+    pub unique_id: String,
+    /// Table schema and name: the table lands at `<lake>/<schema>/<alias>`.
+    pub schema: String,
+    pub alias: String,
+    /// Relative to the project.
+    pub path: PathBuf,
+    pub materialized: Materialization,
+    /// Compiled SQL: Jinja is gone, `ref`/`source` have become `"schema"."name"`.
+    pub sql: String,
+    /// From positions in `sql` back to the file.
+    pub source_map: SourceMap,
+    /// What it reads, each once, in the order of first mention.
+    pub depends_on: Vec<Dependency>,
+    pub config: ModelConfig,
+    pub expectations: Vec<Expectation>,
+    pub columns: Vec<Column>,
+    pub tags: Vec<String>,
+    pub description: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dependency {
+    /// Name of a model.
+    Model(String),
+    /// (source, table).
+    Source(String, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Materialization {
+    StreamingTable,
+    MaterializedView,
+    /// Inlined into its readers, and queryable.
+    View,
+    /// Inlined into its readers as a CTE.
+    Ephemeral,
+    /// Recomputed as a whole at start and when its SQL changes.
+    Table,
+}
+
+/// `config:` of a model after inheritance.
+#[derive(Debug, Clone, Default)]
+pub struct ModelConfig {
+    pub partition_by: Vec<String>,
+    /// None: on for maintained tables.
+    pub deletion_vectors: Option<bool>,
+    /// `incremental: strict`: no full refresh allowed.
+    pub incremental_strict: bool,
+    pub skip_change_commits: bool,
+    pub full_refresh: Option<bool>,
+    pub enabled: bool,
+    /// Extra Delta table properties.
+    pub table_properties: BTreeMap<String, String>,
+    /// Everything as written, known or not, for the manifest.
+    pub all: BTreeMap<String, serde_json::Value>,
+}
+
+/// A row predicate that must be TRUE.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    pub name: String,
+    pub expect: String,
+    pub on_violation: OnViolation,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnViolation {
+    Warn,
+    Drop,
+    Fail,
+    Quarantine,
+}
+
+/// A data test: a query whose rows are the failures.
+#[derive(Debug, Clone)]
+pub struct DataTest {
+    /// `not_null_silver_calls_sid`, or the file's stem.
+    pub name: String,
+    /// The model it tests; None for a singular test that reads several.
+    pub model: Option<String>,
+    /// Compiled SQL that returns the failing rows.
+    pub sql: String,
+    pub source_map: SourceMap,
+    pub depends_on: Vec<Dependency>,
+    pub severity: Severity,
+    pub path: PathBuf,
+    pub tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Warn,
+    Error,
+}

@@ -1,0 +1,14 @@
+//! The vocabulary every module shares: signed batches, positions, raw records, and the three traits that let
+//! modules meet without importing each other ([`Source`], [`Ledger`], [`Catalog`]).
+
+mod batch;
+mod position;
+mod record;
+mod reject;
+mod traits;
+
+pub use batch::{SignedBatch, Weight};
+pub use position::{Positions, SourcePartition};
+pub use record::{DecodedChunk, RawChunk, RecordError};
+pub use reject::{RejectKind, reject_schema};
+pub use traits::{Catalog, ChangeKind, FileEntry, Ledger, Poll, PollLimit, Source, SourceBatch};
