@@ -47,9 +47,8 @@ impl Env {
         let mut key = [0u8; 32];
         key[..16].copy_from_slice(&seed.to_le_bytes());
         key[16..].copy_from_slice(&Uuid::new_v4().as_u128().to_le_bytes());
-        let vars: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .collect();
+        let vars: BTreeMap<String, String> =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         let crash = crash::CrashPoints::from_vars(&vars, true);
         Env(Arc::new(Inner {
             clock: Clock::System,

@@ -99,9 +99,15 @@ pub enum Connector {
     Kafka(KafkaConfig),
     Files(FilesConfig),
     /// Rows made by a built-in generator; `options` are its own.
-    Datagen { options: BTreeMap<String, serde_json::Value> },
+    Datagen {
+        options: BTreeMap<String, serde_json::Value>,
+    },
     /// A Delta table that somebody else maintains: `<lake>/<schema>/<identifier>`, or `path`.
-    Delta { schema: String, identifier: String, path: Option<String> },
+    Delta {
+        schema: String,
+        identifier: String,
+        path: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone)]
