@@ -17,7 +17,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use crash::CRASH_ENV;
-pub use store::{FaultPlan, FaultyStore, RequestCounts};
+pub use store::{DurableStore, Fault, FaultPlan, FaultyStore, RequestCounts};
 
 use crate::error::Result;
 
@@ -134,6 +134,15 @@ impl Env {
 
     /// The object store that serves `url` (a URL, or a local path made absolute by the caller) and the path in it.
     pub fn object_store(&self, url: &str) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
-        self.0.stores.open(url, self)
+        self.0.stores.open(url, true)
+    }
+
+    /// The same; without `fsync` local puts are atomic but not durable.
+    pub fn object_store_with(
+        &self,
+        url: &str,
+        fsync: bool,
+    ) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
+        self.0.stores.open(url, fsync)
     }
 }
