@@ -1,6 +1,94 @@
-//! Arguments, printing, exit codes.
+//! Arguments, printing, exit codes: one file per group of commands, wired here.
+//!
+//! A command returns what happened ([`Exit`]) or the errors that stopped it; only [`main`] turns either into an exit
+//! code, and only `print` writes to the terminal.
+
+mod args;
+mod demo;
+mod generate;
+mod init;
+mod inspect;
+mod maintain;
+mod print;
+mod run;
+mod session;
+mod tables;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+use crate::env::Env;
+use crate::error::Error;
+use args::{Cli, Command, LogFormat};
+use session::Session;
+
+/// How a command that ran to its end ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Success,
+    /// A model or test failed.
+    Failed,
+}
 
 /// Runs the command line; the exit code is 0 for success, 1 when a model or test failed, 2 for usage or project errors.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let env = Env::real();
+    start_logging(&env, cli.global.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            print::error(&format!("cannot start: {e}"));
+            return ExitCode::from(2);
+        }
+    };
+    let result = runtime.block_on(dispatch(env.clone(), &cli));
+    // Tasks that still hold a source or an upload are not waited for: the lake is consistent at any instant.
+    runtime.shutdown_background();
+    match result {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Failed) => ExitCode::from(1),
+        Err(errors) => {
+            print::errors(&env, &errors);
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
+    let session = Session::new(env, &cli.global).map_err(|e| vec![e])?;
+    match &cli.command {
+        Command::Init { path } => init::init(&session, path).map_err(|e| vec![e]),
+        Command::Debug => inspect::debug(&session).await,
+        Command::Compile { selection } => inspect::compile(&session, selection).await,
+        Command::Ls { selection, output } => inspect::ls(&session, selection, *output),
+        Command::Plan { selection } => inspect::plan(&session, selection).await,
+        Command::Explain { model } => inspect::explain(&session, model).await,
+        Command::Run { writing } => run::run(&session, writing).await,
+        Command::Up { writing, no_http: _ } => run::up(&session, writing).await,
+        Command::Show { model, limit, columns, output } => {
+            tables::show(&session, model, *limit, *columns, *output).await
+        }
+        Command::Query { sql, output } => tables::query(&session, sql, *output).await,
+        Command::Test { selection } => tables::test(&session, selection).await,
+        Command::Generate(options) => generate::generate(&session, options).await,
+        Command::Demo { seconds, rate } => demo::demo(&session, *seconds, *rate).await,
+        Command::Optimize { selection } => maintain::optimize(&session, selection).await,
+        Command::Vacuum { selection, dry_run } => maintain::vacuum(&session, selection, *dry_run).await,
+        Command::Prune { dry_run, yes } => maintain::prune(&session, *dry_run, *yes).await,
+        Command::Clean => maintain::clean(&session),
+    }
+}
+
+/// Log lines go to stderr, with secrets redacted; `SMELT_LOG=debug` shows more.
+fn start_logging(env: &Env, format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::new(env.var("SMELT_LOG").unwrap_or_else(|| "off".to_string()));
+    let writer = print::RedactedStderr::new(env.clone());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    // A second call in one process (tests) keeps the first.
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
 }

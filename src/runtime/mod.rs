@@ -1,1 +1,35 @@
-//! runtime
+//! The only wiring: sources → circuits → tables, and the only place that knows the exactly-once order.
+//!
+//! A run in five steps:
+//! 1. [`instance`] takes the next instance number, so that an older smelt on the same lake stops at its next put.
+//! 2. [`pipeline`] opens every table from the lake with its positions, and compares them with its upstreams' versions.
+//! 3. The recovery epoch brings all tables to one cut: views that are behind are recomputed and compared with their table,
+//!    streaming tables catch up from the log. No new input is read before that.
+//! 4. [`feed`] polls each source beside the loop; [`driver`] gathers an epoch's input; [`compute`] turns it into changes
+//!    model by model; [`epoch`] uploads beside that and commits in topological order.
+//! 5. A model that fails is parked with its descendants; anything worse restarts the pipeline from the lake.
+//!
+//! Invariants: nothing flows downstream outside an epoch; a table's `txn`s name upstream versions that exist; the state
+//! of a circuit is a cache of its inputs at the last epoch, dropped whenever in doubt.
+
+mod cell;
+mod compute;
+mod driver;
+mod epoch;
+mod feed;
+mod instance;
+mod pipeline;
+mod positions;
+mod report;
+
+pub use compute::How;
+pub use driver::{Options, Runner, Summary};
+pub use feed::FeedStatus;
+pub use report::{EpochReport, Event, ModelReport, Watcher};
+
+use crate::project::Model;
+
+/// `schema.alias` of a model.
+pub(crate) fn full_name(model: &Model) -> String {
+    format!("{}.{}", model.schema, model.alias)
+}

@@ -1,0 +1,214 @@
+//! The command line as typed: flags keep dbt's names and meaning.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// smelt turns a folder of SQL files into continuously maintained Delta tables.
+#[derive(Debug, Parser)]
+#[command(name = "smelt", version, about, propagate_version = true, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Folder with smelt.yml
+    #[arg(long, global = true, default_value = ".", value_name = "DIR")]
+    pub project_dir: PathBuf,
+    /// Target of smelt.yml to use instead of its `target:`
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Variables for `var()`, as YAML or JSON: --vars '{start: 2026-01-01}'
+    #[arg(long, global = true, value_name = "YAML")]
+    pub vars: Option<String>,
+    /// Another place for the tables: a path or object-store URL, instead of the target's `lake:`
+    #[arg(long, global = true, value_name = "PATH")]
+    pub lake: Option<String>,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Which models.
+#[derive(Debug, Args, Default)]
+pub(super) struct Selection {
+    /// Models to take: name, +name, name+, 2+name, tag:x, path:queries/gold, source:x, with * as wildcard
+    #[arg(short, long, num_args = 1.., value_name = "SELECTOR")]
+    pub select: Vec<String>,
+    /// Models to leave out
+    #[arg(long, num_args = 1.., value_name = "SELECTOR")]
+    pub exclude: Vec<String>,
+}
+
+/// Flags of commands that write tables.
+#[derive(Debug, Args, Default)]
+pub(super) struct Writing {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Recompute views, and read streams again from the start where that can be had
+    #[arg(long)]
+    pub full_refresh: bool,
+    /// Become the writer although another smelt on this host is: it stops at its next commit
+    #[arg(long)]
+    pub take_over: bool,
+    /// Forget the positions of a source (source.table) and read it from its configured start
+    #[arg(long, value_name = "SOURCE", num_args = 1)]
+    pub reset_source: Vec<String>,
+    /// An epoch ends at the latest after so many rows (instead of the target's epoch.max_rows)
+    #[arg(long, value_name = "ROWS")]
+    pub epoch_rows: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a small runnable project in a new folder
+    Init {
+        /// Folder to make; its name is the project's
+        path: PathBuf,
+    },
+    /// Show what this project, target and lake look like from here, and try their connections
+    Debug,
+    /// Check every model and write its SQL to target/compiled
+    Compile {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// List models
+    Ls {
+        #[command(flatten)]
+        selection: Selection,
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Show what a run would do: new, changed, schema evolved, orphaned
+    Plan {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Show how a model is maintained: each node, incremental or not, and why
+    Explain {
+        /// Name of the model
+        model: String,
+    },
+    /// Catch up with everything available now, commit, exit
+    Run {
+        #[command(flatten)]
+        writing: Writing,
+    },
+    /// Keep every table up to date until stopped
+    Up {
+        #[command(flatten)]
+        writing: Writing,
+        /// Without the HTTP server (there is none in this version)
+        #[arg(long)]
+        no_http: bool,
+    },
+    /// Show the first rows of a model, or its columns
+    Show {
+        /// Name of the model
+        model: String,
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+        /// Columns and types instead of rows
+        #[arg(long)]
+        columns: bool,
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Run a query over the tables and views of the project
+    Query {
+        /// SQL; tables are named as in models: silver_calls, or silver.silver_calls
+        sql: String,
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Run data tests
+    Test {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Make the telecom sample's traffic: to files, or to a Kafka broker
+    Generate(Generate),
+    /// The sample project against an embedded broker and generator, in a temporary lake
+    Demo {
+        /// Stop by itself after so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<u64>,
+        /// Events per second
+        #[arg(long, default_value_t = 2000)]
+        rate: u64,
+    },
+    /// Merge small files and files with many deleted rows
+    Optimize {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Delete files that no retained version needs
+    Vacuum {
+        #[command(flatten)]
+        selection: Selection,
+        /// List what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Drop tables that no model makes any more
+    Prune {
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Delete target/ and other clean-targets
+    Clean,
+}
+
+/// Options of the traffic generator.
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// Write one NDJSON file per topic, partition and slice into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_servers")]
+    pub to_dir: Option<PathBuf>,
+    /// Produce to this broker
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "to_dir")]
+    pub bootstrap_servers: Option<String>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Base events (calls and messages together); the reference profile has 5000
+    #[arg(long, default_value_t = 5000)]
+    pub events: u64,
+    /// Slices the traffic is cut into (one file each, or one transaction each)
+    #[arg(long, default_value_t = 1)]
+    pub slices: u32,
+    /// Events per second when producing; 0: as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// Produce in transactions
+    #[arg(long)]
+    pub transactional: bool,
+    /// Where the manifest goes: the generator's own record of what it made
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+}

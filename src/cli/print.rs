@@ -1,0 +1,102 @@
+//! The only place that writes to stdout and stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use arrow::array::RecordBatch;
+use std::io::Write;
+
+use super::args::Output;
+use crate::error::{Error, Result};
+use crate::project::Materialization;
+
+/// A line of results or progress. A reader that went away (`| head`) is no error.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A line about something wrong.
+pub(super) fn error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// `14:05:12`, UTC.
+#[allow(clippy::disallowed_methods)]
+pub(super) fn clock() -> String {
+    chrono::Utc::now().format("%H:%M:%S").to_string()
+}
+
+pub(super) fn materialization(materialized: Materialization) -> &'static str {
+    match materialized {
+        Materialization::StreamingTable => "streaming_table",
+        Materialization::MaterializedView => "materialized_view",
+        Materialization::View => "view",
+        Materialization::Ephemeral => "ephemeral",
+        Materialization::Table => "table",
+    }
+}
+
+/// Rows as a table, JSON lines or CSV.
+pub(super) fn batches(batches: &[RecordBatch], output: Output) -> Result<()> {
+    match output {
+        Output::Table => {
+            let options = arrow::util::display::FormatOptions::default().with_null("NULL");
+            let text = arrow::util::pretty::pretty_format_batches_with_options(batches, &options)?;
+            line(&text.to_string());
+        }
+        Output::Json => {
+            let mut writer = arrow::json::WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .build::<_, arrow::json::writer::LineDelimited>(std::io::stdout().lock());
+            for batch in batches {
+                writer.write(batch)?;
+            }
+            writer.finish()?;
+        }
+        Output::Csv => {
+            let mut writer = arrow::csv::Writer::new(std::io::stdout().lock());
+            for batch in batches {
+                writer.write(batch)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All errors, and how many.
+pub(super) fn errors(env: &crate::env::Env, errors: &[Error]) {
+    for e in errors {
+        error(&env.redact(&e.render()));
+    }
+    if errors.len() > 1 {
+        error(&format!("{} errors", errors.len()));
+    }
+}
+
+/// stderr for log lines: every line passes through [`crate::env::Env::redact`].
+#[derive(Clone)]
+pub(super) struct RedactedStderr(crate::env::Env);
+
+impl RedactedStderr {
+    pub(super) fn new(env: crate::env::Env) -> Self {
+        RedactedStderr(env)
+    }
+}
+
+impl Write for RedactedStderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = self.0.redact(&String::from_utf8_lossy(bytes));
+        std::io::stderr().lock().write_all(text.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for RedactedStderr {
+    type Writer = RedactedStderr;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self.clone()
+    }
+}

@@ -1,0 +1,334 @@
+//! `smelt run` and `smelt up`: wiring of signals and edits, and what a person sees meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::args::Writing;
+use super::session::Session;
+use super::{Exit, print};
+use crate::error::{Error, Result};
+use crate::runtime::{Event, How, Options, Runner, Summary, Watcher};
+
+/// How often `up` looks for edited files.
+const EDIT_POLL: Duration = Duration::from_millis(1000);
+
+pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
+    let (project, compilation) = session.compile().await?;
+    let options = options(session, &project, writing)?;
+    let printer = Arc::new(Printer::new(session));
+    let runner = Runner {
+        env: session.env.clone(),
+        project: project.clone(),
+        compilation,
+        options,
+        watcher: printer.watcher(),
+    };
+    let summary = runner.run().await.map_err(|e| vec![e])?;
+    printer.finish(&summary);
+    Ok(if summary.parked.is_empty() { Exit::Success } else { Exit::Failed })
+}
+
+pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
+    let stop = stop_signal();
+    let mut first = true;
+    loop {
+        let stamp = files_stamp(&session.dir);
+        let (project, compilation) = match session.compile().await {
+            Ok(compiled) => compiled,
+            // A project that does not compile at the start is a usage error; after an edit it is a matter of waiting.
+            Err(errors) if first => return Err(errors),
+            Err(errors) => {
+                for error in &errors {
+                    session.print_error(error);
+                }
+                session.say("waiting for the next edit");
+                if wait_for_edit(&session.dir, &stamp, stop.clone()).await {
+                    continue;
+                }
+                return Ok(Exit::Success);
+            }
+        };
+        let mut options = options(session, &project, writing)?;
+        if !first {
+            // The claim of the lake goes on: what this process holds it need not take over.
+            options.take_over = true;
+            options.full_refresh = false;
+            options.reset_sources.clear();
+        }
+        let printer = Arc::new(Printer::new(session));
+        let runner = Runner {
+            env: session.env.clone(),
+            project: project.clone(),
+            compilation,
+            options,
+            watcher: printer.watcher(),
+        };
+        let (edited_tx, edited) = watch::channel(false);
+        let watching = tokio::spawn({
+            let (dir, stop) = (session.dir.clone(), stop.clone());
+            async move {
+                if wait_for_edit(&dir, &stamp, stop).await {
+                    let _ = edited_tx.send(true);
+                }
+                // The sender must outlive the run: a closed channel is not an edit.
+                std::future::pending::<()>().await;
+            }
+        });
+        let summary = runner.up(stop.clone(), edited.clone()).await.map_err(|e| vec![e])?;
+        let was_edited = *edited.borrow();
+        watching.abort();
+        if *stop.borrow() || !was_edited {
+            printer.finish(&summary);
+            return Ok(Exit::Success);
+        }
+        session.say("project files have changed: compiling again");
+        first = false;
+    }
+}
+
+fn options(
+    session: &Session,
+    project: &crate::project::Project,
+    writing: &Writing,
+) -> Result<Options, Vec<Error>> {
+    let sources: Vec<String> = project.sources.iter().map(|s| format!("{}.{}", s.source, s.name)).collect();
+    for reset in &writing.reset_source {
+        if !sources.contains(reset) {
+            let mut error = Error::user("unknown-source", format!("--reset-source {reset}: no such source"));
+            if let Some(near) = crate::error::did_you_mean(reset, sources.iter().map(String::as_str)) {
+                error = error.with_hint(format!("did you mean `{near}`?"));
+            }
+            return Err(vec![error]);
+        }
+    }
+    Ok(Options {
+        selected: session.selected(project, &writing.selection)?,
+        full_refresh: writing.full_refresh,
+        take_over: writing.take_over,
+        reset_sources: writing.reset_source.clone(),
+    })
+}
+
+/// Becomes true at SIGINT or SIGTERM; a second signal ends the process at once.
+pub(super) fn stop_signal() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            return;
+        };
+        for code in [None, Some(130)] {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            match code {
+                None => {
+                    let _ = sender.send(true);
+                }
+                Some(code) => std::process::exit(code),
+            }
+        }
+    });
+    receiver
+}
+
+/// Modification times and sizes of the project's files.
+type Stamp = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+fn files_stamp(dir: &Path) -> Stamp {
+    let mut stamp = Stamp::new();
+    let mut todo = vec![(dir.to_path_buf(), 0)];
+    while let Some((dir, depth)) = todo.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                // Tables and build output are not the project.
+                if !name.starts_with('.') && !matches!(&*name, "target" | "lake" | "data" | "src") && depth < 6 {
+                    todo.push((path, depth + 1));
+                }
+            } else if [".sql", ".yml", ".yaml"].iter().any(|end| name.ends_with(end)) {
+                stamp.insert(path, (meta.modified().ok(), meta.len()));
+            }
+        }
+    }
+    stamp
+}
+
+/// Returns true when a project file has changed, false when told to stop.
+async fn wait_for_edit(dir: &Path, stamp: &Stamp, mut stop: watch::Receiver<bool>) -> bool {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EDIT_POLL) => {
+                if files_stamp(dir) != *stamp {
+                    return true;
+                }
+            }
+            _ = stop.wait_for(|s| *s) => return false,
+        }
+    }
+}
+
+/// What a person sees of a run: a line per table whose rows changed, totals at the end.
+pub(super) struct Printer {
+    quiet: bool,
+    redact: crate::env::Env,
+    state: Mutex<Totals>,
+}
+
+#[derive(Default)]
+struct Totals {
+    models: BTreeMap<String, Total>,
+    last_line: Option<Instant>,
+    started: Option<Instant>,
+    rows_read: usize,
+    epochs: usize,
+}
+
+#[derive(Default, Clone)]
+struct Total {
+    order: usize,
+    materialized: &'static str,
+    inserted: u64,
+    deleted: u64,
+    dead_letters: u64,
+    quarantined: u64,
+    violations: BTreeMap<String, usize>,
+    version: i64,
+    rows: u64,
+    busy: Duration,
+}
+
+/// At most one progress line in so long a time.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+impl Printer {
+    pub(super) fn new(session: &Session) -> Self {
+        Printer { quiet: session.quiet, redact: session.env.clone(), state: Mutex::default() }
+    }
+
+    pub(super) fn watcher(self: &Arc<Self>) -> Watcher {
+        let this = Arc::clone(self);
+        Arc::new(move |event| this.event(event))
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            print::line(&self.redact.redact(text));
+        }
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Opened { tables, sources, instance } => {
+                self.state.lock().started.get_or_insert_with(Instant::now);
+                self.line(&format!("{} open: {tables} tables, {sources} sources, instance {instance}", print::clock()));
+            }
+            Event::Note(text) => self.line(text),
+            Event::Parked { model, error } => {
+                print::error(&self.redact.redact(&format!("{} {model} stopped: {}", print::clock(), error.render())));
+            }
+            Event::Restarting { error, wait } => print::error(&self.redact.redact(&format!(
+                "{} {}\n  opening again from the lake in {:.1} s",
+                print::clock(),
+                error.render(),
+                wait.as_secs_f32()
+            ))),
+            Event::Epoch { report, lag } => {
+                let mut state = self.state.lock();
+                state.epochs += usize::from(report.changed);
+                state.rows_read += report.rows_read;
+                for (order, model) in report.models.iter().enumerate() {
+                    if model.version < 0 {
+                        continue;
+                    }
+                    let total = state.models.entry(model.table.clone()).or_default();
+                    total.order = order;
+                    total.materialized = print::materialization(model.materialized);
+                    total.inserted += model.inserted;
+                    total.deleted += model.deleted;
+                    total.dead_letters += model.dead_letters;
+                    total.quarantined += model.quarantined;
+                    total.version = model.version;
+                    total.rows = model.table_rows;
+                    total.busy += model.busy;
+                    for (name, count) in &model.violations {
+                        *total.violations.entry(name.clone()).or_default() += count;
+                    }
+                    if let (How::Refresh(reason), true) = (model.how, model.committed && !report.recovery) {
+                        tracing::debug!(model = model.model, reason, "recomputed");
+                    }
+                }
+                let due = state.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
+                if report.changed && due {
+                    state.last_line = Some(Instant::now());
+                    let elapsed = state.started.map_or(0.0, |s| s.elapsed().as_secs_f64()).max(0.001);
+                    let rate = state.rows_read as f64 / elapsed;
+                    let line = format!(
+                        "{} epoch {} committed: {} rows read ({:.0}/s), lag {lag}; compute {:.0} ms, upload {:.0} ms, commit {:.0} ms",
+                        print::clock(),
+                        report.epoch,
+                        state.rows_read,
+                        rate,
+                        report.compute.as_secs_f64() * 1e3,
+                        report.upload.as_secs_f64() * 1e3,
+                        report.commit.as_secs_f64() * 1e3,
+                    );
+                    drop(state);
+                    self.line(&line);
+                }
+            }
+        }
+    }
+
+    /// dbt-like closing lines: one per table, then the verdict.
+    pub(super) fn finish(&self, summary: &Summary) {
+        let state = self.state.lock();
+        let mut models: Vec<_> = state.models.iter().collect();
+        models.sort_by_key(|(_, total)| total.order);
+        let count = models.len();
+        let width = models.iter().map(|(name, t)| name.len() + t.materialized.len()).max().unwrap_or(0) + 4;
+        for (n, (name, total)) in models.iter().enumerate() {
+            let stopped = summary.parked.iter().any(|(model, _)| name.ends_with(&format!(".{model}")));
+            let label = format!("{} {name} ", total.materialized);
+            let mut text = format!(
+                "{:>3} of {count} {} {label:.<width$} {} rows (+{} −{}) v{} in {:.2} s",
+                n + 1,
+                if stopped { "ERROR" } else { "OK   " },
+                total.rows,
+                total.inserted,
+                total.deleted,
+                total.version,
+                total.busy.as_secs_f64(),
+            );
+            if total.dead_letters > 0 {
+                text.push_str(&format!(", {} dead letters", total.dead_letters));
+            }
+            if total.quarantined > 0 {
+                text.push_str(&format!(", {} quarantined", total.quarantined));
+            }
+            for (expectation, rows) in &total.violations {
+                text.push_str(&format!(", {rows} violated {expectation}"));
+            }
+            self.line(&text);
+        }
+        let verdict = if summary.parked.is_empty() { "Completed successfully" } else { "Completed with errors" };
+        self.line(&format!(
+            "{verdict}: {} epochs, {} rows read in {:.2} s. {} OK, {} ERROR",
+            state.epochs,
+            summary.rows_read,
+            summary.elapsed.as_secs_f64(),
+            count.saturating_sub(summary.parked.len()),
+            summary.parked.len(),
+        ));
+    }
+}

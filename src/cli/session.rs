@@ -1,0 +1,80 @@
+//! What every command starts from: the environment, the project folder, and on demand the compiled project.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::{Global, Selection};
+use super::print;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::plan::{self, Compilation};
+use crate::project::{self, LoadOptions, Project};
+use crate::runtime;
+
+pub(super) struct Session {
+    pub env: Env,
+    pub dir: PathBuf,
+    pub quiet: bool,
+    options: LoadOptions,
+}
+
+impl Session {
+    pub(super) fn new(env: Env, global: &Global) -> Result<Self> {
+        let dir = std::path::absolute(&global.project_dir)?;
+        let vars = match &global.vars {
+            None => BTreeMap::new(),
+            Some(text) => serde_yaml::from_str(text)
+                .map_err(|e| Error::user("bad-vars", format!("--vars is not a YAML mapping: {e}")))?,
+        };
+        let options = LoadOptions {
+            dir: dir.clone(),
+            target: global.target.clone(),
+            vars,
+            lake: global.lake.clone(),
+            ..LoadOptions::default()
+        };
+        Ok(Session { env, dir, quiet: global.quiet, options })
+    }
+
+    /// The project, without looking at the lake.
+    pub(super) fn load(&self) -> Result<Project, Vec<Error>> {
+        project::load(&self.options, &self.env)
+    }
+
+    /// The project and its compiled models; warnings are printed.
+    pub(super) async fn compile(&self) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        let project = self.load()?;
+        let catalog = runtime::lake_catalog(&self.env, &project).await.map_err(|e| vec![e])?;
+        let compilation = plan::compile(&project, &catalog)?;
+        if !self.quiet {
+            let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
+            for warning in warnings {
+                print::error(&self.env.redact(&warning.render_warning()));
+            }
+        }
+        Ok((Arc::new(project), Arc::new(compilation)))
+    }
+
+    /// Names of the selected models; None when nothing was asked for.
+    pub(super) fn selected(
+        &self,
+        project: &Project,
+        selection: &Selection,
+    ) -> Result<Option<BTreeSet<String>>, Vec<Error>> {
+        if selection.select.is_empty() && selection.exclude.is_empty() {
+            return Ok(None);
+        }
+        project::select(project, &selection.select, &selection.exclude).map(Some).map_err(|e| vec![e])
+    }
+
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            print::line(&self.env.redact(text));
+        }
+    }
+
+    pub(super) fn print_error(&self, error: &Error) {
+        print::error(&self.env.redact(&error.render()));
+    }
+}

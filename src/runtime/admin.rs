@@ -1,0 +1,244 @@
+//! Looking at a lake and keeping house in it, outside the epoch loop.
+
+use arrow::datatypes::SchemaRef;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::full_name;
+use super::instance;
+use super::pipeline::{FINGERPRINT, lake_options};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::lake::Lake;
+use crate::plan::{Compilation, CompiledModel};
+use crate::project::{Connector, Materialization, Project};
+use crate::types::{Catalog, RejectKind};
+
+/// Schemas of the Delta tables that sources name, read from the lake before compiling.
+#[derive(Debug, Default)]
+pub struct LakeCatalog(BTreeMap<(String, String), SchemaRef>);
+
+impl Catalog for LakeCatalog {
+    fn table_schema(&self, schema: &str, name: &str) -> Option<SchemaRef> {
+        self.0.get(&(schema.to_string(), name.to_string())).cloned()
+    }
+}
+
+/// Looks up the tables that sources without a connector name.
+pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
+    let mut catalog = LakeCatalog::default();
+    let foreign: Vec<_> = project
+        .sources
+        .iter()
+        .filter_map(|s| match &s.connector {
+            Connector::Delta { schema, identifier, .. } => Some((schema.clone(), identifier.clone())),
+            _ => None,
+        })
+        .collect();
+    if foreign.is_empty() {
+        return Ok(catalog);
+    }
+    let lake = open(env, project).await?;
+    for (schema, name) in foreign {
+        if let Some(table) = lake.table(&schema, &name).await? {
+            catalog.0.insert((schema, name), table.schema());
+        }
+    }
+    Ok(catalog)
+}
+
+async fn open(env: &Env, project: &Project) -> Result<Lake> {
+    Lake::open(env, &project.target.lake, lake_options(project)).await
+}
+
+/// What the next run does to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeState {
+    Unchanged,
+    New,
+    Changed,
+    Evolved,
+    NeedsFullRefresh,
+    Orphaned,
+}
+
+impl ChangeState {
+    /// As `smelt plan` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeState::Unchanged => "unchanged",
+            ChangeState::New => "new",
+            ChangeState::Changed => "changed",
+            ChangeState::Evolved => "schema evolved",
+            ChangeState::NeedsFullRefresh => "needs full refresh",
+            ChangeState::Orphaned => "orphaned",
+        }
+    }
+
+    /// Whether the next run changes the table because of an edit.
+    pub fn is_change(self) -> bool {
+        !matches!(self, ChangeState::Unchanged | ChangeState::Orphaned)
+    }
+}
+
+/// One line of `smelt plan`.
+#[derive(Debug, Clone)]
+pub struct PlannedChange {
+    /// None for an orphan.
+    pub model: Option<String>,
+    pub table: String,
+    pub state: ChangeState,
+    pub detail: String,
+}
+
+/// Compares compiled models with the tables in the lake.
+pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<PlannedChange>> {
+    let lake = open(env, project).await?;
+    let mut changes = Vec::new();
+    for compiled in compilation.models.iter().filter(|m| has_table(m)) {
+        let model = &compiled.model;
+        let (state, detail) = match lake.table(&model.schema, &model.alias).await? {
+            None => (ChangeState::New, "computed from all of its input".to_string()),
+            Some(table) => {
+                let same_sql = table.properties().get(FINGERPRINT) == Some(&compiled.fingerprint);
+                let same_schema = *table.schema() == *compiled.schema;
+                let streams = model.materialized == Materialization::StreamingTable;
+                let grows = compiled.schema.fields().len() >= table.schema().fields().len()
+                    && table
+                        .schema()
+                        .fields()
+                        .iter()
+                        .zip(compiled.schema.fields())
+                        .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+                match (same_schema, same_sql, streams) {
+                    (true, true, _) => (ChangeState::Unchanged, format!("{} rows", table.row_count())),
+                    (true, false, true) => (ChangeState::Changed, "new rows follow the new SQL".to_string()),
+                    (true, false, false) => {
+                        (ChangeState::Changed, format!("{} rows are recomputed and compared", table.row_count()))
+                    }
+                    (false, _, true) if grows => (ChangeState::Evolved, "columns are added at the end".to_string()),
+                    (false, _, true) => (
+                        ChangeState::NeedsFullRefresh,
+                        format!("{} rows have columns that cannot be evolved", table.row_count()),
+                    ),
+                    (false, _, false) => {
+                        (ChangeState::Evolved, format!("{} rows are recomputed and replaced", table.row_count()))
+                    }
+                }
+            }
+        };
+        changes.push(PlannedChange { model: Some(model.name.clone()), table: full_name(model), state, detail });
+    }
+    for (schema, name) in orphans(env, project, compilation).await? {
+        changes.push(PlannedChange {
+            model: None,
+            table: format!("{schema}.{name}"),
+            state: ChangeState::Orphaned,
+            detail: "no model makes it any more; `smelt prune` drops it".to_string(),
+        });
+    }
+    Ok(changes)
+}
+
+fn has_table(compiled: &CompiledModel) -> bool {
+    !matches!(compiled.model.materialized, Materialization::View | Materialization::Ephemeral)
+}
+
+/// Tables in the lake's model schemas that neither a model nor a source makes or names.
+pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<(String, String)>> {
+    let lake = open(env, project).await?;
+    let mut known: BTreeSet<(String, String)> = BTreeSet::new();
+    for compiled in compilation.models.iter().filter(|m| has_table(m)) {
+        let model = &compiled.model;
+        known.insert((model.schema.clone(), model.alias.clone()));
+        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
+            known.insert((model.schema.clone(), kind.table(&model.alias)));
+        }
+    }
+    for source in &project.sources {
+        if let Connector::Delta { schema, identifier, .. } = &source.connector {
+            known.insert((schema.clone(), identifier.clone()));
+        }
+    }
+    let all = lake.tables().await?;
+    Ok(all.into_iter().filter(|t| t.0 != "_smelt" && !known.contains(t)).collect())
+}
+
+/// Drops tables with their files. Claims the lake first, so that no other smelt writes meanwhile.
+pub async fn drop_tables(env: &Env, project: &Project, tables: &[(String, String)]) -> Result<()> {
+    let lake = open(env, project).await?;
+    instance::claim(env, &lake, false).await?;
+    for (schema, name) in tables {
+        lake.drop_table(schema, name).await?;
+    }
+    Ok(())
+}
+
+/// Tries to read the lake; what it found, for a person.
+pub async fn probe_lake(env: &Env, project: &Project) -> Result<String> {
+    let lake = open(env, project).await?;
+    let tables = lake.tables().await?.into_iter().filter(|t| t.0 != "_smelt").count();
+    Ok(match lake.newest_instance().await? {
+        Some(newest) => format!("{tables} tables; last written by instance {} on {}", newest.number, newest.host),
+        None => format!("{tables} tables; never written"),
+    })
+}
+
+/// Names of the tables of the selected models, side tables included.
+fn selected_tables(compilation: &Compilation, selected: Option<&BTreeSet<String>>) -> Vec<(String, String)> {
+    let mut tables = Vec::new();
+    for compiled in compilation.models.iter().filter(|m| has_table(m)) {
+        let model = &compiled.model;
+        if selected.is_some_and(|s| !s.contains(&model.name)) {
+            continue;
+        }
+        tables.push((model.schema.clone(), model.alias.clone()));
+        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine] {
+            tables.push((model.schema.clone(), kind.table(&model.alias)));
+        }
+    }
+    tables
+}
+
+/// Compacts the tables of the selected models now: (table, files before, files after).
+pub async fn optimize(
+    env: &Env,
+    project: &Project,
+    compilation: &Compilation,
+    selected: Option<&BTreeSet<String>>,
+) -> Result<Vec<(String, usize, usize)>> {
+    let lake = open(env, project).await?;
+    instance::claim(env, &lake, false).await?;
+    let mut done = Vec::new();
+    for (schema, name) in selected_tables(compilation, selected) {
+        let Some(mut table) = lake.table(&schema, &name).await? else { continue };
+        let (before, after) = table.optimize().await?;
+        done.push((format!("{schema}.{name}"), before, after));
+    }
+    Ok(done)
+}
+
+/// Deletes (or lists) files that no retained version needs: (table, files).
+pub async fn vacuum(
+    env: &Env,
+    project: &Project,
+    compilation: &Compilation,
+    selected: Option<&BTreeSet<String>>,
+    dry_run: bool,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let lake = open(env, project).await?;
+    if !dry_run {
+        instance::claim(env, &lake, false).await?;
+    }
+    let mut done = Vec::new();
+    for (schema, name) in selected_tables(compilation, selected) {
+        let Some(mut table) = lake.table(&schema, &name).await? else { continue };
+        let files = table.vacuum(dry_run).await?;
+        done.push((format!("{schema}.{name}"), files));
+    }
+    Ok(done)
+}
+
+/// An error for a table that a command needs and that is not there yet.
+pub(super) fn never_run(model: &str) -> Error {
+    Error::user("no-table", format!("{model} has no table yet")).with_hint("`smelt run` makes it")
+}

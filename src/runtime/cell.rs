@@ -1,0 +1,138 @@
+//! A table of the pipeline with the positions it holds, and uploads that run beside the epoch.
+
+use std::collections::BTreeMap;
+use tokio::task::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::lake::{CommitRequest, StageSummary, Table};
+use crate::types::SignedBatch;
+
+/// A table and how far it has consumed its inputs.
+pub(super) struct Cell {
+    slot: Slot,
+    /// Committed positions by `txn` name, own and from the epochs table.
+    pub consumed: BTreeMap<String, i64>,
+    /// Positions this epoch reaches; they become `consumed` once the epoch is committed.
+    pub pending: BTreeMap<String, i64>,
+    /// Properties the next commit sets.
+    pub properties: BTreeMap<String, String>,
+    /// A commit is due even without rows.
+    pub must_commit: bool,
+    /// What was staged in this epoch.
+    pub staged: StageSummary,
+    /// µs of the last commit, for the heartbeat.
+    pub last_commit: i64,
+}
+
+enum Slot {
+    Here(Box<Table>),
+    /// An upload holds it.
+    Away(JoinHandle<(Box<Table>, Result<StageSummary>)>),
+    /// An upload panicked or was lost with its task: the pipeline restarts from the lake.
+    Lost,
+}
+
+impl Cell {
+    pub(super) fn new(table: Table, consumed: BTreeMap<String, i64>, now: i64) -> Self {
+        Cell {
+            slot: Slot::Here(Box::new(table)),
+            consumed,
+            pending: BTreeMap::new(),
+            properties: BTreeMap::new(),
+            must_commit: false,
+            staged: StageSummary::default(),
+            last_commit: now,
+        }
+    }
+
+    /// The table, once its uploads have ended; an upload's error comes out here, once.
+    pub(super) async fn ready(&mut self) -> Result<&mut Table> {
+        if let Slot::Away(_) = self.slot
+            && let Slot::Away(handle) = std::mem::replace(&mut self.slot, Slot::Lost)
+        {
+            let (table, result) =
+                handle.await.map_err(|e| Error::internal(format!("an upload ended unexpectedly: {e}")))?;
+            self.slot = Slot::Here(table);
+            let summary = result?;
+            self.staged.inserted += summary.inserted;
+            self.staged.deleted += summary.deleted;
+        }
+        match &mut self.slot {
+            Slot::Here(table) => Ok(table),
+            _ => Err(lost()),
+        }
+    }
+
+    /// The table while no upload runs.
+    pub(super) fn table(&self) -> Result<&Table> {
+        match &self.slot {
+            Slot::Here(table) => Ok(table),
+            _ => Err(lost()),
+        }
+    }
+
+    /// Starts uploading a change; [`Cell::ready`] waits for it.
+    pub(super) async fn stage(&mut self, delta: Vec<SignedBatch>) -> Result<()> {
+        if delta.iter().all(SignedBatch::is_empty) {
+            return Ok(());
+        }
+        self.ready().await?;
+        if let Slot::Here(mut table) = std::mem::replace(&mut self.slot, Slot::Lost) {
+            self.slot = Slot::Away(tokio::spawn(async move {
+                let result = table.stage(&delta).await;
+                (table, result)
+            }));
+        }
+        Ok(())
+    }
+
+    /// Forgets what this epoch staged.
+    pub(super) async fn discard(&mut self) {
+        self.pending.clear();
+        self.staged = StageSummary::default();
+        // The error of a failed upload is why we are here.
+        let _ = self.ready().await;
+        if let Slot::Here(table) = &mut self.slot {
+            table.discard();
+        }
+    }
+
+    /// Whether the epoch has something to commit here.
+    pub(super) fn is_due(&self, now: i64, heartbeat: i64) -> bool {
+        let staged = self.table().is_ok_and(Table::has_staged);
+        let moved = self.pending.iter().any(|(app, position)| self.consumed.get(app) != Some(position));
+        staged || self.must_commit || !self.properties.is_empty() || (moved && now - self.last_commit > heartbeat)
+    }
+
+    /// Commits what is staged, with the positions that moved and the given `txn`s.
+    pub(super) async fn commit(
+        &mut self,
+        extra: Vec<(String, i64)>,
+        info: serde_json::Map<String, serde_json::Value>,
+        now: i64,
+    ) -> Result<i64> {
+        let mut txns: Vec<(String, i64)> = self
+            .pending
+            .iter()
+            .filter(|(app, position)| self.consumed.get(*app) != Some(*position))
+            .map(|(app, position)| (app.clone(), *position))
+            .collect();
+        txns.extend(extra);
+        let properties = std::mem::take(&mut self.properties);
+        self.must_commit = false;
+        let table = self.ready().await?;
+        let version = table.commit(CommitRequest { txns, properties, info }).await?;
+        self.last_commit = now;
+        Ok(version)
+    }
+
+    /// The epoch is over: what was pending is the position.
+    pub(super) fn settle(&mut self) -> StageSummary {
+        self.consumed.append(&mut self.pending);
+        std::mem::take(&mut self.staged)
+    }
+}
+
+fn lost() -> Error {
+    Error::internal("a table was lost with its upload").with_hint("the pipeline restarts from the lake")
+}

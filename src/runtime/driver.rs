@@ -1,0 +1,281 @@
+//! `smelt run` and `smelt up`: open, recover, then epochs until the input ends or somebody says stop.
+//!
+//! Whatever goes wrong below the level of a model (a lost put, an upload that timed out, a table that is not what the
+//! engine believes) has one cure: drop everything and open the pipeline again from the lake. Only fencing, project and
+//! lake errors end the process.
+
+use futures::FutureExt;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+use super::feed::FeedEvent;
+use super::instance;
+use super::pipeline::{Pipeline, lake_options};
+use super::report::{EpochReport, Event, Watcher};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::Lake;
+use crate::plan::Compilation;
+use crate::project::Project;
+use crate::types::SourceBatch;
+
+/// How `run` and `up` work.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Names of the models to run; None: all.
+    pub selected: Option<BTreeSet<String>>,
+    /// Recompute views and read streams again from the start where that can be had.
+    pub full_refresh: bool,
+    /// Become the writer although another process of this host is.
+    pub take_over: bool,
+    /// Sources (`source.table`) whose positions are forgotten.
+    pub reset_sources: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pub epochs: u64,
+    pub rows_read: u64,
+    pub elapsed: Duration,
+    /// Models that stopped, with their errors.
+    pub parked: Vec<(String, Error)>,
+    /// State of each model at the end.
+    pub last: Option<EpochReport>,
+}
+
+/// Longest pause between attempts after transient errors.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// Attempts of a bounded run before it gives up on a transient error.
+const ATTEMPTS: u32 = 5;
+
+/// A project being run.
+pub struct Runner {
+    pub env: Env,
+    pub project: Arc<Project>,
+    pub compilation: Arc<Compilation>,
+    pub options: Options,
+    pub watcher: Watcher,
+}
+
+enum End {
+    /// The input ended, or somebody said stop.
+    Done,
+    /// Open again.
+    Restart(Error),
+}
+
+impl Runner {
+    /// Catches up with everything available now, commits, returns.
+    pub async fn run(&self) -> Result<Summary> {
+        let (_keep, stop) = watch::channel(false);
+        self.work(true, stop, None).await
+    }
+
+    /// Runs until `stop` becomes true. `edited` becomes true when the project's files have changed: the call returns then.
+    pub async fn up(&self, stop: watch::Receiver<bool>, edited: watch::Receiver<bool>) -> Result<Summary> {
+        self.work(false, stop, Some(edited)).await
+    }
+
+    async fn work(
+        &self,
+        bounded: bool,
+        mut stop: watch::Receiver<bool>,
+        mut edited: Option<watch::Receiver<bool>>,
+    ) -> Result<Summary> {
+        let started = Instant::now();
+        let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project)).await?;
+        let instance = instance::claim(&self.env, &lake, self.options.take_over).await?;
+        let mut summary = Summary::default();
+        let mut diverged = BTreeSet::new();
+        let mut options = self.options.clone();
+        let mut failures = 0;
+        loop {
+            let opened = Pipeline::open(
+                &self.env,
+                Arc::clone(&self.project),
+                &self.compilation,
+                options.clone(),
+                lake.clone(),
+                instance.number,
+                &diverged,
+            )
+            .await;
+            let committed_before = summary.epochs;
+            let end = match opened {
+                Ok(mut pipeline) => {
+                    let end = self.epochs(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary).await;
+                    diverged = std::mem::take(&mut pipeline.diverged);
+                    summary.parked = pipeline
+                        .nodes
+                        .iter()
+                        .filter_map(|n| Some((n.name().to_string(), n.parked.clone()?)))
+                        .collect();
+                    end
+                }
+                Err(error) => Err(error),
+            };
+            // Refreshing and resetting happen once, not at every restart.
+            options.full_refresh = false;
+            options.reset_sources.clear();
+            if summary.epochs > committed_before {
+                failures = 0;
+            }
+            match end {
+                Ok(End::Done) => break,
+                Ok(End::Restart(error)) | Err(error) if self.may_retry(&error, bounded, failures) => {
+                    let wait = (Duration::from_millis(200) * 2u32.saturating_pow(failures)).min(LONGEST_BACKOFF);
+                    failures += 1;
+                    (self.watcher)(&Event::Restarting { error: &error, wait });
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stop.wait_for(|stop| *stop) => break,
+                    }
+                }
+                Ok(End::Restart(error)) | Err(error) => return Err(error),
+            }
+        }
+        summary.elapsed = started.elapsed();
+        Ok(summary)
+    }
+
+    fn may_retry(&self, error: &Error, bounded: bool, failures: u32) -> bool {
+        let transient = error.is_retryable() || error.kind() == ErrorKind::Diverged;
+        transient && (!bounded || failures < ATTEMPTS)
+    }
+
+    async fn epochs(
+        &self,
+        pipeline: &mut Pipeline,
+        bounded: bool,
+        stop: &mut watch::Receiver<bool>,
+        edited: &mut Option<watch::Receiver<bool>>,
+        summary: &mut Summary,
+    ) -> Result<End> {
+        (self.watcher)(&Event::Opened {
+            tables: pipeline.nodes.iter().filter(|n| n.main.is_some()).count(),
+            sources: pipeline.sources.len(),
+            instance: pipeline.instance,
+        });
+        let recovered = pipeline.run_epoch(HashMap::new(), true).await;
+        if let Err(error) = self.tell(pipeline, recovered, summary) {
+            return Ok(End::Restart(error));
+        }
+        pipeline.start_sources(bounded).await?;
+        let mut ended = BTreeSet::new();
+        loop {
+            if *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
+                break;
+            }
+            let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
+            let all_ended = bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));
+            if !collected.is_empty() || !pipeline.foreign.is_empty() {
+                let report = pipeline.run_epoch(collected, false).await;
+                if let Err(error) = self.tell(pipeline, report, summary) {
+                    return Ok(End::Restart(error));
+                }
+                pipeline.maintain().await?;
+            }
+            if all_ended {
+                break;
+            }
+        }
+        pipeline.drain_maintenance(Duration::from_secs(60)).await?;
+        Ok(End::Done)
+    }
+
+    fn tell(&self, pipeline: &Pipeline, report: Result<EpochReport>, summary: &mut Summary) -> Result<()> {
+        let report = report?;
+        for node in &pipeline.nodes {
+            let known = summary.parked.iter().any(|(name, _)| name == node.name());
+            if let (Some(error), false) = (&node.parked, known) {
+                (self.watcher)(&Event::Parked { model: node.name(), error });
+                summary.parked.push((node.name().to_string(), error.clone()));
+            }
+        }
+        let lag = pipeline
+            .sources
+            .iter()
+            .filter_map(|s| s.feed.as_ref())
+            .map(|f| f.status.lock().lag.values().sum::<i64>())
+            .sum();
+        (self.watcher)(&Event::Epoch { report: &report, lag });
+        summary.epochs += u64::from(report.changed);
+        summary.rows_read += report.rows_read as u64;
+        summary.last = Some(report);
+        Ok(())
+    }
+
+    /// The input of one epoch: whatever arrives within the commit interval, at most the target's rows and files.
+    async fn collect(
+        &self,
+        pipeline: &mut Pipeline,
+        bounded: bool,
+        ended: &mut BTreeSet<usize>,
+        stop: &mut watch::Receiver<bool>,
+        edited: &mut Option<watch::Receiver<bool>>,
+    ) -> Result<HashMap<usize, Vec<SourceBatch>>> {
+        let target = &self.project.target;
+        let mut collected: HashMap<usize, Vec<SourceBatch>> = HashMap::new();
+        let mut rows = 0;
+        let mut batches = 0;
+        let deadline = tokio::time::Instant::now() + target.commit_interval;
+        loop {
+            let mut waiting: Vec<_> = pipeline
+                .sources
+                .iter_mut()
+                .enumerate()
+                .filter(|(index, _)| !ended.contains(index))
+                .filter_map(|(index, source)| {
+                    let feed = source.feed.as_mut()?;
+                    let name = source.name.clone();
+                    Some(feed.receiver.recv().map(move |event| (index, name, event)).boxed())
+                })
+                .collect();
+            if waiting.is_empty() && bounded {
+                return Ok(collected);
+            }
+            let next = async {
+                if waiting.is_empty() {
+                    std::future::pending().await
+                } else {
+                    futures::future::select_all(&mut waiting).await.0
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok(collected),
+                () = was_edited(edited) => return Ok(collected),
+                () = tokio::time::sleep_until(deadline) => return Ok(collected),
+                (index, name, event) = next => match event {
+                    Some(FeedEvent::Batches(found)) => {
+                        rows += found.iter().map(|b| b.rows.num_rows()).sum::<usize>();
+                        batches += found.len();
+                        collected.entry(index).or_default().extend(found);
+                    }
+                    Some(FeedEvent::End) => {
+                        ended.insert(index);
+                    }
+                    Some(FeedEvent::Failed(error)) => return Err(error.context(format!("source {name}"))),
+                    None => return Err(Error::internal(format!("the reader of source {name} ended unexpectedly"))),
+                },
+            }
+            if rows >= target.epoch_max_rows || batches >= target.epoch_max_files {
+                return Ok(collected);
+            }
+        }
+    }
+}
+
+async fn was_edited(edited: &mut Option<watch::Receiver<bool>>) {
+    match edited {
+        Some(edited) => {
+            if edited.wait_for(|e| *e).await.is_err() {
+                std::future::pending().await
+            }
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,377 @@
+//! One epoch: compute every model in topological order, upload beside it, then commit in topological order.
+//!
+//! The order that makes it exactly once:
+//! 1. each model's change is computed from its inputs' changes; its files upload while the next model computes;
+//! 2. when every upload has ended, log entries are put in topological order, side tables before their main table, each
+//!    with the positions it reaches, so that no table ever refers to an upstream version that does not exist;
+//! 3. one row in `_smelt/epochs` names every table's version and every position: the epoch is a consistent cut.
+//!
+//! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
+//! source input) brings all of them to one cut.
+
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use super::compute::{EpochState, How, Outcome, parks};
+use super::pipeline::{FINGERPRINT, Pipeline, Upstream, cell_name};
+use super::positions::{EPOCH, INSTANCE, epoch_key, source_app, table_app};
+use super::report::{EpochReport, ModelReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::EpochRow;
+use crate::types::{Positions, SourceBatch};
+
+impl Pipeline {
+    /// Runs one epoch over `sources` (by source index). An error here ends the pipeline: it restarts from the lake.
+    pub(super) async fn run_epoch(
+        &mut self,
+        sources: HashMap<usize, Vec<SourceBatch>>,
+        recovery: bool,
+    ) -> Result<EpochReport> {
+        let started = Instant::now();
+        let mut state = self.begin(sources, recovery).await?;
+        let mut reports: Vec<ModelReport> = Vec::with_capacity(self.nodes.len());
+        for index in 0..self.nodes.len() {
+            let begun = Instant::now();
+            let mut report = ModelReport::new(&self.nodes[index].compiled.model);
+            if self.nodes[index].runs() {
+                if let Some(upstream) = self.parked_upstream(index) {
+                    let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
+                    self.park(index, error).await;
+                } else {
+                    match self.compute(index, &mut state).await {
+                        Ok(outcome) => {
+                            report.note(&outcome);
+                            self.stage(index, outcome, &mut state).await?;
+                        }
+                        Err(error) => self.fail(index, error).await?,
+                    }
+                }
+            }
+            report.busy = begun.elapsed();
+            reports.push(report);
+        }
+        let computed = started.elapsed();
+        self.finish_uploads().await?;
+        self.env.crash_point("after-uploads")?;
+        let uploaded = started.elapsed();
+        let changed = self.commit_all(&state, &mut reports).await?;
+        let report = EpochReport {
+            epoch: self.epoch,
+            recovery,
+            changed,
+            rows_read: state.sources.values().flatten().map(|b| b.rows.num_rows()).sum(),
+            models: reports,
+            compute: computed,
+            upload: uploaded - computed,
+            commit: started.elapsed() - uploaded,
+        };
+        self.tell_sources(&state)?;
+        Ok(report)
+    }
+
+    async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>, recovery: bool) -> Result<EpochState> {
+        let mut rows_before = Vec::with_capacity(self.nodes.len());
+        let mut versions_before = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let (rows, version) = match &node.main {
+                Some(cell) => (cell.table()?.row_count(), cell.table()?.version()),
+                None => (0, -1),
+            };
+            rows_before.push(rows);
+            versions_before.push(version);
+        }
+        let foreign = self.poll_foreign().await?;
+        let deltas = vec![Vec::new(); self.nodes.len()];
+        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign, recovery })
+    }
+
+    /// Changes of foreign tables since they were last looked at.
+    async fn poll_foreign(&mut self) -> Result<Vec<Vec<crate::types::SignedBatch>>> {
+        let mut all = Vec::with_capacity(self.foreign.len());
+        for foreign in &mut self.foreign {
+            let newest = self.lake.table(&foreign.schema, &foreign.name).await?;
+            let mut changes = Vec::new();
+            if let Some(newest) = newest {
+                match &foreign.table {
+                    Some(known) if known.version() == newest.version() => {}
+                    Some(known) => {
+                        changes = newest.changes(known.version(), newest.version()).await?;
+                        foreign.table = Some(newest);
+                    }
+                    None => foreign.table = Some(newest),
+                }
+            }
+            all.push(changes);
+        }
+        Ok(all)
+    }
+
+    /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.
+    async fn stage(&mut self, index: usize, outcome: Outcome, state: &mut EpochState) -> Result<()> {
+        let refreshed = matches!(outcome.how, How::Refresh(_));
+        let Outcome { delta, quarantine, dead_letters, .. } = outcome;
+        self.note_positions(index, state).await?;
+        let node = &mut self.nodes[index];
+        state.deltas[index] = delta.clone();
+        if let Some(cell) = &mut node.dead_letter {
+            cell.stage(dead_letters).await?;
+        }
+        if let Some(cell) = &mut node.quarantine {
+            cell.stage(quarantine).await?;
+        }
+        let fingerprint = node.compiled.fingerprint.clone();
+        let edited = node.refresh.take().is_some() || refreshed;
+        if let Some(cell) = &mut node.main {
+            let known = match cell.ready().await {
+                Ok(table) => table.properties().get(FINGERPRINT).cloned(),
+                Err(error) => return self.fail(index, error).await,
+            };
+            if edited && known.as_ref() != Some(&fingerprint) {
+                cell.properties.insert(FINGERPRINT.to_string(), fingerprint);
+            }
+            cell.stage(delta).await?;
+        }
+        Ok(())
+    }
+
+    /// The positions a model's tables reach with this epoch, as far as they are known before the upstreams commit.
+    async fn note_positions(&mut self, index: usize, state: &EpochState) -> Result<()> {
+        let mut moved: Vec<(String, Positions)> = Vec::new();
+        for upstream in &self.nodes[index].upstreams {
+            let Upstream::Source(source) = upstream else { continue };
+            let Some(batches) = state.sources.get(source) else { continue };
+            let mut next = Positions::new();
+            for batch in batches {
+                next.insert(batch.partition.clone(), batch.next);
+            }
+            moved.push((self.sources[*source].name.clone(), next));
+        }
+        for (_, cell) in self.nodes[index].cells() {
+            let table = cell_name(cell)?;
+            for (source, positions) in &moved {
+                for (partition, next) in positions {
+                    let app = source_app(&table, source, partition);
+                    // A reader that is ahead of the others stays where it is.
+                    let next = cell.consumed.get(&app).map_or(*next, |known| (*known).max(*next));
+                    cell.pending.insert(app, next);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn parked_upstream(&self, index: usize) -> Option<String> {
+        self.nodes[index].upstreams.iter().find_map(|upstream| match upstream {
+            Upstream::Node(up) if self.nodes[*up].parked.is_some() => Some(self.nodes[*up].name().to_string()),
+            _ => None,
+        })
+    }
+
+    /// An error of one model parks it, unless it concerns the whole pipeline.
+    async fn fail(&mut self, index: usize, error: Error) -> Result<()> {
+        if !parks(&error) {
+            return Err(error.context(self.nodes[index].name()));
+        }
+        self.park(index, error).await;
+        Ok(())
+    }
+
+    /// Stops a model: its table stays at its last version, its state is dropped.
+    async fn park(&mut self, index: usize, error: Error) {
+        let node = &mut self.nodes[index];
+        tracing::error!(model = node.name(), "{}", self.env.redact(&error.render()));
+        node.circuit = None;
+        node.keyed = None;
+        node.parked = Some(error);
+        for (_, cell) in node.cells() {
+            cell.discard().await;
+        }
+    }
+
+    /// Waits for every upload. One that failed for good (a full disk) parks its model and what reads it.
+    async fn finish_uploads(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].runs() {
+                continue;
+            }
+            if let Some(upstream) = self.parked_upstream(index) {
+                let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
+                self.park(index, error).await;
+                continue;
+            }
+            let mut failed = None;
+            for (_, cell) in self.nodes[index].cells() {
+                if let Err(error) = cell.ready().await {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            if let Some(error) = failed {
+                if error.kind() == ErrorKind::Diverged {
+                    self.diverged.insert(self.nodes[index].name().to_string());
+                }
+                self.fail(index, error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the log entries in topological order, then the epochs row. Returns whether anything was committed.
+    async fn commit_all(&mut self, state: &EpochState, reports: &mut [ModelReport]) -> Result<bool> {
+        let now = self.env.now_micros();
+        let heartbeat = i64::try_from(self.project.target.heartbeat.as_micros()).unwrap_or(i64::MAX);
+        let epoch = self.epoch + 1;
+        let extra = vec![(INSTANCE.to_string(), self.instance), (EPOCH.to_string(), epoch)];
+        let mut committed = false;
+        let mut moved = false;
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].runs() {
+                continue;
+            }
+            self.note_versions(index)?;
+            let mut info = Map::new();
+            info.insert("smelt.epoch".into(), epoch.into());
+            info.insert("smelt.rowsIn".into(), Value::from(reports[index].rows_in));
+            info.insert("smelt.version".into(), env!("CARGO_PKG_VERSION").into());
+            for (kind, cell) in self.nodes[index].cells() {
+                moved |= cell.pending.iter().any(|(app, position)| cell.consumed.get(app) != Some(position));
+                if !cell.is_due(now, heartbeat) {
+                    continue;
+                }
+                cell.commit(extra.clone(), info.clone(), now).await?;
+                committed = true;
+                if kind.is_none() {
+                    reports[index].committed = true;
+                }
+            }
+            if let Some(cell) = &self.nodes[index].main {
+                reports[index].version = cell.table()?.version();
+                reports[index].table_rows = cell.table()?.row_count();
+            }
+        }
+        if committed || moved {
+            self.env.crash_point("before-epochs-row")?;
+            self.epoch = epoch;
+            let row = self.epochs_row(now)?;
+            self.epochs.append(row).await?;
+            self.env.crash_point("after-epochs-row")?;
+        }
+        for (node, report) in self.nodes.iter_mut().zip(reports) {
+            for (kind, cell) in node.cells() {
+                let staged = cell.settle();
+                match kind {
+                    None => {
+                        report.inserted = staged.inserted;
+                        report.deleted = staged.deleted;
+                    }
+                    Some(crate::types::RejectKind::DeadLetter) => report.dead_letters = staged.inserted,
+                    Some(_) => report.quarantined = staged.inserted,
+                }
+            }
+        }
+        let _ = state;
+        Ok(committed)
+    }
+
+    /// The upstream versions a model has consumed once this epoch is committed: its upstreams stand before it, so theirs
+    /// are known by now.
+    fn note_versions(&mut self, index: usize) -> Result<()> {
+        let mut versions = Vec::new();
+        for upstream in &self.nodes[index].upstreams {
+            let Upstream::Node(up) = upstream else { continue };
+            if let Some(cell) = &self.nodes[*up].main {
+                versions.push((cell.table()?.id().to_string(), cell.table()?.version()));
+            }
+        }
+        for (_, cell) in self.nodes[index].cells() {
+            let table = cell_name(cell)?;
+            for (id, version) in &versions {
+                cell.pending.insert(table_app(&table, id), *version);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every table's version and every position, changed or not.
+    fn epochs_row(&mut self, now: i64) -> Result<EpochRow> {
+        let mut versions = BTreeMap::new();
+        let mut positions = BTreeMap::new();
+        for node in &mut self.nodes {
+            let schema = node.compiled.model.schema.clone();
+            for (_, cell) in node.cells() {
+                let table = cell.table()?;
+                let id = table.id().to_string();
+                versions.insert(format!("{schema}.{}", table.name()), table.version());
+                for (app, position) in cell.consumed.iter().chain(&cell.pending) {
+                    if app != INSTANCE && app != EPOCH {
+                        positions.insert(epoch_key(&id, app), *position);
+                    }
+                }
+            }
+        }
+        Ok(EpochRow {
+            epoch: self.epoch,
+            instance: self.instance,
+            committed_at: now,
+            partial: self.partial,
+            versions,
+            positions,
+        })
+    }
+
+    /// Consumer groups are told what is in the lake.
+    fn tell_sources(&mut self, state: &EpochState) -> Result<()> {
+        for (index, batches) in &state.sources {
+            let mut next = Positions::new();
+            for batch in batches {
+                next.insert(batch.partition.clone(), batch.next);
+            }
+            if let Some(feed) = &self.sources[*index].feed {
+                feed.committed(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Background maintenance of all tables: results of finished jobs are applied, due jobs are started.
+    pub(super) async fn maintain(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].active {
+                continue;
+            }
+            let mut moved = None;
+            for (kind, cell) in self.nodes[index].cells() {
+                let table = cell.ready().await?;
+                let before = table.version();
+                table.finish_maintenance().await?;
+                table.start_maintenance();
+                if kind.is_none() && table.version() != before {
+                    moved = Some((before, table.version()));
+                }
+            }
+            if let Some((before, after)) = moved {
+                self.moved_without_change(index, before, after)?;
+            }
+        }
+        self.epochs.maintain().await
+    }
+
+    /// Waits for background maintenance at the end of a run.
+    pub(super) async fn drain_maintenance(&mut self, patience: Duration) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < patience {
+            let mut busy = false;
+            for node in &mut self.nodes {
+                for (_, cell) in node.cells() {
+                    busy |= cell.ready().await?.is_maintaining();
+                }
+            }
+            if !busy {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.maintain().await
+    }
+}

@@ -1,0 +1,622 @@
+//! The pipeline: every model of the project with its table, state and positions, opened from the lake.
+//!
+//! Opening reads the lake once (the only log replays there are), claims the tables for this instance by writing its number
+//! into each, and leaves every circuit cold. The first epoch, without any source input, is recovery: see `epoch`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::cell::Cell;
+use super::feed::Feed;
+use super::positions::{INSTANCE, merged, source_app, source_positions, table_app};
+use super::{Options, full_name};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::lake::{Epochs, Lake, LakeOptions, Table, TableSpec};
+use crate::operators::{Circuit, Expectations, Keyed};
+use crate::plan::{Compilation, CompiledModel, Planner, Relation};
+use crate::project::{Connector, Format, Materialization, OnError, OnViolation, Project, SourceTable, Start};
+use crate::source::OpenContext;
+use crate::types::{PollLimit, Positions, RejectKind, reject_schema};
+
+/// Table property: fingerprint of the SQL whose result the table holds.
+pub(super) const FINGERPRINT: &str = "smelt.fingerprint";
+/// Table property prefix: identity of a source (cluster and topic ids) the table has read.
+pub(super) const IDENTITY: &str = "smelt.source.";
+
+/// Where a model's input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upstream {
+    /// Another model, by index.
+    Node(usize),
+    /// A source, by index.
+    Source(usize),
+    /// A Delta table somebody else maintains, by index.
+    Foreign(usize),
+}
+
+/// One model at work.
+pub(super) struct Node {
+    pub compiled: Arc<CompiledModel>,
+    pub upstreams: Vec<Upstream>,
+    /// Selected in this run; the others are only read.
+    pub active: bool,
+    /// None for views and ephemerals, which live in their readers.
+    pub main: Option<Cell>,
+    pub quarantine: Option<Cell>,
+    pub dead_letter: Option<Cell>,
+    /// None: cold.
+    pub circuit: Option<Circuit>,
+    /// State of a streaming table over a keyed changelog.
+    pub keyed: Option<Keyed>,
+    pub expectations: Expectations,
+    /// Must be recomputed and compared with its table: never computed, edited, diverged, full refresh, recovery.
+    pub refresh: Option<Refresh>,
+    /// The schema changed: the refresh replaces the table.
+    pub replace: bool,
+    /// Stopped by an error, or by one upstream of it; retried at restart or edit.
+    pub parked: Option<Error>,
+    pub streams: bool,
+}
+
+/// Why a model is recomputed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refresh {
+    New,
+    Edited,
+    Asked,
+    Behind,
+    Diverged,
+    Scheduled,
+}
+
+impl Refresh {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Refresh::New => "new",
+            Refresh::Edited => "edited",
+            Refresh::Asked => "full refresh",
+            Refresh::Behind => "behind",
+            Refresh::Diverged => "diverged",
+            Refresh::Scheduled => "table",
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn name(&self) -> &str {
+        &self.compiled.model.name
+    }
+
+    /// Whether it has a table this run writes.
+    pub(super) fn runs(&self) -> bool {
+        self.active && self.main.is_some() && self.parked.is_none()
+    }
+
+    pub(super) fn cells(&mut self) -> impl Iterator<Item = (Option<RejectKind>, &mut Cell)> {
+        // Side tables stand before their main table: that is the commit order.
+        self.dead_letter
+            .as_mut()
+            .map(|c| (Some(RejectKind::DeadLetter), c))
+            .into_iter()
+            .chain(self.quarantine.as_mut().map(|c| (Some(RejectKind::Quarantine), c)))
+            .chain(self.main.as_mut().map(|c| (None, c)))
+    }
+}
+
+/// One source the selected models read.
+pub(super) struct SourceState {
+    pub table: Arc<SourceTable>,
+    /// `source.table`: as it stands in position names.
+    pub name: String,
+    pub feed: Option<Feed>,
+}
+
+/// A Delta table that somebody else maintains.
+pub(super) struct Foreign {
+    pub schema: String,
+    pub name: String,
+    pub table: Option<Table>,
+}
+
+/// Everything at work.
+pub struct Pipeline {
+    pub(super) env: Env,
+    pub(super) project: Arc<Project>,
+    pub(super) options: Options,
+    pub(super) lake: Lake,
+    pub(super) planner: Planner,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sources: Vec<SourceState>,
+    pub(super) foreign: Vec<Foreign>,
+    pub(super) epochs: Epochs,
+    pub(super) epoch: i64,
+    pub(super) instance: i64,
+    pub(super) partial: bool,
+    /// Models whose table was found to differ from their state: recomputed after the restart.
+    pub(super) diverged: BTreeSet<String>,
+}
+
+/// Lake options of a project's target.
+pub(super) fn lake_options(project: &Project) -> LakeOptions {
+    LakeOptions {
+        fsync: project.target.fsync,
+        deleted_file_retention: project.target.deleted_file_retention,
+        log_retention: project.target.log_retention,
+        ..LakeOptions::default()
+    }
+}
+
+impl Pipeline {
+    /// Opens the lake for writing as instance `instance`. Tables that are missing are created; their contents come with the
+    /// recovery epoch.
+    pub(super) async fn open(
+        env: &Env,
+        project: Arc<Project>,
+        compilation: &Compilation,
+        options: Options,
+        lake: Lake,
+        instance: i64,
+        diverged: &BTreeSet<String>,
+    ) -> Result<Self> {
+        let epochs = Epochs::open(&lake).await?;
+        let last = epochs.last().await?;
+        let (epoch, row_positions) = last.map_or((0, BTreeMap::new()), |row| (row.epoch, row.positions));
+        let mut pipeline = Pipeline {
+            env: env.clone(),
+            planner: compilation.planner(),
+            nodes: Vec::new(),
+            sources: Vec::new(),
+            foreign: Vec::new(),
+            epochs,
+            epoch,
+            instance,
+            partial: options.selected.is_some(),
+            diverged: BTreeSet::new(),
+            project,
+            options,
+            lake,
+        };
+        let mut by_name: HashMap<String, usize> = HashMap::new();
+        for compiled in &compilation.models {
+            let node = pipeline.open_node(compiled, &by_name, &row_positions, diverged).await?;
+            by_name.insert(compiled.model.name.clone(), pipeline.nodes.len());
+            pipeline.nodes.push(node);
+        }
+        pipeline.fence().await?;
+        pipeline.find_what_is_behind().await?;
+        Ok(pipeline)
+    }
+
+    async fn open_node(
+        &mut self,
+        compiled: &Arc<CompiledModel>,
+        by_name: &HashMap<String, usize>,
+        row_positions: &BTreeMap<String, i64>,
+        diverged: &BTreeSet<String>,
+    ) -> Result<Node> {
+        let model = &compiled.model;
+        let active = self.options.selected.as_ref().is_none_or(|names| names.contains(&model.name));
+        let has_table = !matches!(model.materialized, Materialization::View | Materialization::Ephemeral);
+        let mut upstreams = Vec::new();
+        for input in &compiled.inputs {
+            upstreams.push(match &input.relation {
+                Relation::Model(name) => Upstream::Node(
+                    *by_name.get(name).ok_or_else(|| Error::internal(format!("{name} stands after its reader")))?,
+                ),
+                Relation::Source(source, table) => Upstream::Source(self.source_index(source, table)?),
+                Relation::Table { schema, name } => self.foreign_index(schema, name).await?,
+            });
+        }
+        let expectations =
+            Expectations::new(&compiled.expectations, &compiled.schema, &self.planner.session_state())?;
+        let mut node = Node {
+            upstreams,
+            active,
+            main: None,
+            quarantine: None,
+            dead_letter: None,
+            circuit: None,
+            keyed: None,
+            expectations,
+            refresh: None,
+            replace: false,
+            parked: None,
+            streams: model.materialized == Materialization::StreamingTable,
+            compiled: Arc::clone(compiled),
+        };
+        if !has_table {
+            return Ok(node);
+        }
+        let table = match self.lake.table(&model.schema, &model.alias).await? {
+            Some(table) => Some(table),
+            None if active => {
+                node.refresh = Some(Refresh::New);
+                Some(self.create_main(&node).await?)
+            }
+            None => None,
+        };
+        let Some(table) = table else { return Ok(node) };
+        let fingerprint = table.properties().get(FINGERPRINT).cloned();
+        match fingerprint {
+            None => node.refresh = Some(Refresh::New),
+            Some(old) if old != compiled.fingerprint => node.refresh = Some(Refresh::Edited),
+            Some(_) => {}
+        }
+        if active && *table.schema() != *compiled.schema {
+            self.check_schema_change(&node, &table)?;
+            node.replace = true;
+            node.refresh.get_or_insert(Refresh::Edited);
+        }
+        if diverged.contains(&model.name) {
+            node.refresh = Some(Refresh::Diverged);
+        }
+        if self.options.full_refresh && active && self.may_refresh(&node) {
+            node.refresh = Some(Refresh::Asked);
+        }
+        if model.materialized == Materialization::Table {
+            node.refresh.get_or_insert(Refresh::Scheduled);
+        }
+        let consumed = merged(table.txns(), table.id(), row_positions);
+        node.main = Some(Cell::new(table, consumed, self.env.now_micros()));
+        if active {
+            self.open_side_tables(&mut node, row_positions).await?;
+        }
+        Ok(node)
+    }
+
+    async fn create_main(&self, node: &Node) -> Result<Table> {
+        let model = &node.compiled.model;
+        let maintained = !node.compiled.append_only;
+        let spec = TableSpec {
+            schema: Arc::clone(&node.compiled.schema),
+            partition_by: model.config.partition_by.clone(),
+            properties: model.config.table_properties.clone(),
+            deletion_vectors: model.config.deletion_vectors.unwrap_or(maintained),
+            description: model.description.clone(),
+        };
+        self.lake.create_table(&model.schema, &model.alias, spec).await
+    }
+
+    /// Streaming tables keep their rows: only columns added at the end can be evolved.
+    fn check_schema_change(&self, node: &Node, table: &Table) -> Result<()> {
+        if !node.streams || (self.options.full_refresh && self.may_refresh(node)) {
+            return Ok(());
+        }
+        let (old, new) = (table.schema(), &node.compiled.schema);
+        let grows = new.fields().len() >= old.fields().len()
+            && old.fields().iter().zip(new.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+        if grows {
+            return Ok(());
+        }
+        Err(Error::user(
+            "schema-change",
+            format!(
+                "streaming table {} holds {} rows with other columns than {} now selects; only columns added at the end can be evolved",
+                full_name(&node.compiled.model),
+                table.row_count(),
+                node.compiled.model.path.display()
+            ),
+        )
+        .with_hint("keep the old columns in place, or run with --full-refresh to read its input again from the start"))
+    }
+
+    /// `--full-refresh` leaves out what cannot be had again, unless the model says `full_refresh: true`.
+    pub(super) fn may_refresh(&self, node: &Node) -> bool {
+        match node.compiled.model.config.full_refresh {
+            Some(choice) => choice,
+            None => !(node.streams && node.upstreams.iter().any(|u| self.is_kafka(*u))),
+        }
+    }
+
+    fn is_kafka(&self, upstream: Upstream) -> bool {
+        matches!(upstream, Upstream::Source(s) if matches!(self.sources[s].table.connector, Connector::Kafka(_)))
+    }
+
+    fn source_index(&mut self, source: &str, table: &str) -> Result<usize> {
+        let name = format!("{source}.{table}");
+        if let Some(index) = self.sources.iter().position(|s| s.name == name) {
+            return Ok(index);
+        }
+        let table = self
+            .project
+            .sources
+            .iter()
+            .find(|s| s.source == source && s.name == table)
+            .ok_or_else(|| Error::internal(format!("source {name} is not in the project")))?;
+        self.sources.push(SourceState { table: Arc::clone(table), name, feed: None });
+        Ok(self.sources.len() - 1)
+    }
+
+    async fn foreign_index(&mut self, schema: &str, name: &str) -> Result<Upstream> {
+        let known = self.foreign.iter().position(|f| f.schema == schema && f.name == name);
+        if let Some(index) = known {
+            return Ok(Upstream::Foreign(index));
+        }
+        let table = self.lake.table(schema, name).await?;
+        self.foreign.push(Foreign { schema: schema.to_string(), name: name.to_string(), table });
+        Ok(Upstream::Foreign(self.foreign.len() - 1))
+    }
+
+    async fn open_side_tables(&self, node: &mut Node, row_positions: &BTreeMap<String, i64>) -> Result<()> {
+        let quarantines = node.compiled.expectations.iter().any(|e| e.on_violation == OnViolation::Quarantine);
+        let dead_letters = node.upstreams.iter().any(|u| match u {
+            Upstream::Source(s) => {
+                let table = &self.sources[*s].table;
+                table.on_error == OnError::DeadLetter && table.format != Format::Raw
+            }
+            _ => false,
+        });
+        let model = Arc::clone(&node.compiled.model);
+        if quarantines {
+            node.quarantine = Some(self.open_side(&model, RejectKind::Quarantine, !node.streams, row_positions).await?);
+        }
+        if dead_letters {
+            node.dead_letter = Some(self.open_side(&model, RejectKind::DeadLetter, false, row_positions).await?);
+        }
+        Ok(())
+    }
+
+    async fn open_side(
+        &self,
+        model: &crate::project::Model,
+        kind: RejectKind,
+        maintained: bool,
+        row_positions: &BTreeMap<String, i64>,
+    ) -> Result<Cell> {
+        let name = kind.table(&model.alias);
+        let table = match self.lake.table(&model.schema, &name).await? {
+            Some(table) => table,
+            None => {
+                let spec = TableSpec {
+                    schema: reject_schema(),
+                    partition_by: Vec::new(),
+                    properties: BTreeMap::new(),
+                    deletion_vectors: maintained,
+                    description: Some(format!("Rows rejected by {} ({})", model.name, kind.name())),
+                };
+                self.lake.create_table(&model.schema, &name, spec).await?
+            }
+        };
+        let consumed = merged(table.txns(), table.id(), row_positions);
+        Ok(Cell::new(table, consumed, self.env.now_micros()))
+    }
+
+    /// Writes this instance's number into every table it owns: an older instance's next put loses.
+    async fn fence(&mut self) -> Result<()> {
+        let (instance, now) = (self.instance, self.env.now_micros());
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].active {
+                continue;
+            }
+            let mut moved = None;
+            for (kind, cell) in self.nodes[index].cells() {
+                let table = cell.table()?;
+                if table.txn(INSTANCE) == Some(instance) {
+                    continue;
+                }
+                let before = table.version();
+                let after = cell.commit(vec![(INSTANCE.to_string(), instance)], serde_json::Map::new(), now).await?;
+                if kind.is_none() {
+                    moved = Some((before, after));
+                }
+            }
+            if let Some((before, after)) = moved {
+                self.moved_without_change(index, before, after)?;
+            }
+        }
+        self.epochs.fence(instance).await
+    }
+
+    /// Table `index` went from version `before` to `after` without a change of data (fencing, compaction): readers that were
+    /// up to date still are.
+    pub(super) fn moved_without_change(&mut self, index: usize, before: i64, after: i64) -> Result<()> {
+        let Some(cell) = &self.nodes[index].main else { return Ok(()) };
+        let id = cell.table()?.id().to_string();
+        for node in &mut self.nodes {
+            if !node.upstreams.contains(&Upstream::Node(index)) {
+                continue;
+            }
+            for (_, cell) in node.cells() {
+                let app = table_app(&cell_name(cell)?, &id);
+                if cell.consumed.get(&app) == Some(&before) {
+                    cell.consumed.insert(app, after);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares every table's positions with its upstreams' versions. A view that is behind is recomputed in the recovery
+    /// epoch; a streaming table catches up there.
+    async fn find_what_is_behind(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].runs() {
+                continue;
+            }
+            for slot in 0..self.nodes[index].upstreams.len() {
+                let Upstream::Node(up) = self.nodes[index].upstreams[slot] else { continue };
+                let (reader, upstream) = (self.nodes[index].name().to_string(), self.nodes[up].name().to_string());
+                let Some(cell) = &self.nodes[up].main else {
+                    return Err(Error::user(
+                        "upstream-missing",
+                        format!("{reader} reads {upstream}, which has no table yet"),
+                    )
+                    .with_hint(format!("run it too: --select +{reader}")));
+                };
+                let table = cell.table()?;
+                let (id, version) = (table.id().to_string(), table.version());
+                let Some(main) = &self.nodes[index].main else { continue };
+                let app = table_app(&cell_name(main)?, &id);
+                let up_to_date = match main.consumed.get(&app) {
+                    Some(consumed) if *consumed == version => true,
+                    // Commits without data (an instance's number, a compaction) are nothing to catch up with.
+                    Some(consumed) if *consumed < version => {
+                        matches!(table.changes(*consumed, version).await, Ok(changes) if changes.is_empty())
+                    }
+                    _ => false,
+                };
+                let node = &mut self.nodes[index];
+                if up_to_date {
+                    if let Some(main) = &mut node.main {
+                        main.consumed.insert(app, version);
+                    }
+                } else if !node.streams {
+                    node.refresh.get_or_insert(Refresh::Behind);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the sources that active models read, at the lowest position of their readers, and starts their feeds.
+    pub(super) async fn start_sources(&mut self, bounded: bool) -> Result<()> {
+        let limit = PollLimit {
+            max_rows: self.project.target.epoch_max_rows.min(131_072),
+            max_files: self.project.target.epoch_max_files,
+            wait: self.project.target.commit_interval.min(std::time::Duration::from_millis(200)),
+        };
+        for index in 0..self.sources.len() {
+            let name = self.sources[index].name.clone();
+            let readers: Vec<usize> = (0..self.nodes.len())
+                .filter(|n| self.nodes[*n].runs() && self.nodes[*n].upstreams.contains(&Upstream::Source(index)))
+                .collect();
+            if readers.is_empty() {
+                continue;
+            }
+            let context = |error: Error| error.context(format!("source {name}"));
+            if self.options.reset_sources.contains(&name) {
+                self.reset_positions(&readers, &name)?;
+            }
+            self.settle_starts(index, &readers).await.map_err(context)?;
+            let mut source = self.open_source(index).await.map_err(context)?;
+            let from = self.lowest_positions(&readers, &name)?;
+            source.open(&from, bounded).await.map_err(context)?;
+            self.check_identity(&readers, &name, &source.identity())?;
+            self.sources[index].feed = Some(Feed::start(source, limit));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn open_source(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {
+        let table = &self.sources[index].table;
+        let ledger = match &table.connector {
+            Connector::Files(_) => {
+                Some(self.lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name)).await?)
+            }
+            _ => None,
+        };
+        let context = OpenContext {
+            env: self.env.clone(),
+            ledger,
+            project: self.project.name.clone(),
+            target: self.project.target.name.clone(),
+        };
+        crate::source::open(table, &context)
+    }
+
+    /// A reader without any position starts where the source says. Where that is not "at the beginning", it is settled and
+    /// committed before the first read, so that a restart starts at the same place.
+    async fn settle_starts(&mut self, index: usize, readers: &[usize]) -> Result<()> {
+        let Connector::Kafka(kafka) = &self.sources[index].table.connector else { return Ok(()) };
+        let reset = self.options.reset_sources.contains(&self.sources[index].name);
+        if kafka.start == Start::Earliest && !reset {
+            return Ok(());
+        }
+        let name = self.sources[index].name.clone();
+        let fresh: Vec<usize> =
+            readers.iter().copied().filter(|r| self.positions_of(*r, &name).is_ok_and(|p| p.is_empty())).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut source = self.open_source(index).await?;
+        let starts = source.open(&Default::default(), true).await?;
+        for reader in fresh {
+            for (_, cell) in self.nodes[reader].cells() {
+                let table = cell_name(cell)?;
+                for (partition, next) in &starts {
+                    cell.pending.insert(source_app(&table, &name, partition), *next);
+                }
+                let txns = vec![(INSTANCE.to_string(), self.instance)];
+                cell.must_commit = true;
+                cell.commit(txns, serde_json::Map::new(), self.env.now_micros()).await?;
+                cell.settle();
+            }
+        }
+        Ok(())
+    }
+
+    fn reset_positions(&mut self, readers: &[usize], source: &str) -> Result<()> {
+        for reader in readers {
+            for (_, cell) in self.nodes[*reader].cells() {
+                let prefix = format!("smelt/{}/{source}/", cell_name(cell)?);
+                cell.consumed.retain(|app, _| !app.starts_with(&prefix));
+            }
+        }
+        Ok(())
+    }
+
+    fn positions_of(&self, reader: usize, source: &str) -> Result<Positions> {
+        match &self.nodes[reader].main {
+            Some(cell) => Ok(source_positions(&cell.consumed, &cell_name(cell)?, source)),
+            None => Ok(Positions::new()),
+        }
+    }
+
+    /// The lowest position of all readers, per partition that all of them have one for.
+    fn lowest_positions(&self, readers: &[usize], source: &str) -> Result<Positions> {
+        let mut lowest: Option<Positions> = None;
+        for reader in readers {
+            let positions = self.positions_of(*reader, source)?;
+            lowest = Some(match lowest {
+                None => positions,
+                Some(mut lowest) => {
+                    lowest.retain(|partition, next| match positions.get(partition) {
+                        Some(other) => {
+                            *next = (*next).min(*other);
+                            true
+                        }
+                        None => false,
+                    });
+                    lowest
+                }
+            });
+        }
+        Ok(lowest.unwrap_or_default())
+    }
+
+    /// A cluster or topic that is not the one the positions belong to is an error: its offsets mean something else.
+    fn check_identity(&mut self, readers: &[usize], source: &str, identity: &[(String, String)]) -> Result<()> {
+        let reset = self.options.reset_sources.iter().any(|s| s == source);
+        for reader in readers {
+            let Some(cell) = &mut self.nodes[*reader].main else { continue };
+            for (key, value) in identity {
+                let property = format!("{IDENTITY}{source}.{key}");
+                let known = cell.table()?.properties().get(&property).cloned();
+                match known {
+                    Some(known) if known == *value => {}
+                    Some(known) if !reset => {
+                        return Err(Error::user(
+                            "source-recreated",
+                            format!(
+                                "source {source}: {key} is {value}, but the positions in the lake belong to {known}: the topic or cluster was made anew"
+                            ),
+                        )
+                        .with_hint(format!(
+                            "to read the new one from its configured start and keep the rows already in the lake: --reset-source {source}"
+                        )));
+                    }
+                    _ => {
+                        cell.properties.insert(property, value.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name a table has in position names: its own, without schema.
+pub(super) fn cell_name(cell: &Cell) -> Result<String> {
+    Ok(cell.table()?.name().to_string())
+}

@@ -1,0 +1,89 @@
+//! Names of the `txn` actions in which a table stores how far it has consumed each input.
+//!
+//! - `smelt/<table>/<source>.<source table>/<topic>/<partition>` → next offset of that partition
+//! - `smelt/<table>/<upstream table id>` → Delta version of the upstream table
+//! - `smelt/instance` → number of the smelt instance that owns the table
+//! - `smelt/epoch` → epoch of the commit
+//!
+//! The same names, prefixed with the id of the table they belong to, are the keys of an epochs row's positions: a table
+//! that was dropped and made anew has another id, so a stale row never moves it forward.
+
+use std::collections::BTreeMap;
+
+use crate::types::{Positions, SourcePartition};
+
+/// Number of the instance that wrote a commit.
+pub(super) const INSTANCE: &str = "smelt/instance";
+/// Epoch of a commit.
+pub(super) const EPOCH: &str = "smelt/epoch";
+
+/// `txn` of one source partition.
+pub(super) fn source_app(table: &str, source: &str, partition: &SourcePartition) -> String {
+    format!("smelt/{table}/{source}/{}/{}", partition.topic, partition.partition)
+}
+
+/// `txn` of an upstream table.
+pub(super) fn table_app(table: &str, upstream_id: &str) -> String {
+    format!("smelt/{table}/{upstream_id}")
+}
+
+/// All partitions of `source` that `table` has a position for.
+pub(super) fn source_positions(txns: &BTreeMap<String, i64>, table: &str, source: &str) -> Positions {
+    let prefix = format!("smelt/{table}/{source}/");
+    txns.range(prefix.clone()..)
+        .take_while(|(app, _)| app.starts_with(&prefix))
+        .filter_map(|(app, next)| {
+            let (topic, partition) = app[prefix.len()..].rsplit_once('/')?;
+            let partition = partition.parse().ok()?;
+            Some((SourcePartition { topic: topic.into(), partition }, *next))
+        })
+        .collect()
+}
+
+/// The `txn`s of a table merged with what the last epochs row knows of it: the later position wins.
+pub(super) fn merged(
+    own: &BTreeMap<String, i64>,
+    table_id: &str,
+    epochs_row: &BTreeMap<String, i64>,
+) -> BTreeMap<String, i64> {
+    let mut all = own.clone();
+    let prefix = epoch_key(table_id, "");
+    for (key, value) in epochs_row.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+        let position = all.entry(key[prefix.len()..].to_string()).or_insert(*value);
+        *position = (*position).max(*value);
+    }
+    all
+}
+
+/// Key of position `app` of the table with `table_id` in an epochs row.
+pub(super) fn epoch_key(table_id: &str, app: &str) -> String {
+    format!("{table_id}:{app}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_of_a_source_round_trip_through_txn_names() {
+        let partition = SourcePartition { topic: "a/b".into(), partition: 3 };
+        let txns = BTreeMap::from([
+            (source_app("bronze", "telco.calls", &partition), 7),
+            (source_app("bronze", "telco.calls2", &partition), 9),
+            (table_app("bronze", "id"), 1),
+        ]);
+        assert_eq!(source_positions(&txns, "bronze", "telco.calls"), Positions::from([(partition, 7)]));
+    }
+
+    #[test]
+    fn the_later_of_txn_and_epochs_row_is_the_position() {
+        let own = BTreeMap::from([("smelt/t/x".to_string(), 5)]);
+        let row = BTreeMap::from([
+            (epoch_key("id", "smelt/t/x"), 4),
+            (epoch_key("id", "smelt/t/y"), 2),
+            (epoch_key("other", "smelt/t/x"), 99),
+        ]);
+        let merged = merged(&own, "id", &row);
+        assert_eq!(merged, BTreeMap::from([("smelt/t/x".to_string(), 5), ("smelt/t/y".to_string(), 2)]));
+    }
+}
