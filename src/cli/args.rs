@@ -208,6 +208,9 @@ pub(super) struct Generate {
     /// Produce in transactions
     #[arg(long)]
     pub transactional: bool,
+    /// With a broker: write the reference data (users, cell sites, devices) into this folder
+    #[arg(long, value_name = "DIR")]
+    pub reference_dir: Option<PathBuf>,
     /// Where the manifest goes: the generator's own record of what it made
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,

@@ -12,6 +12,7 @@
 //! Invariants: nothing flows downstream outside an epoch; a table's `txn`s name upstream versions that exist; the state
 //! of a circuit is a cache of its inputs at the last epoch, dropped whenever in doubt.
 
+mod admin;
 mod cell;
 mod compute;
 mod driver;
@@ -20,11 +21,16 @@ mod feed;
 mod instance;
 mod pipeline;
 mod positions;
+mod query;
 mod report;
 
+pub use admin::{
+    ChangeState, LakeCatalog, PlannedChange, drop_tables, lake_catalog, optimize, orphans, plan_changes, probe_lake, vacuum,
+};
 pub use compute::How;
 pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
+pub use query::Reader;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 
 use crate::project::Model;

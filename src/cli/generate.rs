@@ -1,0 +1,113 @@
+//! `smelt generate`: the telecom sample's traffic, to files or to a broker, with the generator's own record of it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::args::Generate;
+use super::session::Session;
+use super::{Exit, print};
+use crate::error::{Error, Result};
+use crate::kafka::{Admin, Producer, Record, TopicSpec};
+use crate::source::datagen::telecom::{self, Manifest, Options, Telecom};
+
+/// Topics the generator produces to have three partitions.
+const PARTITIONS: i32 = telecom::PARTITIONS;
+
+pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit, Vec<Error>> {
+    let options = options(args);
+    let manifest = match (&args.to_dir, &args.bootstrap_servers) {
+        (Some(dir), _) => {
+            let dir = session.dir.join(dir);
+            let manifest = telecom::to_dir(options, &dir).map_err(|e| vec![e])?;
+            session.say(&format!("wrote {}", dir.display()));
+            manifest
+        }
+        (None, Some(servers)) => produce(session, args, options, servers).await.map_err(|e| vec![e])?,
+        (None, None) => return Err(vec![Error::user("usage", "either --to-dir or --bootstrap-servers is needed")]),
+    };
+    if let Some(path) = &args.manifest {
+        write_manifest(&manifest, &session.dir.join(path)).map_err(|e| vec![e])?;
+    }
+    for (topic, counts) in &manifest.topics {
+        session.say(&format!(
+            "{topic}: {} records ({} events, {} duplicates, {} malformed, {} with impossible dates)",
+            counts.records, counts.base, counts.duplicates, counts.malformed, counts.impossible_dates
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+fn options(args: &Generate) -> Options {
+    let base = Options::default();
+    let seconds = u64::from(base.days) * 86_400;
+    Options {
+        seed: args.seed,
+        events: args.events,
+        slice_seconds: u32::try_from(seconds.div_ceil(u64::from(args.slices.max(1)))).unwrap_or(u32::MAX),
+        rate: (args.rate > 0).then_some(args.rate as f64),
+        ..base
+    }
+}
+
+/// Sends everything in order; with `--transactional` one transaction per slice, so that a reader sees whole slices.
+async fn produce(session: &Session, args: &Generate, options: Options, servers: &str) -> Result<Manifest> {
+    let mut telecom = Telecom::new(options)?;
+    if let Some(dir) = &args.reference_dir {
+        telecom::write_reference(&telecom, &session.dir.join(dir))?;
+    }
+    let admin = Admin::new(servers)?;
+    for topic in telecom::Topic::ALL {
+        admin.ensure_topic(&TopicSpec::event_time(topic.name(), PARTITIONS)).await?;
+    }
+    let mut producer =
+        if args.transactional { Producer::transactional(servers, "smelt-generate")? } else { Producer::new(servers)? };
+    let started = Instant::now();
+    let (mut sent, mut slice) = (0u64, 0);
+    for record in &mut telecom {
+        if args.transactional && record.slice != slice {
+            if slice != 0 {
+                producer.commit_transaction().await?;
+            }
+            producer.begin_transaction()?;
+            slice = record.slice;
+        }
+        producer
+            .send(Record {
+                topic: record.topic,
+                partition: record.partition,
+                key: Some(&record.key),
+                value: Some(&record.value),
+                timestamp_millis: Some(record.timestamp_micros / 1000),
+            })
+            .await?;
+        sent += 1;
+        if args.rate > 0 {
+            pace(started, sent, args.rate).await;
+        }
+        if sent % 1_000_000 == 0 {
+            session.say(&format!("{} {sent} records sent", print::clock()));
+        }
+    }
+    if args.transactional && slice != 0 {
+        producer.commit_transaction().await?;
+    }
+    producer.flush().await?;
+    Ok(telecom.manifest())
+}
+
+/// Waits until `sent` records are due at `rate` per second.
+pub(super) async fn pace(started: Instant, sent: u64, rate: u64) {
+    let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+    // Short waits are left out: timers are no finer than a millisecond, and the average is what counts.
+    if let Some(wait) = due.checked_sub(started.elapsed())
+        && wait > Duration::from_millis(2)
+    {
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn write_manifest(manifest: &Manifest, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::internal(e.to_string()))?;
+    std::fs::write(path, text)
+        .map_err(|e| Error::environment("write", format!("{}: {e}", path.display())).permanent())
+}
