@@ -3,3 +3,4 @@
 
 mod architecture;
 mod python;
+mod sample_sql;
