@@ -73,7 +73,12 @@ pub fn query(engine: Engine, tables: &[(&str, &Path)], queries: &[&str]) -> Vec<
 /// The rows of `sql` over the table at `path`, which it calls `t`: what both engines find, which must be the same.
 pub fn read_both(path: &Path, sql: &str) -> Vec<Value> {
     let [from_delta_rs, from_duckdb] = Engine::ALL.map(|engine| query(engine, &[("t", path)], &[sql]).remove(0));
-    assert_eq!(from_delta_rs, from_duckdb, "deltalake (left) and DuckDB (right) disagree about {}: {sql}", path.display());
+    assert_eq!(
+        from_delta_rs,
+        from_duckdb,
+        "deltalake (left) and DuckDB (right) disagree about {}: {sql}",
+        path.display()
+    );
     from_duckdb
 }
 
