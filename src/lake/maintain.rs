@@ -1,0 +1,293 @@
+//! Maintenance: checkpoints, log clean-up, vacuum, compaction. Work happens in a background task on a fixed copy of the
+//! state's references; results are applied between commits. Nothing here runs on the commit's path.
+//!
+//! - **Housekeeping**, every `checkpoint_interval` commits: delete files whose tombstones have expired, write a checkpoint
+//!   without those tombstones, delete log entries that are past their retention and before an older checkpoint.
+//! - **Compaction**: see [`super::compact`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+use super::compact::{self, Compacted};
+use super::log::Listing;
+use super::state::{State, Tombstone};
+use super::store::TableStore;
+use super::table::Table;
+use super::{checkpoint, options::LakeOptions};
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+/// Commits between two looks for something to do.
+const CHECK_INTERVAL: i64 = 16;
+
+/// What is under way for one table.
+#[derive(Debug, Default)]
+pub struct Maintenance {
+    job: Option<JoinHandle<Result<Done>>>,
+    /// Files in no log entry, to be deleted by the next housekeeping.
+    pub orphans: Vec<String>,
+    /// Versions from this one on must stay readable as changes.
+    retain_from: Option<i64>,
+    checked: i64,
+    cleaned_at: i64,
+    /// A housekeeping that failed is not tried again before this version.
+    retry_at: i64,
+}
+
+#[derive(Debug)]
+enum Done {
+    Housekeeping { checkpoint: i64, expired: usize, cleaned: bool },
+    Compaction(Vec<Compacted>),
+}
+
+/// What a vacuum deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vacuumed {
+    pub files: u64,
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Table {
+    /// Changes after `version` must stay readable ([`Table::changes`]); `None`: nobody follows this table's log.
+    pub fn retain_from(&mut self, version: Option<i64>) {
+        self.maintenance.retain_from = version;
+    }
+
+    /// Whether a background job is under way.
+    pub fn is_maintaining(&self) -> bool {
+        self.maintenance.job.is_some()
+    }
+
+    /// Starts a background job if one is due and none is under way. Cheap: call it after every commit.
+    pub fn start_maintenance(&mut self) -> bool {
+        let version = self.state.version;
+        if self.maintenance.job.is_some() || self.lost || self.unresolved.is_some() {
+            return false;
+        }
+        let due = version - self.state.last_checkpoint.unwrap_or(0) >= self.options.checkpoint_interval;
+        if due && version >= self.maintenance.retry_at {
+            self.start_housekeeping(false);
+            return true;
+        }
+        if version - self.maintenance.checked < CHECK_INTERVAL {
+            return false;
+        }
+        self.maintenance.checked = version;
+        self.start_compaction(compact::FAN_IN)
+    }
+
+    fn start_housekeeping(&mut self, force_cleanup: bool) {
+        let now = self.env.now_millis();
+        let every = millis(self.options.log_retention) / 10;
+        let clean = force_cleanup || now - self.maintenance.cleaned_at >= every;
+        self.maintenance.retry_at = self.state.version + CHECK_INTERVAL;
+        let housekeeping = Housekeeping {
+            env: self.env.clone(),
+            store: self.store.clone(),
+            options: Arc::clone(&self.options),
+            state: self.state.share(),
+            orphans: std::mem::take(&mut self.maintenance.orphans),
+            retain_from: self.maintenance.retain_from,
+            clean,
+        };
+        self.maintenance.job = Some(tokio::spawn(housekeeping.run()));
+    }
+
+    fn start_compaction(&mut self, fan_in: usize) -> bool {
+        // Only what is committed: staged files are not anybody's yet.
+        let snapshot = self.committed_snapshot();
+        let groups = compact::plan(&snapshot.files, self.options.target_file_size, fan_in);
+        if groups.is_empty() {
+            return false;
+        }
+        let mut target = self.target();
+        target.file_schema = Arc::clone(&self.state.file_schema);
+        target.partition_columns.clone_from(&self.state.metadata.partition_columns);
+        let layout = snapshot.layout.clone();
+        let job = async move { Ok(Done::Compaction(compact::run(&layout, &target, groups).await?)) };
+        self.maintenance.job = Some(tokio::spawn(job));
+        true
+    }
+
+    /// Applies the result of a background job that has ended; call it between two commits, with nothing staged (otherwise a
+    /// compaction's result waits). Returns whether a job was brought to its end.
+    pub async fn finish_maintenance(&mut self) -> Result<bool> {
+        let ready = self.maintenance.job.as_ref().is_some_and(JoinHandle::is_finished);
+        if !ready || self.has_staged() || self.unresolved.is_some() || self.lost {
+            return Ok(false);
+        }
+        let Some(job) = self.maintenance.job.take() else { return Ok(false) };
+        let done = job.await.map_err(|e| Error::internal(format!("maintenance of `{}`: {e}", self.name)))?;
+        match done.map_err(|e| e.context(format!("maintenance of `{}`", self.name)))? {
+            Done::Housekeeping { checkpoint, expired, cleaned } => {
+                self.state.last_checkpoint = Some(checkpoint);
+                self.state.tombstones.drain(..expired);
+                if cleaned {
+                    self.maintenance.cleaned_at = self.env.now_millis();
+                }
+            }
+            Done::Compaction(compacted) => self.apply_compaction(compacted).await?,
+        }
+        Ok(true)
+    }
+
+    async fn finish_job(&mut self) -> Result<()> {
+        while self.maintenance.job.is_some() {
+            if !self.finish_maintenance().await? {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_idle(&self) -> Result<()> {
+        self.check_writable()?;
+        if self.has_staged() || self.unresolved.is_some() {
+            return Err(Error::internal(format!("`{}` has staged changes", self.name)));
+        }
+        Ok(())
+    }
+
+    /// Compacts until nothing is left to compact: every file below half the target that has a companion, every file with
+    /// many deleted rows. For commands; a running pipeline uses [`Table::start_maintenance`].
+    pub async fn optimize(&mut self) -> Result<()> {
+        self.check_idle()?;
+        self.finish_job().await?;
+        while self.start_compaction(2) {
+            let before = self.state.version;
+            self.finish_job().await?;
+            if self.state.version == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint now, with vacuum of expired tombstones and log clean-up.
+    pub async fn checkpoint(&mut self) -> Result<()> {
+        self.check_idle()?;
+        self.finish_job().await?;
+        self.start_housekeeping(true);
+        self.finish_job().await
+    }
+
+    /// Deletes files that nothing refers to and that are older than the retention. Without `full` only those the log knows
+    /// to have left; with it the table is listed, and leftovers of crashes go too.
+    pub async fn vacuum(&mut self, full: bool) -> Result<Vacuumed> {
+        self.checkpoint().await?;
+        if !full {
+            return Ok(Vacuumed::default());
+        }
+        let cutoff = self.env.now_millis() - millis(self.options.deleted_file_retention);
+        let used = protected(&self.state, self.state.tombstones.iter());
+        let root = self.store.path("x")?.as_ref().len() - 1;
+        let doomed: Vec<_> = self
+            .store
+            .list("", None)
+            .await?
+            .into_iter()
+            .filter(|o| o.last_modified.timestamp_millis() < cutoff)
+            .map(|o| o.location)
+            .filter(|location| {
+                let relative = &location.as_ref()[root..];
+                // Directories that begin with an underscore are not the table's data.
+                !relative.starts_with('_') && !relative.starts_with('.') && !used.contains(relative)
+            })
+            .collect();
+        let files = doomed.len() as u64;
+        self.store.delete(doomed).await?;
+        Ok(Vacuumed { files })
+    }
+}
+
+/// Paths of data files and vectors that live files and `tombstones` refer to.
+fn protected<'a>(state: &State, tombstones: impl Iterator<Item = &'a Arc<Tombstone>>) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for file in state.files.values() {
+        used.insert(decoded(&file.file.log_path));
+        used.extend(file.vector.as_ref().and_then(|v| v.descriptor.file()));
+    }
+    for tombstone in tombstones {
+        used.insert(decoded(&tombstone.remove.path));
+        used.extend(tombstone.remove.deletion_vector.as_ref().and_then(|d| d.file()));
+    }
+    used
+}
+
+fn decoded(path: &str) -> String {
+    super::files::percent_decode(path).unwrap_or_else(|_| path.to_string())
+}
+
+struct Housekeeping {
+    env: Env,
+    store: TableStore,
+    options: Arc<LakeOptions>,
+    state: State,
+    orphans: Vec<String>,
+    retain_from: Option<i64>,
+    clean: bool,
+}
+
+impl Housekeeping {
+    async fn run(self) -> Result<Done> {
+        let now = self.env.now_millis();
+        let cutoff = now - millis(self.options.deleted_file_retention);
+        // Tombstones are in order of time: those that go are the first ones.
+        let expired = self
+            .state
+            .tombstones
+            .iter()
+            .take_while(|t| t.removed_at() < cutoff && self.retain_from.is_none_or(|keep| t.version <= keep))
+            .count();
+        let used = protected(&self.state, self.state.tombstones.iter().skip(expired));
+        let mut doomed: BTreeSet<String> = self.orphans.iter().cloned().collect();
+        for tombstone in self.state.tombstones.iter().take(expired) {
+            doomed.insert(decoded(&tombstone.remove.path));
+            doomed.extend(tombstone.remove.deletion_vector.as_ref().and_then(|d| d.file()));
+        }
+        let doomed = doomed.difference(&used).map(|p| self.store.path(p)).collect::<Result<Vec<_>>>()?;
+        // Files before the checkpoint that forgets them: after a crash in between they are deleted again.
+        self.store.delete(doomed).await?;
+
+        self.env.crash_point("checkpoint-before")?;
+        let version = self.state.version;
+        let kept: BTreeSet<usize> =
+            self.state.tombstones.iter().skip(expired).map(|t| Arc::as_ptr(t) as usize).collect();
+        let lines = self.state.to_lines(|t| kept.contains(&(std::ptr::from_ref(t) as usize)));
+        checkpoint::write(&self.store, version, lines).await?;
+        self.env.crash_point("checkpoint-after")?;
+        if self.clean {
+            clean_log(&self.store, now - millis(self.options.log_retention), self.retain_from).await?;
+        }
+        Ok(Done::Housekeeping { checkpoint: version, expired, cleaned: self.clean })
+    }
+}
+
+/// Deletes entries before the newest checkpoint that is older than `cutoff`: every version from it on stays readable.
+async fn clean_log(store: &TableStore, cutoff: i64, retain_from: Option<i64>) -> Result<()> {
+    let objects = store.list("_delta_log", None).await?;
+    let listing = Listing::read(store, true).await?;
+    let mut first = None;
+    let mut doomed = Vec::new();
+    let named: Vec<_> = objects
+        .into_iter()
+        .filter_map(|o| {
+            let (version, _) = super::log::parse_name(o.location.filename()?)?;
+            Some((version, o))
+        })
+        .collect();
+    for (version, object) in &named {
+        let expired = object.last_modified.timestamp_millis() < cutoff;
+        if expired && listing.checkpoints.contains_key(version) && retain_from.is_none_or(|keep| *version <= keep) {
+            first = first.max(Some(*version));
+        }
+    }
+    let Some(first) = first else { return Ok(()) };
+    doomed.extend(named.into_iter().filter(|(version, _)| *version < first).map(|(_, o)| o.location));
+    store.delete(doomed).await
+}

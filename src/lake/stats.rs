@@ -1,0 +1,301 @@
+//! File statistics in the log: only those every reader uses rightly.
+//!
+//! Integers, dates, timestamps and short strings get bounds; decimals up to 15 digits too (a double holds them exactly).
+//! Floats never (NaN stands outside any bound), longer decimals never (readers take JSON numbers through a double), binary and
+//! booleans never. Timestamps are floored and ceiled to milliseconds, which is all the log can hold. Null counts always.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{cast, max, max_string, min, min_string};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
+use chrono::{DateTime, SecondsFormat};
+use serde_json::{Map, Value, json};
+
+use crate::error::Result;
+
+/// Longer strings get no bound: a truncated one would be worth little and cost log bytes in every Remove and Add.
+const MAX_STRING: usize = 64;
+/// Bounds for the first columns only, as Delta's `dataSkippingNumIndexedCols` has it.
+const MAX_COLUMNS: usize = 32;
+
+/// Collects the statistics of one data file.
+#[derive(Debug)]
+pub struct Collector {
+    rows: u64,
+    columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+struct Column {
+    name: String,
+    nulls: Nulls,
+    bounds: Bounds,
+}
+
+#[derive(Debug)]
+enum Nulls {
+    Leaf(u64),
+    Struct(Vec<(String, Nulls)>),
+}
+
+#[derive(Debug)]
+enum Bounds {
+    None,
+    Integer(Option<(i64, i64)>),
+    Date(Option<(i64, i64)>),
+    Timestamp { zone: bool, range: Option<(i64, i64)> },
+    Decimal { scale: i8, range: Option<(i128, i128)> },
+    /// `None` at either side: no value yet (outer) or one that is too long (inner).
+    Text(Option<(Option<String>, Option<String>)>),
+}
+
+impl Collector {
+    /// For files of `schema`.
+    pub fn new(schema: &Schema) -> Self {
+        let columns = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, field)| Column {
+                name: field.name().clone(),
+                nulls: Nulls::of(field.data_type()),
+                bounds: if i < MAX_COLUMNS { Bounds::of(field.data_type()) } else { Bounds::None },
+            })
+            .collect();
+        Collector { rows: 0, columns }
+    }
+
+    /// Takes the rows of `batch` in.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
+            column.nulls.add(array, None);
+            column.bounds.add(array)?;
+        }
+        Ok(())
+    }
+
+    /// The statistics as the log holds them.
+    pub fn to_json(&self) -> String {
+        let (mut mins, mut maxs, mut nulls) = (Map::new(), Map::new(), Map::new());
+        for column in &self.columns {
+            nulls.insert(column.name.clone(), column.nulls.to_json());
+            let (min, max) = column.bounds.to_json();
+            if let Some(min) = min {
+                mins.insert(column.name.clone(), min);
+            }
+            if let Some(max) = max {
+                maxs.insert(column.name.clone(), max);
+            }
+        }
+        json!({"numRecords": self.rows, "minValues": mins, "maxValues": maxs, "nullCount": nulls, "tightBounds": true})
+            .to_string()
+    }
+}
+
+/// `numRecords` of statistics in the log.
+pub fn num_records(stats: &str) -> Option<u64> {
+    serde_json::from_str::<Value>(stats).ok()?.get("numRecords")?.as_u64()
+}
+
+/// The same statistics for a file some of whose rows are deleted: its bounds still hold but may be wide.
+pub fn wide(stats: &str) -> String {
+    match serde_json::from_str::<Map<String, Value>>(stats) {
+        Ok(mut members) => {
+            members.insert("tightBounds".to_string(), Value::Bool(false));
+            Value::Object(members).to_string()
+        }
+        Err(_) => stats.to_string(),
+    }
+}
+
+impl Nulls {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Struct(fields) => {
+                Nulls::Struct(fields.iter().map(|f| (f.name().clone(), Nulls::of(f.data_type()))).collect())
+            }
+            _ => Nulls::Leaf(0),
+        }
+    }
+
+    fn add(&mut self, array: &ArrayRef, above: Option<&arrow::buffer::NullBuffer>) {
+        let nulls = arrow::buffer::NullBuffer::union(above, array.logical_nulls().as_ref());
+        match self {
+            Nulls::Leaf(count) => *count += nulls.as_ref().map_or(0, |n| n.null_count()) as u64,
+            Nulls::Struct(members) => {
+                for ((_, member), column) in members.iter_mut().zip(array.as_struct().columns()) {
+                    member.add(column, nulls.as_ref());
+                }
+            }
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Nulls::Leaf(count) => json!(count),
+            Nulls::Struct(members) => {
+                Value::Object(members.iter().map(|(name, member)| (name.clone(), member.to_json())).collect())
+            }
+        }
+    }
+}
+
+fn widen<T: PartialOrd + Copy>(range: &mut Option<(T, T)>, low: Option<T>, high: Option<T>) {
+    if let (Some(low), Some(high)) = (low, high) {
+        *range = Some(match *range {
+            None => (low, high),
+            Some((l, h)) => (if low < l { low } else { l }, if high > h { high } else { h }),
+        });
+    }
+}
+
+impl Bounds {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Bounds::Integer(None),
+            DataType::Date32 => Bounds::Date(None),
+            DataType::Timestamp(_, zone) => Bounds::Timestamp { zone: zone.is_some(), range: None },
+            DataType::Decimal128(precision, scale) if *precision <= 15 => {
+                Bounds::Decimal { scale: *scale, range: None }
+            }
+            DataType::Utf8 => Bounds::Text(None),
+            _ => Bounds::None,
+        }
+    }
+
+    fn add(&mut self, array: &ArrayRef) -> Result<()> {
+        match self {
+            Bounds::None => {}
+            Bounds::Integer(range) | Bounds::Date(range) => {
+                let days;
+                let array = if matches!(array.data_type(), DataType::Date32) {
+                    days = cast(array, &DataType::Int32)?;
+                    &days
+                } else {
+                    array
+                };
+                let wide = cast(array, &DataType::Int64)?;
+                let values = wide.as_primitive::<Int64Type>();
+                widen(range, min(values), max(values));
+            }
+            Bounds::Timestamp { range, .. } => {
+                let values = array.as_primitive::<TimestampMicrosecondType>();
+                widen(range, min(values), max(values));
+            }
+            Bounds::Decimal { range, .. } => {
+                let values = array.as_primitive::<Decimal128Type>();
+                widen(range, min(values), max(values));
+            }
+            Bounds::Text(range) => {
+                let values = array.as_string::<i32>();
+                if let (Some(low), Some(high)) = (min_string(values), max_string(values)) {
+                    let short = |text: &str| (text.len() <= MAX_STRING).then(|| text.to_string());
+                    *range = Some(match range.take() {
+                        None => (short(low), short(high)),
+                        // Once a side has no bound it stays without.
+                        Some((l, h)) => (
+                            l.and_then(|l| if low < l.as_str() { short(low) } else { Some(l) }),
+                            h.and_then(|h| if high > h.as_str() { short(high) } else { Some(h) }),
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> (Option<Value>, Option<Value>) {
+        match self {
+            Bounds::Integer(Some((low, high))) => (Some(json!(low)), Some(json!(high))),
+            Bounds::Date(Some((low, high))) => (date(*low), date(*high)),
+            Bounds::Timestamp { zone, range: Some((low, high)) } => {
+                let ceiled = high.checked_add(999).unwrap_or(*high).div_euclid(1000);
+                (timestamp(low.div_euclid(1000), *zone), timestamp(ceiled, *zone))
+            }
+            Bounds::Decimal { scale, range: Some((low, high)) } => (decimal(*low, *scale), decimal(*high, *scale)),
+            Bounds::Text(Some((low, high))) => (low.clone().map(Value::String), high.clone().map(Value::String)),
+            _ => (None, None),
+        }
+    }
+}
+
+/// Years outside 0..=9999 have no ISO text that every reader understands.
+fn sane(at: &DateTime<chrono::Utc>) -> bool {
+    use chrono::Datelike;
+    (0..=9999).contains(&at.year())
+}
+
+fn date(days: i64) -> Option<Value> {
+    let at = DateTime::from_timestamp(days.checked_mul(86_400)?, 0).filter(sane)?;
+    Some(Value::String(at.format("%Y-%m-%d").to_string()))
+}
+
+fn timestamp(millis: i64, zone: bool) -> Option<Value> {
+    let at = DateTime::from_timestamp_millis(millis).filter(sane)?;
+    let mut text = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    if !zone {
+        text.pop();
+    }
+    Some(Value::String(text))
+}
+
+fn decimal(unscaled: i128, scale: i8) -> Option<Value> {
+    if scale == 0 {
+        return Some(json!(i64::try_from(unscaled).ok()?));
+    }
+    // At most 15 digits: the double nearest to the text prints as the text.
+    let text = Decimal128Type::format_decimal(unscaled, 15, scale);
+    serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use std::sync::Arc;
+
+    fn stats(columns: Vec<(&str, ArrayRef)>) -> Value {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut collector = Collector::new(&batch.schema());
+        collector.add(&batch).unwrap();
+        serde_json::from_str(&collector.to_json()).unwrap()
+    }
+
+    #[test]
+    fn bounds_only_where_every_reader_uses_them_rightly() {
+        let long = "x".repeat(65);
+        let found = stats(vec![
+            ("i", Arc::new(Int32Array::from(vec![Some(3), None, Some(-1)]))),
+            ("f", Arc::new(Float64Array::from(vec![1.0, f64::NAN, 2.0]))),
+            ("d", Arc::new(Date32Array::from(vec![0, 1, -1]))),
+            ("t", Arc::new(TimestampMicrosecondArray::from(vec![1, -1, 1001]).with_timezone("UTC"))),
+            ("n", Arc::new(TimestampMicrosecondArray::from(vec![0, 0, 0]))),
+            ("s", Arc::new(StringArray::from(vec!["b", "a", &long]))),
+            ("p", Arc::new(Decimal128Array::from(vec![-150, 5, 12345]).with_precision_and_scale(15, 2).unwrap())),
+            ("q", Arc::new(Decimal128Array::from(vec![1, 2, 3]).with_precision_and_scale(16, 2).unwrap())),
+        ]);
+        assert_eq!(found["numRecords"], 3);
+        assert_eq!(
+            found["minValues"],
+            json!({"i": -1, "d": "1969-12-31", "t": "1969-12-31T23:59:59.999Z", "n": "1970-01-01T00:00:00.000",
+                   "s": "a", "p": -1.5})
+        );
+        assert_eq!(
+            found["maxValues"],
+            json!({"i": 3, "d": "1970-01-02", "t": "1970-01-01T00:00:00.002Z", "n": "1970-01-01T00:00:00.000",
+                   "p": 123.45})
+        );
+        assert_eq!(found["nullCount"], json!({"i": 1, "f": 0, "d": 0, "t": 0, "n": 0, "s": 0, "p": 0, "q": 0}));
+    }
+
+    #[test]
+    fn null_counts_of_structs_include_null_parents() {
+        let inner: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]));
+        let fields = vec![arrow::datatypes::Field::new("x", DataType::Int32, true)].into();
+        let nulls = arrow::buffer::NullBuffer::from(vec![true, true, false]);
+        let array = arrow::array::StructArray::new(fields, vec![inner], Some(nulls));
+        let found = stats(vec![("a", Arc::new(array))]);
+        assert_eq!(found["nullCount"], json!({"a": {"x": 2}}));
+    }
+}

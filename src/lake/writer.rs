@@ -1,0 +1,169 @@
+//! Writing data files: Parquet with our own log statistics, one file per partition value, several beyond the target size.
+//!
+//! Files are encoded in memory and put whole, under names nobody else uses; until a log entry names them they do not
+//! exist for any reader.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use indexmap::IndexMap;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use std::sync::Arc;
+
+use super::actions::PartitionValues;
+use super::files::DataFile;
+use super::options::{Codec, LakeOptions};
+use super::partition;
+use super::stats::Collector;
+use super::store::TableStore;
+use crate::env::Env;
+use crate::error::Result;
+
+/// What a writer needs to know of its table.
+#[derive(Clone)]
+pub struct Target {
+    pub env: Env,
+    pub store: TableStore,
+    pub options: Arc<LakeOptions>,
+    pub file_schema: SchemaRef,
+    pub partition_columns: Vec<String>,
+}
+
+/// A file that was written and is not yet in any log entry.
+#[derive(Debug)]
+pub struct Written {
+    pub file: Arc<DataFile>,
+    /// Hash of each row, in order, when they were given.
+    pub hashes: Option<Vec<u128>>,
+}
+
+struct Open {
+    parquet: ArrowWriter<Vec<u8>>,
+    stats: Collector,
+    rows: u64,
+    hashes: Option<Vec<u128>>,
+}
+
+/// Takes batches of the table's schema, makes files.
+pub struct Writer {
+    target: Target,
+    properties: WriterProperties,
+    open: IndexMap<PartitionValues, Open>,
+    done: Vec<Written>,
+}
+
+fn properties(schema: &Schema, codec: Codec) -> Result<WriterProperties> {
+    let (compression, _) = codec_of(codec)?;
+    let mut builder =
+        WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false).set_created_by(engine());
+    for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
+        match leaf.physical_type() {
+            // Numbers of a stream rarely repeat within a file; strings (countries, statuses, types) do.
+            PhysicalType::BYTE_ARRAY => builder = builder.set_column_dictionary_enabled(leaf.path().clone(), true),
+            // Parquet bounds leave NaN out, so a reader that trusts them would lose NaN rows.
+            PhysicalType::FLOAT | PhysicalType::DOUBLE => {
+                builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
+            }
+            _ => {}
+        }
+    }
+    Ok(builder.set_statistics_enabled(EnabledStatistics::Chunk).build())
+}
+
+/// What we call ourselves in files and log entries.
+pub fn engine() -> String {
+    format!("smelt/{}", env!("CARGO_PKG_VERSION"))
+}
+
+fn codec_of(codec: Codec) -> Result<(Compression, &'static str)> {
+    Ok(match codec {
+        Codec::Snappy => (Compression::SNAPPY, "snappy"),
+        Codec::Zstd => (Compression::ZSTD(ZstdLevel::try_new(1)?), "zstd"),
+    })
+}
+
+impl Writer {
+    pub fn new(target: Target) -> Result<Self> {
+        let properties = properties(&target.file_schema, target.options.codec)?;
+        Ok(Writer { target, properties, open: IndexMap::new(), done: Vec::new() })
+    }
+
+    /// Takes rows; `hashes` has one per row, or is `None` for all batches.
+    pub async fn write(&mut self, batch: &RecordBatch, hashes: Option<&[u128]>) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.target.partition_columns.is_empty() {
+            let body = partition::body(batch, None, &self.target.file_schema)?;
+            return self.append(PartitionValues::new(), body, hashes.map(<[u128]>::to_vec)).await;
+        }
+        for (values, rows) in partition::split(batch, &self.target.partition_columns)? {
+            let body = partition::body(batch, Some(&rows), &self.target.file_schema)?;
+            let hashes = hashes.map(|h| rows.values().iter().map(|i| h[*i as usize]).collect());
+            self.append(values, body, hashes).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, values: PartitionValues, rows: RecordBatch, hashes: Option<Vec<u128>>) -> Result<()> {
+        if !self.open.contains_key(&values) {
+            let parquet = ArrowWriter::try_new(
+                Vec::new(),
+                Arc::clone(&self.target.file_schema),
+                Some(self.properties.clone()),
+            )?;
+            let stats = Collector::new(&self.target.file_schema);
+            let hashes = hashes.is_some().then(Vec::new);
+            self.open.insert(values.clone(), Open { parquet, stats, rows: 0, hashes });
+        }
+        let Some(open) = self.open.get_mut(&values) else { return Ok(()) };
+        open.parquet.write(&rows)?;
+        open.stats.add(&rows)?;
+        open.rows += rows.num_rows() as u64;
+        if let (Some(all), Some(new)) = (&mut open.hashes, hashes) {
+            all.extend(new);
+        }
+        // What is buffered compresses a little further: the target is a size to aim at.
+        let size = (open.parquet.bytes_written() + open.parquet.in_progress_size()) as u64;
+        if size >= self.target.options.target_file_size
+            && let Some(open) = self.open.shift_remove(&values)
+        {
+            let written = close(&self.target, values, open).await?;
+            self.done.push(written);
+        }
+        Ok(())
+    }
+
+    /// Puts what is still open. The files in the order in which they were begun.
+    pub async fn finish(mut self) -> Result<Vec<Written>> {
+        let target = &self.target;
+        let open = std::mem::take(&mut self.open);
+        let written = futures::future::try_join_all(
+            open.into_iter().map(|(values, open)| close(target, values, open)),
+        )
+        .await?;
+        self.done.extend(written);
+        Ok(self.done)
+    }
+}
+
+async fn close(target: &Target, values: PartitionValues, open: Open) -> Result<Written> {
+    let bytes = open.parquet.into_inner()?;
+    let directory = partition::directory(&values, &target.partition_columns);
+    let (_, suffix) = codec_of(target.options.codec)?;
+    let path = format!("{directory}part-00000-{}.{suffix}.parquet", target.env.new_uuid());
+    let size = bytes.len() as u64;
+    target.store.put(&path, bytes).await?;
+    let file = DataFile {
+        location: target.store.path(&path)?,
+        // Directories are made of characters that need no encoding, except the `=`, which needs none either.
+        log_path: path,
+        partition_values: values,
+        size,
+        rows: open.rows,
+        stats: Some(Arc::from(open.stats.to_json())),
+        modified: target.env.now_millis(),
+    };
+    Ok(Written { file: Arc::new(file), hashes: open.hashes })
+}

@@ -1,0 +1,327 @@
+//! Configuration of models: from `smelt.yml`, properties and `config()` in the file, in that order, later ones win.
+//!
+//! A [`RawConfig`] keeps every value with the place it was written at, so that a wrong value is reported there whatever
+//! level it came from. [`model_config`] turns the merged result into typed values.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::problems::{Problems, suggest};
+use super::reader::parse_bool;
+use super::yaml::{Node, Value};
+use super::{Materialization, ModelConfig};
+use crate::error::Span;
+
+/// A configuration value and where it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub value: Json,
+    pub span: Span,
+}
+
+pub(super) type RawConfig = BTreeMap<String, Setting>;
+
+/// Configuration for everything below a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Level {
+    /// `[project, folder, …]`; empty: everything.
+    pub path: Vec<String>,
+    pub config: RawConfig,
+    /// Where the folder is named.
+    pub span: Option<Span>,
+}
+
+/// Keys that do something.
+const MODEL_KEYS: &[&str] = &[
+    "materialized", "schema", "alias", "tags", "meta", "enabled", "partition_by", "deletion_vectors", "incremental",
+    "skip_change_commits", "full_refresh", "table_properties", "tblproperties",
+];
+
+/// Keys of dbt and later versions: kept, and harmless.
+const KEPT_KEYS: &[&str] = &[
+    "description", "database", "unique_key", "incremental_strategy", "on_schema_change", "watermark", "contract", "docs", "persist_docs",
+    "grants", "group", "access", "cluster_by", "liquid_clustered_by", "file_format", "location_root", "event_time", "freshness", "quoting",
+    "severity", "where", "limit", "store_failures", "warn_if", "error_if", "fail_calc", "strategy", "updated_at", "check_cols", "hard_deletes",
+];
+
+/// Keys that would change what a table holds, and do not yet: saying nothing would be lying.
+const LATER_KEYS: &[&str] = &["schedule", "emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
+
+/// Flattens `models: {project: {folder: {+key: …}}}`, outermost folders first.
+pub(super) fn flatten(node: &Node, p: &mut Problems) -> Vec<Level> {
+    let mut levels = Vec::new();
+    flatten_into(node, Vec::new(), None, &mut levels, p);
+    // A folder named deeper in the tree wins over its parents wherever it is written.
+    levels.sort_by_key(|l| l.path.len());
+    levels
+}
+
+fn flatten_into(node: &Node, path: Vec<String>, span: Option<Span>, levels: &mut Vec<Level>, p: &mut Problems) {
+    let Value::Map(entries) = &node.value else {
+        if !matches!(node.value, Value::Null) {
+            p.error("wrong-type", node.span(), format!("configuration must be a mapping, found {}", node.kind()), "");
+        }
+        return;
+    };
+    let mut config = RawConfig::new();
+    for entry in entries {
+        let is_known = MODEL_KEYS.contains(&entry.key.as_str()) || KEPT_KEYS.contains(&entry.key.as_str());
+        let bare = entry.key.strip_prefix('+');
+        if bare.is_some() || is_known || !matches!(entry.value.value, Value::Map(_)) {
+            let key = bare.unwrap_or(&entry.key).to_string();
+            config.insert(key.clone(), Setting { value: entry.value.json(), span: entry.value.span() });
+            warn_unknown(&key, entry.value.span_of(entry.key_mark), MODEL_KEYS, p);
+        } else {
+            let mut below = path.clone();
+            below.push(entry.key.clone());
+            flatten_into(&entry.value, below, Some(entry.value.span_of(entry.key_mark)), levels, p);
+        }
+    }
+    if !config.is_empty() || span.is_some() {
+        levels.push(Level { path, config, span });
+    }
+}
+
+/// The configuration of a YAML `config:` block; unknown keys are kept and noted.
+pub(super) fn read(node: &Node, known: &[&str], p: &mut Problems) -> RawConfig {
+    let mut config = RawConfig::new();
+    let Value::Map(entries) = &node.value else {
+        if !matches!(node.value, Value::Null) {
+            p.error("wrong-type", node.span(), format!("`config` must be a mapping, found {}", node.kind()), "");
+        }
+        return config;
+    };
+    // dbt and smelt can share a repository: `meta: {smelt: {…}}` says what dbt would not accept.
+    for entry in node.get("meta").and_then(|m| m.get("smelt")).map_or(&[][..], Node::entries) {
+        warn_unknown(&entry.key, entry.value.span_of(entry.key_mark), known, p);
+        config.insert(entry.key.clone(), Setting { value: entry.value.json(), span: entry.value.span() });
+    }
+    for entry in entries {
+        let key = entry.key.strip_prefix('+').unwrap_or(&entry.key);
+        warn_unknown(key, entry.value.span_of(entry.key_mark), known, p);
+        config.insert(key.to_string(), Setting { value: entry.value.json(), span: entry.value.span() });
+    }
+    config
+}
+
+pub(super) fn read_model(node: &Node, p: &mut Problems) -> RawConfig {
+    read(node, MODEL_KEYS, p)
+}
+
+/// Notes a key of `config:` that nobody knows: it is kept, and probably a typing error.
+pub(super) fn warn_unknown(key: &str, span: Span, known: &[&str], p: &mut Problems) {
+    if LATER_KEYS.contains(&key) {
+        p.warn("ignored-config", span, format!("`{key}` has no effect in this version of smelt"), "the value is kept in the manifest");
+    } else if !known.contains(&key) && !KEPT_KEYS.contains(&key) && key != "meta" {
+        let hint = match crate::error::did_you_mean(key, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`? It is kept, and has no effect"),
+            None => "it is kept, and has no effect; put keys of your own under `meta:`".to_string(),
+        };
+        p.warn("unknown-config", span, format!("unknown config `{key}`"), hint);
+    }
+}
+
+/// Notes unknown keys of a `config()` call in a model.
+pub(super) fn warn_unknown_in_file(key: &str, span: Span, p: &mut Problems) {
+    warn_unknown(key, span, MODEL_KEYS, p);
+}
+
+/// `over` on top of `base`: tags add up, `meta` and table properties merge by key, everything else is replaced.
+pub(super) fn merge(base: &mut RawConfig, over: &RawConfig) {
+    for (key, setting) in over {
+        let merged = match (key.as_str(), base.get(key)) {
+            ("tags", Some(below)) => {
+                let mut tags = as_list(&below.value);
+                for tag in as_list(&setting.value) {
+                    if !tags.contains(&tag) {
+                        tags.push(tag);
+                    }
+                }
+                Json::Array(tags)
+            }
+            ("meta" | "table_properties" | "tblproperties" | "properties" | "options", Some(below)) => {
+                match (&below.value, &setting.value) {
+                    (Json::Object(below), Json::Object(over)) => {
+                        let mut all = below.clone();
+                        all.extend(over.clone());
+                        Json::Object(all)
+                    }
+                    (_, over) => over.clone(),
+                }
+            }
+            _ => setting.value.clone(),
+        };
+        base.insert(key.clone(), Setting { value: merged, span: setting.span.clone() });
+    }
+}
+
+fn as_list(value: &Json) -> Vec<Json> {
+    match value {
+        Json::Array(items) => items.clone(),
+        Json::Null => Vec::new(),
+        one => vec![one.clone()],
+    }
+}
+
+/// The defaults of all folders that contain `fqn` (`[project, folder, …, model]`).
+pub(super) fn defaults(levels: &[Level], fqn: &[String]) -> RawConfig {
+    let mut config = RawConfig::new();
+    for level in levels.iter().filter(|l| fqn.starts_with(&l.path)) {
+        merge(&mut config, &level.config);
+    }
+    config
+}
+
+/// What a model is after inheritance.
+#[derive(Debug, Clone)]
+pub(super) struct Configured {
+    pub materialized: Materialization,
+    pub schema: Option<String>,
+    pub alias: Option<String>,
+    pub tags: Vec<String>,
+    pub config: ModelConfig,
+}
+
+const MATERIALIZATIONS: &[(&str, Materialization)] = &[
+    ("streaming_table", Materialization::StreamingTable),
+    ("materialized_view", Materialization::MaterializedView),
+    ("view", Materialization::View),
+    ("ephemeral", Materialization::Ephemeral),
+    ("table", Materialization::Table),
+];
+
+/// Checks and types the merged configuration of a model.
+pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
+    let materialized = match raw.get("materialized") {
+        Some(setting) => materialization(setting, p),
+        None => Materialization::MaterializedView,
+    };
+    let properties = |key: &str, p: &mut Problems| match raw.get(key) {
+        Some(setting) => setting.object(key, p),
+        None => BTreeMap::new(),
+    };
+    let mut table_properties = properties("tblproperties", p);
+    table_properties.extend(properties("table_properties", p));
+    let flag = |key: &str, p: &mut Problems| raw.get(key).and_then(|s| s.boolean(key, p));
+    let strict = raw.get("incremental").is_some_and(|s| match s.value.as_str() {
+        Some("strict") => true,
+        Some("auto") => false,
+        _ => {
+            let shown = s.shown();
+            p.error("unknown-value", s.span.clone(), format!("`incremental` cannot be {shown}"), "it can be: auto, strict");
+            false
+        }
+    });
+    let config = ModelConfig {
+        partition_by: raw.get("partition_by").map_or_else(Vec::new, |s| s.texts("partition_by", p)),
+        deletion_vectors: flag("deletion_vectors", p),
+        incremental_strict: strict,
+        skip_change_commits: flag("skip_change_commits", p).unwrap_or(false),
+        full_refresh: flag("full_refresh", p),
+        enabled: flag("enabled", p).unwrap_or(true),
+        table_properties,
+        all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
+    };
+    let name = |key: &str, p: &mut Problems| {
+        let setting = raw.get(key).filter(|s| !s.value.is_null())?;
+        let text = setting.text(key, p)?;
+        let usable = !text.is_empty() && !text.contains(['/', '\\']) && !text.starts_with('.') && !text.chars().any(char::is_control);
+        if !usable {
+            let message = format!("`{key}` cannot be `{text}`: it becomes a folder's name");
+            p.error("bad-name", setting.span.clone(), message, "use letters, digits and _");
+        }
+        usable.then_some(text)
+    };
+    Configured {
+        materialized,
+        schema: name("schema", p),
+        alias: name("alias", p),
+        tags: raw.get("tags").map_or_else(Vec::new, |s| s.texts("tags", p)),
+        config,
+    }
+}
+
+fn materialization(setting: &Setting, p: &mut Problems) -> Materialization {
+    let default = Materialization::MaterializedView;
+    let Some(text) = setting.text("materialized", p) else { return default };
+    if let Some((_, found)) = MATERIALIZATIONS.iter().find(|(name, _)| *name == text) {
+        return *found;
+    }
+    let hint = match text.as_str() {
+        "incremental" => "a later version has it; `materialized_view` keeps itself up to date incrementally, without is_incremental()".to_string(),
+        "snapshot" => "snapshots come with a later version, declared in YAML under `snapshots:`".to_string(),
+        "seed" => "seeds are CSV files, and come with a later version; read the file with a `files` source".to_string(),
+        "dynamic_table" => "did you mean `materialized_view`?".to_string(),
+        other => suggest(other, MATERIALIZATIONS.iter().map(|(name, _)| *name), "it can be"),
+    };
+    p.error("unknown-materialization", setting.span.clone(), format!("unknown materialization `{text}`"), hint);
+    default
+}
+
+impl Setting {
+    fn wrong(&self, key: &str, expected: &str, p: &mut Problems) {
+        let message = format!("`{key}` must be {expected}, found {}", self.shown());
+        p.error("wrong-type", self.span.clone(), message, "");
+    }
+
+    pub fn shown(&self) -> String {
+        match &self.value {
+            Json::Null => "nothing".to_string(),
+            Json::Array(_) => "a list".to_string(),
+            Json::Object(_) => "a mapping".to_string(),
+            Json::String(s) => format!("`{s}`"),
+            other => format!("`{other}`"),
+        }
+    }
+
+    pub fn text(&self, key: &str, p: &mut Problems) -> Option<String> {
+        match &self.value {
+            Json::String(s) => Some(s.clone()),
+            Json::Number(n) => Some(n.to_string()),
+            Json::Bool(b) => Some(b.to_string()),
+            _ => {
+                self.wrong(key, "text", p);
+                None
+            }
+        }
+    }
+
+    pub fn boolean(&self, key: &str, p: &mut Problems) -> Option<bool> {
+        let value = match &self.value {
+            Json::Bool(b) => Some(*b),
+            Json::String(s) => parse_bool(s),
+            _ => None,
+        };
+        if value.is_none() && !self.value.is_null() {
+            self.wrong(key, "true or false", p);
+        }
+        value
+    }
+
+    pub fn texts(&self, key: &str, p: &mut Problems) -> Vec<String> {
+        let mut texts = Vec::new();
+        for item in as_list(&self.value) {
+            match item {
+                Json::String(s) => texts.push(s),
+                Json::Number(n) => texts.push(n.to_string()),
+                _ => self.wrong(key, "a list of names", p),
+            }
+        }
+        texts
+    }
+
+    fn object(&self, key: &str, p: &mut Problems) -> BTreeMap<String, String> {
+        match &self.value {
+            Json::Object(members) => {
+                let text = |v: &Json| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+                members.iter().map(|(k, v)| (k.clone(), text(v))).collect()
+            }
+            Json::Null => BTreeMap::new(),
+            _ => {
+                self.wrong(key, "a mapping", p);
+                BTreeMap::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The graph of models: what a name means, and in which order models stand.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::Dependency;
+use super::jinja::{Relation, Resolve};
+use super::problems::{Problems, suggest};
+use crate::error::{Error, Span};
+
+/// A model under the names it is known by.
+#[derive(Debug, Clone)]
+pub(super) struct NamedModel {
+    pub name: String,
+    pub schema: String,
+    pub alias: String,
+    pub enabled: bool,
+    /// Start of its file.
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct NamedSource {
+    pub source: String,
+    pub table: String,
+    pub enabled: bool,
+    pub span: Span,
+}
+
+/// Every name of the project, with its relation.
+#[derive(Debug)]
+pub(super) struct Names {
+    project: String,
+    quote: char,
+    models: Vec<NamedModel>,
+    sources: Vec<NamedSource>,
+    /// By lower-case name; the first one keeps it.
+    by_name: HashMap<String, usize>,
+}
+
+/// Tables that smelt keeps beside a model's own.
+const SIDE_TABLES: [&str; 3] = ["__dead_letter", "__quarantine", "__late"];
+
+impl Names {
+    /// The names, checked: every model name, every table and every source table stands for one thing only.
+    pub fn new(project: &str, quote: char, models: Vec<NamedModel>, sources: Vec<NamedSource>, p: &mut Problems) -> Self {
+        let mut names = Names { project: project.to_string(), quote, models, sources, by_name: HashMap::new() };
+        let mut tables: HashMap<(String, String), usize> = HashMap::new();
+        for (index, model) in names.models.iter().enumerate() {
+            match names.by_name.get(&model.name.to_lowercase()) {
+                Some(first) => {
+                    let first = &names.models[*first];
+                    let message = format!("two models are named `{}`", model.name);
+                    let hint = format!("the other is {}: rename one file; `alias` keeps its table's name", first.span.file.display());
+                    p.error("duplicate-model", model.span.clone(), message, hint);
+                    continue;
+                }
+                None => names.by_name.insert(model.name.to_lowercase(), index),
+            };
+            if !model.enabled {
+                continue;
+            }
+            if model.schema.eq_ignore_ascii_case("_smelt") {
+                p.error("reserved-name", model.span.clone(), format!("model `{}` is in schema `_smelt`, which smelt keeps for itself", model.name), "choose another schema");
+            }
+            let key = (model.schema.to_lowercase(), model.alias.to_lowercase());
+            match tables.get(&key) {
+                Some(first) => {
+                    let first = &names.models[*first];
+                    let message = format!("models `{}` and `{}` both make the table `{}.{}`", first.name, model.name, model.schema, model.alias);
+                    p.error("duplicate-table", model.span.clone(), message, "give one of them another `schema` or `alias`");
+                }
+                None => {
+                    tables.insert(key, index);
+                }
+            }
+        }
+        for model in names.models.iter().filter(|m| m.enabled) {
+            let alias = model.alias.to_lowercase();
+            let owner = SIDE_TABLES.iter().find_map(|suffix| alias.strip_suffix(suffix)).and_then(|base| tables.get(&(model.schema.to_lowercase(), base.to_string())));
+            if let Some(owner) = owner {
+                let message = format!("the table `{}.{}` belongs to model `{}`", model.schema, model.alias, names.models[*owner].name);
+                p.error("duplicate-table", model.span.clone(), message, "give the model another `alias`");
+            }
+        }
+        let mut seen: BTreeMap<(String, String), &NamedSource> = BTreeMap::new();
+        for source in &names.sources {
+            let key = (source.source.to_lowercase(), source.table.to_lowercase());
+            if let Some(first) = seen.get(&key) {
+                let message = format!("source table `{}.{}` is declared twice", source.source, source.table);
+                p.error("duplicate-source", source.span.clone(), message, format!("it is also at {}:{}", first.span.file.display(), first.span.line));
+            } else if let Some(model) = tables.get(&key).map(|i| &names.models[*i]) {
+                let message = format!("source table `{}.{}` and model `{}` have the same relation name", source.source, source.table, model.name);
+                p.error("duplicate-table", source.span.clone(), message, "rename the source, or give the model another `schema` or `alias`");
+            }
+            seen.insert(key, source);
+        }
+        names
+    }
+
+    /// Exact spelling first, then ignoring case.
+    fn find_model(&self, name: &str) -> Option<&NamedModel> {
+        let exact = self.models.iter().find(|m| m.name == name);
+        exact.or_else(|| self.by_name.get(&name.to_lowercase()).map(|i| &self.models[*i]))
+    }
+
+    fn find_source(&self, source: &str, table: &str) -> Option<&NamedSource> {
+        let find = |same: fn(&str, &str) -> bool| self.sources.iter().find(|s| same(&s.source, source) && same(&s.table, table));
+        find(|a, b| a == b).or_else(|| find(|a, b| a.eq_ignore_ascii_case(b)))
+    }
+
+    /// The relation of a model, for `this`.
+    pub fn relation(&self, model: &NamedModel) -> Relation {
+        Relation {
+            schema: model.schema.clone(),
+            identifier: model.alias.clone(),
+            quote: self.quote,
+            dependency: Some(Dependency::Model(model.name.clone())),
+        }
+    }
+}
+
+impl Resolve for Names {
+    fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error> {
+        if let Some(package) = package
+            && !package.eq_ignore_ascii_case(&self.project)
+        {
+            let error = Error::user("unknown-project", format!("no project `{package}`"));
+            return Err(error.with_hint(format!("this is `{}`: write ref('{name}')", self.project)));
+        }
+        match self.find_model(name) {
+            Some(model) if model.enabled => Ok(self.relation(model)),
+            Some(model) => {
+                let error = Error::user("disabled-ref", format!("model `{}` is disabled", model.name));
+                Err(error.with_hint("it has `enabled: false`: enable it, or read something else"))
+            }
+            None => {
+                let error = Error::user("unknown-ref", format!("no model `{name}`"));
+                Err(match self.sources.iter().find(|s| s.table.eq_ignore_ascii_case(name)) {
+                    Some(s) => error.with_hint(format!("did you mean source('{}', '{}')?", s.source, s.table)),
+                    None => error.with_hint(suggest(name, self.models.iter().filter(|m| m.enabled).map(|m| m.name.as_str()), "models")),
+                })
+            }
+        }
+    }
+
+    fn source(&self, source: &str, table: &str) -> Result<Relation, Error> {
+        match self.find_source(source, table) {
+            Some(found) if found.enabled => Ok(Relation {
+                schema: found.source.clone(),
+                identifier: found.table.clone(),
+                quote: self.quote,
+                dependency: Some(Dependency::Source(found.source.clone(), found.table.clone())),
+            }),
+            Some(_) => Err(Error::user("disabled-ref", format!("source table `{source}.{table}` is disabled")).with_hint("it has `enabled: false`")),
+            None => {
+                let tables: BTreeSet<&str> =
+                    self.sources.iter().filter(|s| s.source.eq_ignore_ascii_case(source)).map(|s| s.table.as_str()).collect();
+                let (message, hint) = if tables.is_empty() {
+                    let sources: BTreeSet<&str> = self.sources.iter().map(|s| s.source.as_str()).collect();
+                    (format!("no source `{source}`"), suggest(source, sources, "sources"))
+                } else {
+                    (format!("source `{source}` has no table `{table}`"), suggest(table, tables, "tables"))
+                };
+                Err(Error::user("unknown-source", message).with_hint(hint))
+            }
+        }
+    }
+}
+
+/// A model and what it reads, as the order sees it.
+pub(super) struct Vertex<'a> {
+    pub name: &'a str,
+    /// Models it reads, each with the place of the call.
+    pub reads: Vec<(&'a str, Span)>,
+}
+
+/// Indices of `vertices` such that a model stands after everything it reads; among models that could stand next, the
+/// first by name does. Circles are recorded, one error each, and their models left out.
+pub(super) fn order(vertices: &[Vertex<'_>], p: &mut Problems) -> Vec<usize> {
+    let index: HashMap<&str, usize> = vertices.iter().enumerate().map(|(i, v)| (v.name, i)).collect();
+    let mut waiting: Vec<usize> = vec![0; vertices.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); vertices.len()];
+    for (reader, vertex) in vertices.iter().enumerate() {
+        for read in vertex.reads.iter().filter_map(|(name, _)| index.get(name)) {
+            readers[*read].push(reader);
+            waiting[reader] += 1;
+        }
+    }
+    let mut ready: BTreeSet<(&str, usize)> = (0..vertices.len()).filter(|i| waiting[*i] == 0).map(|i| (vertices[i].name, i)).collect();
+    let mut order = Vec::with_capacity(vertices.len());
+    while let Some((_, next)) = ready.pop_first() {
+        order.push(next);
+        for reader in &readers[next] {
+            waiting[*reader] -= 1;
+            if waiting[*reader] == 0 {
+                ready.insert((vertices[*reader].name, *reader));
+            }
+        }
+    }
+    report_cycles(vertices, &index, &waiting, p);
+    order
+}
+
+/// Every model that still waits reads one that waits: walking along such reads ends in a circle.
+fn report_cycles(vertices: &[Vertex<'_>], index: &HashMap<&str, usize>, waiting: &[usize], p: &mut Problems) {
+    let mut by_name: Vec<usize> = (0..vertices.len()).filter(|i| waiting[*i] > 0).collect();
+    by_name.sort_by_key(|i| vertices[*i].name);
+    let mut visited: BTreeSet<usize> = BTreeSet::new();
+    for start in by_name {
+        let mut path: Vec<(usize, &Span)> = Vec::new();
+        let mut at = start;
+        while visited.insert(at) {
+            let next = vertices[at].reads.iter().filter_map(|(name, span)| Some((*index.get(name)?, span))).find(|(i, _)| waiting[*i] > 0);
+            let Some((next, span)) = next else { break };
+            path.push((at, span));
+            at = next;
+        }
+        let Some(first) = path.iter().position(|(i, _)| *i == at) else { continue };
+        let mut circle = path[first..].to_vec();
+        // The same circle is always told from its first model by name.
+        let lead = circle.iter().enumerate().min_by_key(|(_, (i, _))| vertices[*i].name).map_or(0, |(n, _)| n);
+        circle.rotate_left(lead);
+        let mut names: Vec<&str> = circle.iter().map(|(i, _)| vertices[*i].name).collect();
+        names.push(names[0]);
+        let files: Vec<String> = circle.iter().map(|(_, span)| format!("{}:{}", span.file.display(), span.line)).collect();
+        p.error("cycle", circle[0].1.clone(), format!("models read each other in a circle: {}", names.join(" → ")), format!("remove one of these reads: {}", files.join(", ")));
+    }
+}

@@ -1,0 +1,130 @@
+//! From minijinja's errors to ours: the place in the file, the name that is wrong, and what to do.
+
+use std::error::Error as _;
+
+use minijinja::{Environment, ErrorKind};
+
+use super::template::Template;
+use super::{Engine, MACROS};
+use crate::error::{Error, Span};
+use crate::project::problems::suggest;
+use crate::project::yaml::Node;
+
+impl Engine {
+    /// The error of rendering `template`.
+    pub(super) fn failure(&self, error: &minijinja::Error, template: &Template, environment: Option<&Environment<'_>>) -> Error {
+        let (error, own) = innermost(error);
+        let place = self.place(error, template);
+        let mut names: Vec<String> = environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
+        names.extend(self.macro_names().map(str::to_string));
+        names.extend(template.names.iter().cloned());
+        if let Some(macros) = place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template)) {
+            names.extend(macros.names.iter().cloned());
+        }
+        let mut failure = describe(error, own, &names);
+        if let Some((in_template, range)) = place {
+            failure = failure.with_span(span(in_template, range, error.kind()));
+            if in_template.file != template.file {
+                let hint = failure.hint().map(|h| format!("{h} ")).unwrap_or_default();
+                failure = failure.with_hint(format!("{hint}(rendering {})", template.text.file.display()));
+            }
+        } else {
+            failure = failure.with_span(template.text.span(0, 1));
+        }
+        failure
+    }
+
+    /// The error of rendering a YAML value: it stands where the value stands.
+    pub(super) fn yaml_failure(&self, error: &minijinja::Error, at: &Node, environment: &Environment<'_>) -> Error {
+        let (error, own) = innermost(error);
+        let names: Vec<String> = environment.globals().map(|(n, _)| n.to_string()).collect();
+        describe(error, own, &names).with_span(at.span())
+    }
+
+    /// The template and the byte range in its file where `error` stands.
+    fn place<'a>(&'a self, error: &minijinja::Error, template: &'a Template) -> Option<(&'a Template, std::ops::Range<usize>)> {
+        let range = error.range()?;
+        if error.name() == Some(MACROS) {
+            let (in_template, start) = self.macros.iter().rev().find(|(_, start)| *start <= range.start)?;
+            let map = |offset: usize| in_template.in_file(offset.saturating_sub(*start));
+            return Some((in_template, map(range.start)..map(range.end)));
+        }
+        // While macros are added their files are parsed alone, without the import in front.
+        let alone = error.template_source().is_some_and(|s| s.len() == template.jinja.len());
+        let prefix = if alone { 0 } else { self.import.len() };
+        let map = |offset: usize| template.in_file(offset.saturating_sub(prefix));
+        Some((template, map(range.start)..map(range.end)))
+    }
+}
+
+fn span(template: &Template, range: std::ops::Range<usize>, kind: ErrorKind) -> Span {
+    let content = &template.text.content;
+    let mut range = range.start.min(content.len())..range.end.min(content.len()).max(range.start.min(content.len()));
+    if matches!(kind, ErrorKind::UnknownFunction) {
+        // Of a call only the name is wrong.
+        let name = content[range.clone()].find(|c: char| !(c.is_alphanumeric() || c == '_'));
+        range.end = name.filter(|n| *n > 0).map_or(range.end, |n| range.start + n);
+    }
+    template.text.span(range.start, range.len())
+}
+
+/// The error that was raised first, and our own error when it carries one.
+fn innermost(error: &minijinja::Error) -> (&minijinja::Error, Option<&Error>) {
+    let mut deepest = error;
+    let mut own = None;
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<minijinja::Error>() {
+            if cause.range().is_some() {
+                deepest = cause;
+            }
+        } else if let Some(cause) = cause.downcast_ref::<Error>() {
+            own = Some(cause);
+        }
+        source = cause.source();
+    }
+    (deepest, own)
+}
+
+fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String]) -> Error {
+    if let Some(own) = own {
+        return own.clone();
+    }
+    let detail = error.detail().unwrap_or("");
+    let near = |name: &str| suggest(name, names.iter().map(String::as_str), "known names");
+    match error.kind() {
+        ErrorKind::UndefinedError => match detail.split('`').nth(1) {
+            Some(path) => {
+                let failure = Error::user("undefined-variable", format!("`{path}` is not defined"));
+                match path.rsplit_once('.') {
+                    Some((base, _)) => failure.with_hint(format!("`{base}` has no such member; give a default: {path} | default(…)")),
+                    None => failure.with_hint(crate::error::did_you_mean(path, names.iter().map(String::as_str)).map_or_else(
+                        || format!("define it: {{% set {path} = … %}}, or use var('{path}')"),
+                        |near| format!("did you mean `{near}`?"),
+                    )),
+                }
+            }
+            None => Error::user("undefined-variable", "an undefined value is used"),
+        },
+        ErrorKind::UnknownFunction => {
+            let name = detail.trim_end_matches(" is unknown");
+            Error::user("unknown-macro", format!("no macro or function `{name}`")).with_hint(near(name))
+        }
+        ErrorKind::UnknownFilter => {
+            let name = detail.split_whitespace().nth(1).unwrap_or("");
+            Error::user("unknown-filter", format!("no filter `{name}`")).with_hint("filters: https://docs.rs/minijinja/latest/minijinja/filters/")
+        }
+        ErrorKind::SyntaxError => {
+            let failure = Error::user("jinja-syntax", format!("invalid Jinja: {detail}"));
+            match detail.strip_prefix("unknown statement ") {
+                Some("snapshot") => failure.with_hint("snapshots are declared in YAML under `snapshots:`"),
+                Some("test" | "docs" | "materialization") => failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do"),
+                _ => failure,
+            }
+        }
+        ErrorKind::TooManyArguments | ErrorKind::MissingArgument => {
+            Error::user("bad-call", if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) })
+        }
+        kind => Error::user("jinja", if detail.is_empty() { kind.to_string() } else { format!("{kind}: {detail}") }),
+    }
+}

@@ -1,0 +1,288 @@
+//! Jinja: the language of templates, over minijinja with strict undefined.
+//!
+//! 1. [`template`] cuts a file into runs and tags and rewrites it, so that output can be traced to the file.
+//! 2. [`Engine`] holds what every template shares: filters, functions, and the project's macros as one template that each
+//!    model imports, so that macros see each other whatever file they are in.
+//! 3. A render happens in a [`Scope`]: which model, what `ref` resolves to, and a record of what the template asked for.
+//! 4. [`failure`] turns minijinja's errors into ours: file, line, column, and what to do.
+//!
+//! Nothing here knows YAML settings or the graph: names are resolved through [`Resolve`].
+
+mod failure;
+mod functions;
+mod objects;
+mod scope;
+mod template;
+mod values;
+
+use std::sync::Arc;
+
+use minijinja::{Environment, UndefinedBehavior, Value};
+
+use super::problems::Problems;
+use super::source_map::{Piece, SourceMap};
+use super::yaml::{self, Entry, Node, Text};
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+pub(super) use objects::Relation;
+pub(super) use scope::{ConfigCall, Globals, Resolve, Scope};
+pub(super) use template::{Site, Template};
+use values::to_json;
+
+/// Name of the template that holds all macros.
+const MACROS: &str = "macros";
+
+/// What every template shares.
+pub(super) struct Engine {
+    base: Environment<'static>,
+    /// Prefix that brings the macros into a template.
+    import: String,
+    /// Macro files in the order of their numbers, with their place in the macros template.
+    macros: Vec<(Template, usize)>,
+    env: Env,
+}
+
+/// A rendered model.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub sql: String,
+    pub source_map: SourceMap,
+}
+
+impl Engine {
+    /// An engine with the macros of `files`. A file that does not parse is left out and recorded.
+    pub fn new(files: Vec<Arc<Text>>, env: &Env, p: &mut Problems) -> Self {
+        let mut base = Environment::new();
+        base.set_undefined_behavior(UndefinedBehavior::Strict);
+        base.set_debug(true);
+        base.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        base.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        let mut syntax = minijinja::syntax::SyntaxConfig::builder();
+        syntax.keep_trailing_newline(true);
+        if let Ok(syntax) = syntax.build() {
+            base.set_syntax(syntax);
+        }
+        functions::add_shared(&mut base);
+        let mut engine = Engine { base, import: String::new(), macros: Vec::new(), env: env.clone() };
+        engine.add_macros(files, p);
+        engine
+    }
+
+    fn add_macros(&mut self, files: Vec<Arc<Text>>, p: &mut Problems) {
+        let mut all = String::new();
+        let mut names: Vec<(String, Arc<Text>, usize)> = Vec::new();
+        for text in files {
+            let number = self.macros.len() as u32 + 1;
+            let template = match Template::checked(Arc::clone(&text), number) {
+                Ok(template) => template,
+                Err(e) => {
+                    p.errors.push(e);
+                    continue;
+                }
+            };
+            if let Err(e) = self.base.template_from_named_str(&text.file.to_string_lossy(), &template.jinja) {
+                p.errors.push(self.failure(&e, &template, None));
+                continue;
+            }
+            for (name, offset) in &template.macros {
+                if let Some((_, first, _)) = names.iter().find(|(n, _, _)| n == name) {
+                    let message = format!("macro `{name}` is defined twice");
+                    let hint = format!("it is also in {}: rename one of them", first.file.display());
+                    p.error("duplicate-macro", text.span(*offset, name.len()), message, hint);
+                } else if self.base.globals().any(|(global, _)| global == name) || functions::MODEL_NAMES.contains(&name.as_str()) {
+                    let message = format!("macro `{name}` would replace a built-in function");
+                    p.error("reserved-name", text.span(*offset, name.len()), message, "give it another name");
+                } else {
+                    names.push((name.clone(), Arc::clone(&text), *offset));
+                }
+            }
+            let place = all.len();
+            all.push_str(&template.jinja);
+            self.macros.push((template, place));
+        }
+        if names.is_empty() {
+            return;
+        }
+        let list: Vec<&str> = names.iter().map(|(name, _, _)| name.as_str()).collect();
+        self.import = format!("{{% from {MACROS:?} import {} %}}", list.join(", "));
+        if let Err(e) = self.base.add_template_owned(MACROS, all) {
+            p.errors.push(Error::internal(format!("macros parse one by one but not together: {e}")));
+        }
+    }
+
+    /// Names of all macros.
+    pub fn macro_names(&self) -> impl Iterator<Item = &str> {
+        self.macros.iter().flat_map(|(t, _)| t.macros.iter().map(|(name, _)| name.as_str()))
+    }
+
+    /// Renders a template in `scope`. What the template asked for is in the scope's record, also after an error.
+    pub fn render(&self, template: &Template, scope: &Arc<Scope>) -> Result<Rendered> {
+        let environment = self.model_environment(scope);
+        let name = template.text.file.to_string_lossy();
+        let source = format!("{}{}", self.import, template.jinja);
+        let output = environment
+            .template_from_named_str(&name, &source)
+            .and_then(|t| t.render(Value::from(())))
+            .map_err(|e| self.failure(&e, template, Some(&environment)))?;
+        let unmarked = template.unmark(&output);
+        self.keep_secrets(template, scope, &unmarked)?;
+        let map = SourceMap::new(template.text.file.clone(), Arc::clone(&template.text.content), unmarked.pieces);
+        Ok(Rendered { sql: unmarked.sql, source_map: map })
+    }
+
+    /// Renders a short text or expression of a YAML value, as a model of `scope` would: `ref` and macros included.
+    pub fn render_text(&self, text: &str, at: &Node, scope: &Arc<Scope>) -> Result<String> {
+        if !text.contains("{{") && !text.contains("{%") {
+            return Ok(text.to_string());
+        }
+        let environment = self.model_environment(scope);
+        environment
+            .render_str(&format!("{}{text}", self.import), Value::from(()))
+            .map_err(|e| self.yaml_failure(&e, at, &environment))
+    }
+
+    /// Evaluates an expression that stands in YAML without braces: `ref('users')`.
+    pub fn evaluate(&self, expression: &str, at: &Node, scope: &Arc<Scope>) -> Result<Value> {
+        let environment = self.model_environment(scope);
+        environment
+            .compile_expression(expression)
+            .and_then(|e| e.eval(Value::from(())))
+            .map_err(|e| self.yaml_failure(&e, at, &environment))
+    }
+
+    fn model_environment(&self, scope: &Arc<Scope>) -> Environment<'static> {
+        let mut environment = self.base.clone();
+        functions::add_values(&mut environment, scope);
+        functions::add_model(&mut environment, scope);
+        environment
+    }
+
+    /// The node with the Jinja in its texts rendered; keys in `skip` keep theirs. A text that is one single expression keeps
+    /// the type of its value: `"{{ env_var('THREADS') | int }}"` is a number.
+    pub fn render_yaml(&self, node: &Node, skip: &[&str], scope: &Arc<Scope>, p: &mut Problems) -> Node {
+        let mut environment = self.base.clone();
+        functions::add_values(&mut environment, scope);
+        self.render_node(node, skip, &environment, scope, p)
+    }
+
+    fn render_node(&self, node: &Node, skip: &[&str], environment: &Environment<'_>, scope: &Scope, p: &mut Problems) -> Node {
+        let value = match &node.value {
+            yaml::Value::Str(text) if text.contains("{{") || text.contains("{%") => {
+                let before = scope.secrets_read();
+                let rendered = render_value(text, environment).map_err(|e| self.yaml_failure(&e, node, environment));
+                let Some(value) = p.ok(rendered) else {
+                    return Node { value: yaml::Value::Null, ..node.clone() };
+                };
+                if scope.secrets_read() > before
+                    && let Some(text) = value.as_str()
+                {
+                    self.env.remember_secret(text);
+                }
+                from_jinja(&value)
+            }
+            yaml::Value::Seq(items) => {
+                yaml::Value::Seq(items.iter().map(|i| self.render_node(i, skip, environment, scope, p)).collect())
+            }
+            yaml::Value::Map(entries) => {
+                let render = |e: &Entry, p: &mut Problems| match skip.contains(&e.key.as_str()) {
+                    true => e.clone(),
+                    false => Entry { value: self.render_node(&e.value, skip, environment, scope, p), ..e.clone() },
+                };
+                yaml::Value::Map(entries.iter().map(|e| render(e, p)).collect())
+            }
+            other => other.clone(),
+        };
+        Node { value, ..node.clone() }
+    }
+
+    /// A secret may stand in SQL only where everything it becomes is known, so that it can be kept out of logs and
+    /// artifacts: printed by the `{{ … }}` that reads it.
+    fn keep_secrets(&self, template: &Template, scope: &Scope, unmarked: &template::Unmarked) -> Result<()> {
+        for (name, site) in scope.take_secrets() {
+            let Some(site) = site else { continue };
+            let file = self.template_of(template, site.file);
+            let Some(tag) = file.tag_at(site.offset) else { continue };
+            let inside = file.text.content[tag.start + 2..tag.end - 2].trim_matches(['-', '+', ' ', '\n', '\t']);
+            let bare = tag.expression && inside.starts_with("env_var") && !inside.contains(['|', '~', '[']) && inside.ends_with(')');
+            if bare && inside.matches('(').count() == 1 {
+                continue;
+            }
+            if !tag.expression || site.file != template.file {
+                return Err(Error::user("secret-in-jinja", format!("the secret `{name}` is computed with, where its traces cannot be kept out of logs"))
+                    .with_span(file.text.span(site.offset, "env_var".len()))
+                    .with_hint(format!("print it where it is needed: {{{{ env_var('{name}') }}}}")));
+            }
+            for output in unmarked.printed_by(tag) {
+                self.env.remember_secret(output);
+            }
+        }
+        Ok(())
+    }
+
+    /// The template of file number `file`: a macro file, or the one being rendered.
+    pub fn template_of<'a>(&'a self, rendering: &'a Template, file: u32) -> &'a Template {
+        let index = (file as usize).checked_sub(1);
+        index.and_then(|i| self.macros.get(i)).map_or(rendering, |(template, _)| template)
+    }
+
+    /// The place of a call in a template rendered as `rendering`.
+    pub fn site_span(&self, rendering: &Template, site: Site) -> crate::error::Span {
+        let text = &self.template_of(rendering, site.file).text;
+        let call = &text.content[site.offset.min(text.content.len())..];
+        let end = call.find(')').map_or(1, |i| i + 1).min(call.find(['\n', '}']).unwrap_or(usize::MAX));
+        text.span(site.offset, end)
+    }
+}
+
+/// Renders a text; one single `{{ expression }}` gives its value, of any type.
+fn render_value(text: &str, environment: &Environment<'_>) -> Result<Value, minijinja::Error> {
+    let trimmed = text.trim();
+    if let Some(expression) = trimmed.strip_prefix("{{").and_then(|t| t.strip_suffix("}}"))
+        && !expression.contains("{{")
+        && !expression.contains("{%")
+    {
+        return environment.compile_expression(expression.trim_matches('-'))?.eval(Value::from(()));
+    }
+    environment.render_str(text, Value::from(())).map(Value::from)
+}
+
+fn from_jinja(value: &Value) -> yaml::Value {
+    match to_json(value) {
+        serde_json::Value::Bool(b) => yaml::Value::Bool(b),
+        serde_json::Value::Number(n) => match n.as_i64() {
+            Some(i) => yaml::Value::Int(i),
+            None => yaml::Value::Float(n.as_f64().unwrap_or_default()),
+        },
+        serde_json::Value::Null => yaml::Value::Null,
+        serde_json::Value::String(s) => yaml::Value::Str(s),
+        // A list or object has no positions of its own; as text it can still be parsed where JSON is expected.
+        other => yaml::Value::Str(other.to_string()),
+    }
+}
+
+impl Template {
+    /// A template of a file that has no characters reserved for marks.
+    pub fn checked(text: Arc<Text>, file: u32) -> Result<Self> {
+        let template = Template::new(text, file);
+        match template.has_marks_of_its_own() {
+            Some(offset) => Err(Error::user("bad-character", "the file contains a Unicode noncharacter (U+FDD0 or U+FDD1)")
+                .with_span(template.text.span(offset, 3))
+                .with_hint("remove it")),
+            None => Ok(template),
+        }
+    }
+}
+
+/// Maps all of `sql` to one place: what a YAML node has generated.
+pub(super) fn map_to_node(sql: &str, node: &Node) -> SourceMap {
+    let content = &node.text.content;
+    let line_start: usize = content.split_inclusive('\n').take(node.mark.line.saturating_sub(1)).map(str::len).sum();
+    let line = content.get(line_start..).unwrap_or("");
+    let column: usize = line.chars().take(node.mark.column.saturating_sub(1)).map(char::len_utf8).sum();
+    let piece = Piece { compiled: 0, file: line_start + column, len: sql.len(), produced_by: Some(node.mark.width) };
+    SourceMap::new(node.text.file.clone(), Arc::clone(content), vec![piece])
+}
+
+#[cfg(test)]
+mod tests;

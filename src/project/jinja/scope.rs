@@ -1,0 +1,198 @@
+//! The circumstances of one render, and the record of what the template asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+
+use super::objects::Relation;
+use super::template::Site;
+use crate::env::Env;
+use crate::error::Error;
+use crate::project::Dependency;
+
+/// What all templates of a project see.
+#[derive(Clone)]
+pub(in crate::project) struct Globals {
+    pub project_name: String,
+    pub vars: BTreeMap<String, Json>,
+    /// `target.*`: name, schema, type, lake, threads.
+    pub target: BTreeMap<String, Json>,
+    pub full_refresh: bool,
+    /// µs since 1970: `run_started_at`.
+    pub started_at: i64,
+    pub invocation_id: String,
+    pub env: Env,
+}
+
+impl fmt::Debug for Globals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Variables and environment may hold secrets.
+        f.debug_struct("Globals").field("project_name", &self.project_name).finish_non_exhaustive()
+    }
+}
+
+/// How `ref` and `source` find their relations once every model's configuration is known.
+pub(in crate::project) trait Resolve: fmt::Debug + Send + Sync {
+    fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error>;
+    fn source(&self, source: &str, table: &str) -> Result<Relation, Error>;
+}
+
+/// One render.
+#[derive(Debug)]
+pub(in crate::project) struct Scope {
+    pub globals: Arc<Globals>,
+    /// `None` while the project is being read: relations are placeholders and `execute` is false.
+    pub resolve: Option<Arc<dyn Resolve>>,
+    /// `{{ this }}`.
+    pub this: Option<Relation>,
+    /// What `config.get` answers.
+    pub config: BTreeMap<String, Json>,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    mentions: Vec<(Dependency, Option<Site>)>,
+    configs: Vec<ConfigCall>,
+    used_this: bool,
+    run_dependent: Option<&'static str>,
+    secrets: Vec<(String, Option<Site>)>,
+    secrets_read: usize,
+    unresolved: Vec<(Error, Option<Site>)>,
+    warnings: Vec<String>,
+}
+
+/// `ref('package', 'name')`
+#[derive(Debug, Clone)]
+pub(in crate::project) struct RefCall {
+    pub package: Option<String>,
+    pub name: String,
+}
+
+/// `source('source', 'table')`
+#[derive(Debug, Clone)]
+pub(in crate::project) struct SourceCall {
+    pub source: String,
+    pub table: String,
+}
+
+/// `config(key = value, …)`
+#[derive(Debug, Clone)]
+pub(in crate::project) struct ConfigCall {
+    pub values: Vec<(String, Json)>,
+    pub site: Option<Site>,
+}
+
+impl Scope {
+    /// A scope that only sees the globals: YAML values, and models while the project is being read.
+    pub fn reading(globals: &Arc<Globals>) -> Arc<Self> {
+        Self::with(globals, None, None, BTreeMap::new())
+    }
+
+    /// A scope for rendering SQL.
+    pub fn compiling(globals: &Arc<Globals>, resolve: Arc<dyn Resolve>, this: Option<Relation>, config: BTreeMap<String, Json>) -> Arc<Self> {
+        Self::with(globals, Some(resolve), this, config)
+    }
+
+    fn with(globals: &Arc<Globals>, resolve: Option<Arc<dyn Resolve>>, this: Option<Relation>, config: BTreeMap<String, Json>) -> Arc<Self> {
+        Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, record: Mutex::new(Record::default()) })
+    }
+
+    pub(super) fn note_ref(&self, call: RefCall, site: Option<Site>) -> Relation {
+        let found = match &self.resolve {
+            Some(resolve) => resolve.model(call.package.as_deref(), &call.name),
+            None => Ok(Relation::placeholder(&call.name)),
+        };
+        let placeholder = Relation::placeholder(&call.name);
+        self.found_or(found, placeholder, site)
+    }
+
+    pub(super) fn note_source(&self, call: SourceCall, site: Option<Site>) -> Relation {
+        let found = match &self.resolve {
+            Some(resolve) => resolve.source(&call.source, &call.table),
+            None => Ok(Relation::placeholder(&call.table)),
+        };
+        let placeholder = Relation::placeholder(&call.table);
+        self.found_or(found, placeholder, site)
+    }
+
+    /// An unknown name does not stop the render: the next one wants to be reported too.
+    fn found_or(&self, found: Result<Relation, Error>, placeholder: Relation, site: Option<Site>) -> Relation {
+        let mut record = self.record.lock();
+        match found {
+            Ok(relation) => {
+                if let Some(dependency) = &relation.dependency
+                    && record.mentions.iter().all(|(d, _)| d != dependency)
+                {
+                    record.mentions.push((dependency.clone(), site));
+                }
+                relation
+            }
+            Err(e) => {
+                record.unresolved.push((e, site));
+                placeholder
+            }
+        }
+    }
+
+    pub(super) fn note_config(&self, call: ConfigCall) {
+        self.record.lock().configs.push(call);
+    }
+
+    pub(super) fn note_this(&self) {
+        self.record.lock().used_this = true;
+    }
+
+    pub(super) fn note_run_dependent(&self, what: &'static str) {
+        self.record.lock().run_dependent.get_or_insert(what);
+    }
+
+    pub(super) fn note_secret(&self, name: &str, site: Option<Site>) {
+        let mut record = self.record.lock();
+        record.secrets.push((name.to_string(), site));
+        record.secrets_read += 1;
+    }
+
+    pub(super) fn note_warning(&self, message: String) {
+        self.record.lock().warnings.push(message);
+    }
+
+    pub(super) fn secrets_read(&self) -> usize {
+        self.record.lock().secrets_read
+    }
+
+    pub(super) fn take_secrets(&self) -> Vec<(String, Option<Site>)> {
+        std::mem::take(&mut self.record.lock().secrets)
+    }
+
+    /// What was asked for and found, each once, in order of first mention.
+    pub fn mentions(&self) -> Vec<(Dependency, Option<Site>)> {
+        self.record.lock().mentions.clone()
+    }
+
+    pub fn configs(&self) -> Vec<ConfigCall> {
+        self.record.lock().configs.clone()
+    }
+
+    pub fn used_this(&self) -> bool {
+        self.record.lock().used_this
+    }
+
+    /// The run-dependent value that was used first.
+    pub fn run_dependent(&self) -> Option<&'static str> {
+        self.record.lock().run_dependent
+    }
+
+    /// Names that did not resolve.
+    pub fn take_unresolved(&self) -> Vec<(Error, Option<Site>)> {
+        std::mem::take(&mut self.record.lock().unresolved)
+    }
+
+    /// What `exceptions.warn` said.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.record.lock().warnings)
+    }
+}

@@ -1,0 +1,481 @@
+//! From a folder to a [`Project`].
+//!
+//! 1. `smelt.yml` (settings), then macros, then properties files.
+//! 2. Every model's file is rendered once to read its `config()`; `ref` and `source` give placeholders.
+//! 3. With every configuration known, names are resolved, and every file is rendered again: this is the compiled SQL.
+//! 4. Data tests are made, the graph is ordered, circles are found.
+//!
+//! A step that finds problems records them and goes on with what it has; nothing is returned unless all steps found none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::config::{self, Configured, RawConfig, Setting};
+use super::data_tests;
+use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
+use super::jinja::{ConfigCall, Engine, Globals, Relation, Rendered, Resolve, Scope, Site, Template};
+use super::problems::{Problems, suggest};
+use super::properties::{ModelProperties, Properties};
+use super::settings::{self, Settings};
+use super::yaml::Text;
+use super::{Dependency, Dialect, Expectation, Materialization, Model, Project};
+use crate::env::Env;
+use crate::error::{Error, Span};
+
+/// What a command line says about a project.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The folder with `smelt.yml`.
+    pub dir: PathBuf,
+    /// Instead of the project's own choice.
+    pub target: Option<String>,
+    /// On top of the project's `vars`.
+    pub vars: BTreeMap<String, Json>,
+    pub full_refresh: bool,
+    /// Instead of the target's `lake`.
+    pub lake: Option<String>,
+}
+
+/// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
+pub fn load(options: &LoadOptions, env: &Env) -> Result<Project, Vec<Error>> {
+    let dir = std::path::absolute(&options.dir).map_err(|e| vec![Error::from(e)])?;
+    // `absolute` keeps a trailing `.`.
+    let dir: PathBuf = dir.components().collect();
+    let options = LoadOptions { dir, ..options.clone() };
+    let mut p = Problems::default();
+    let settings = match settings::read(&options, env, &mut p) {
+        Ok(settings) => settings,
+        Err(error) => {
+            p.errors.push(error);
+            return Err(sorted(p.errors));
+        }
+    };
+    let project = Loader::new(&options, settings, env, &mut p).load(&mut p);
+    if p.errors.is_empty() { Ok(Project { warnings: sorted(p.warnings), ..project }) } else { Err(sorted(p.errors)) }
+}
+
+/// By file and line; problems without a place first. The same problem, found by two steps, is said once.
+fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
+    let place = |e: &Error| e.span().map(|s| (s.file.clone(), s.line, s.column));
+    errors.sort_by_key(place);
+    errors.dedup_by(|a, b| a.message() == b.message() && a.span() == b.span());
+    errors
+}
+
+struct Loader<'a> {
+    dir: &'a Path,
+    settings: Settings,
+    engine: Engine,
+    globals: Arc<Globals>,
+}
+
+/// A model's file with its configuration.
+struct Draft {
+    template: Template,
+    name: String,
+    /// `[project, folder, …, name]`.
+    fqn: Vec<String>,
+    properties: Option<ModelProperties>,
+    raw: RawConfig,
+    configured: Configured,
+}
+
+impl<'a> Loader<'a> {
+    fn new(options: &'a LoadOptions, settings: Settings, env: &Env, p: &mut Problems) -> Self {
+        let mut macros = files(&options.dir, &settings.macro_paths, "sql", p);
+        // dbt's place for macros that are tests.
+        let generic: Vec<String> = settings.test_paths.iter().map(|t| format!("{t}/generic")).collect();
+        macros.extend(files(&options.dir, &generic, "sql", p));
+        let texts = macros.into_iter().map(|(text, _)| text).collect();
+        let engine = Engine::new(texts, env, p);
+        let globals = Arc::clone(&settings.globals);
+        Loader { dir: &options.dir, settings, engine, globals }
+    }
+
+    fn load(self, p: &mut Problems) -> Project {
+        let mut properties = self.properties(p);
+        let drafts = self.drafts(&mut properties, p);
+        self.note_unused(&drafts, &properties, p);
+        let names = Arc::new(self.names(&drafts, &properties, p));
+
+        let mut models: Vec<(Model, Vec<(Dependency, Span)>)> = Vec::new();
+        for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
+            if let Some(model) = self.compile(draft, &names, p) {
+                models.push(model);
+            }
+        }
+        let tests = self.tests(&drafts, &properties, &names, p);
+
+        let vertices: Vec<Vertex<'_>> = models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
+        let order = graph::order(&vertices, p);
+        let mut slots: Vec<Option<Model>> = models.into_iter().map(|(model, _)| Some(model)).collect();
+        let models = order.into_iter().filter_map(|i| slots[i].take()).map(Arc::new).collect();
+        let mut sources: Vec<_> = properties.sources.into_iter().filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
+        sources.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
+        Project {
+            name: self.settings.name,
+            dir: self.dir.to_path_buf(),
+            dialect: self.settings.dialect,
+            target: self.settings.target,
+            sources,
+            models,
+            tests,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn properties(&self, p: &mut Problems) -> Properties {
+        let mut properties = Properties::default();
+        let mut paths = self.settings.model_paths.clone();
+        paths.extend(self.settings.property_paths.iter().cloned());
+        paths.extend(self.settings.test_paths.iter().cloned());
+        let scope = Scope::reading(&self.globals);
+        let mut seen: Vec<PathBuf> = Vec::new();
+        for extension in ["yml", "yaml"] {
+            for (text, _) in files(self.dir, &paths, extension, p) {
+                if !seen.contains(&text.file) {
+                    seen.push(text.file.clone());
+                    properties.read(&text, &self.engine, &scope, &self.settings.target, self.dir, p);
+                }
+            }
+        }
+        properties
+    }
+
+    /// Step 2: the models' files with their merged configuration.
+    fn drafts(&self, properties: &mut Properties, p: &mut Problems) -> Vec<Draft> {
+        let mut drafts: Vec<Draft> = Vec::new();
+        for (text, folders) in files(self.dir, &self.settings.model_paths, "sql", p) {
+            let in_tests = self.settings.test_paths.iter().chain(&self.settings.macro_paths).any(|t| text.file.starts_with(plain(t)));
+            if in_tests || drafts.iter().any(|d| d.template.text.file == text.file) {
+                continue;
+            }
+            let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
+            let name = stem(&text.file);
+            let fqn: Vec<String> = [vec![self.settings.name.clone()], folders, vec![name.clone()]].concat();
+            let scope = Scope::reading(&self.globals);
+            // Names are not known yet, so every error here is one of the text itself.
+            let readable = p.ok(self.engine.render(&template, &scope)).is_some();
+            let own = properties.models.iter().find(|m| m.name.eq_ignore_ascii_case(&name)).cloned();
+            let mut raw = config::defaults(&self.settings.model_defaults, &fqn);
+            if let Some(own) = &own {
+                config::merge(&mut raw, &own.config);
+            }
+            for call in scope.configs() {
+                config::merge(&mut raw, &self.called_config(&template, &call, p));
+            }
+            let before = p.errors.len();
+            let mut configured = config::model_config(&raw, p);
+            if !readable || p.errors.len() > before {
+                // The name stays known, so that its readers do not complain about it as well; the error is already recorded.
+                configured.config.enabled &= readable;
+            }
+            drafts.push(Draft { template, name, fqn, properties: own, raw, configured });
+        }
+        drafts
+    }
+
+    /// The values of a `config()` call, each with its place in the file.
+    fn called_config(&self, template: &Template, call: &ConfigCall, p: &mut Problems) -> RawConfig {
+        let mut config = RawConfig::new();
+        for (key, value) in &call.values {
+            let span = match call.site {
+                Some(site) => argument_span(self.engine.template_of(template, site.file), site, key),
+                None => template.text.span(0, 1),
+            };
+            config::warn_unknown_in_file(key, span.clone(), p);
+            config.insert(key.clone(), Setting { value: value.clone(), span });
+        }
+        if let Some(Json::Object(members)) = call.values.iter().find(|(k, _)| k == "meta").and_then(|(_, v)| v.get("smelt")) {
+            for (key, value) in members {
+                let span = config["meta"].span.clone();
+                config.entry(key.clone()).or_insert(Setting { value: value.clone(), span });
+            }
+        }
+        config
+    }
+
+    fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
+        for model in &properties.models {
+            if drafts.iter().all(|d| !d.name.eq_ignore_ascii_case(&model.name)) {
+                let hint = suggest(&model.name, drafts.iter().map(|d| d.name.as_str()), "models");
+                p.warn("unused-properties", model.span.clone(), format!("there is no model `{}` to describe", model.name), hint);
+            }
+        }
+        for level in &self.settings.model_defaults {
+            let Some((folder, parent)) = level.path.split_last() else { continue };
+            let holds = |path: &[String]| drafts.iter().any(|d| d.fqn.starts_with(path));
+            if let Some(span) = &level.span
+                && !holds(&level.path)
+                && (parent.is_empty() || holds(parent))
+            {
+                let siblings: Vec<&str> = drafts.iter().filter(|d| d.fqn.starts_with(parent)).map(|d| d.fqn[parent.len()].as_str()).collect();
+                let what = if parent.is_empty() { "project" } else { "folder or model" };
+                let mut siblings = siblings;
+                siblings.dedup();
+                let hint = suggest(folder, siblings, "there is");
+                p.warn("unused-config", span.clone(), format!("configuration for `{folder}`, but there is no such {what}"), hint);
+            }
+        }
+        if drafts.is_empty() {
+            let hint = format!("put SQL files into {}", self.settings.model_paths.join(", "));
+            p.warn("no-models", self.settings.span.clone(), "the project has no models", hint);
+        }
+    }
+
+    fn names(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) -> Names {
+        let named = |draft: &Draft| NamedModel {
+            name: draft.name.clone(),
+            schema: draft.configured.schema.clone().unwrap_or_else(|| self.settings.default_schema.clone()),
+            alias: draft.configured.alias.clone().unwrap_or_else(|| draft.name.clone()),
+            enabled: draft.configured.config.enabled,
+            span: draft.template.text.span(0, 1),
+        };
+        let source = |s: &super::sources::DeclaredTable| NamedSource {
+            source: s.table.source.clone(),
+            table: s.table.name.clone(),
+            enabled: s.enabled,
+            span: s.table.span.clone(),
+        };
+        let quote = match self.settings.dialect {
+            // There `"` makes a string.
+            Dialect::Spark | Dialect::Databricks => '`',
+            _ => '"',
+        };
+        Names::new(&self.settings.name, quote, drafts.iter().map(named).collect(), properties.sources.iter().map(source).collect(), p)
+    }
+
+    /// Step 3: the compiled model, and what it reads with the places of the calls.
+    fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Vec<(Dependency, Span)>)> {
+        let this = names.model(None, &draft.name).ok()?;
+        let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
+        let (rendered, reads, scope) = self.render(&draft.template, names, Some(this.clone()), config, p)?;
+        self.check_run_dependence(draft, &scope, p);
+        let properties = draft.properties.as_ref();
+        let materialized = draft.configured.materialized;
+        let expectations = self.expectations(draft, &scope, p);
+        let model = Model {
+            name: draft.name.clone(),
+            unique_id: format!("model.{}.{}", self.settings.name, draft.name),
+            schema: this.schema,
+            alias: this.identifier,
+            path: draft.template.text.file.clone(),
+            materialized,
+            sql: rendered.sql,
+            source_map: rendered.source_map,
+            depends_on: reads.iter().map(|(d, _)| d.clone()).collect(),
+            config: draft.configured.config.clone(),
+            expectations,
+            columns: properties.map(|m| m.columns.clone()).unwrap_or_default(),
+            tags: draft.configured.tags.clone(),
+            description: properties.and_then(|m| m.description.clone()),
+        };
+        if model.sql.trim().is_empty() {
+            p.error("empty-model", draft.template.text.span(0, 1), format!("model `{}` has no SQL", model.name), "write a SELECT, or delete the file");
+        }
+        Some((model, reads))
+    }
+
+    /// Renders a file for good; unresolved names are recorded at their calls.
+    fn render(
+        &self,
+        template: &Template,
+        names: &Arc<Names>,
+        this: Option<Relation>,
+        config: BTreeMap<String, Json>,
+        p: &mut Problems,
+    ) -> Option<(Rendered, Vec<(Dependency, Span)>, Arc<Scope>)> {
+        let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
+        let scope = Scope::compiling(&self.globals, resolve, this, config);
+        let rendered = p.ok(self.engine.render(template, &scope));
+        let place = |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
+        for (error, site) in scope.take_unresolved() {
+            let mut error = error.with_span(place(site));
+            if site.is_some_and(|s| s.file != 0) {
+                let hint = error.hint().unwrap_or("").to_string();
+                error = error.with_hint(format!("{hint} (rendering {})", template.text.file.display()));
+            }
+            p.errors.push(error);
+        }
+        for message in scope.take_warnings() {
+            p.warn("raised", template.text.span(0, 1), message, "");
+        }
+        let reads = scope.mentions().into_iter().map(|(d, site)| (d, place(site))).collect();
+        Some((rendered?, reads, scope))
+    }
+
+    /// A maintained table's SQL must say the same at every run, and cannot read the table it makes.
+    fn check_run_dependence(&self, draft: &Draft, scope: &Scope, p: &mut Problems) {
+        let template = &draft.template;
+        let at = |name: &str| template.find_name(name).map_or_else(|| template.text.span(0, 1), |offset| template.text.span(offset, name.len()));
+        let kind = match draft.configured.materialized {
+            Materialization::Table => return,
+            Materialization::StreamingTable => "streaming_table",
+            Materialization::MaterializedView => "materialized_view",
+            Materialization::View => "view",
+            Materialization::Ephemeral => "ephemeral",
+        };
+        if scope.used_this() {
+            let hint = match draft.configured.materialized {
+                Materialization::StreamingTable => "each row is processed once anyway: leave the filter on {{ this }} out",
+                _ => "it is kept up to date incrementally without it: leave the filter on {{ this }} out",
+            };
+            p.error("self-reference", at("this"), format!("a {kind} cannot read itself"), hint);
+        }
+        if let Some(name) = scope.run_dependent() {
+            let first = name.split('.').next().unwrap_or(name);
+            let message = format!("`{name}` differs from run to run, so a {kind} cannot use it");
+            p.error("run-dependent", at(first), message, "use now() in SQL, pass a value with var(), or materialize the model as `table`");
+        }
+    }
+
+    fn expectations(&self, draft: &Draft, scope: &Arc<Scope>, p: &mut Problems) -> Vec<Expectation> {
+        let Some(properties) = &draft.properties else { return Vec::new() };
+        if let (Materialization::View | Materialization::Ephemeral, Some((first, node))) = (draft.configured.materialized, properties.expectations.first()) {
+            let message = format!("expectation `{}` is on a model that has no table", first.name);
+            p.error("expectation-on-view", node.span(), message, "put it on a streaming_table, materialized_view or table");
+        }
+        let render = |(expectation, node): &(Expectation, super::yaml::Node)| {
+            let expect = p.ok(self.engine.render_text(&expectation.expect, node, scope))?;
+            Some(Expectation { expect, ..expectation.clone() })
+        };
+        properties.expectations.iter().filter_map(render).collect()
+    }
+
+    /// Step 4: generic tests from properties, and singular tests from files.
+    fn tests(&self, drafts: &[Draft], properties: &Properties, names: &Arc<Names>, p: &mut Problems) -> Vec<super::DataTest> {
+        let maker = data_tests::Maker {
+            engine: &self.engine,
+            globals: &self.globals,
+            names,
+            defaults: config::defaults(&self.settings.test_defaults, std::slice::from_ref(&self.settings.name)),
+        };
+        let mut tests = Vec::new();
+        for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
+            if let Some(own) = &draft.properties {
+                tests.extend(maker.of_model(&draft.name, &own.node, p));
+            }
+        }
+        for source in properties.sources.iter().filter(|s| s.enabled) {
+            tests.extend(maker.of_source(source, p));
+        }
+        for (text, _) in files(self.dir, &self.settings.test_paths, "sql", p) {
+            let generic = self.settings.test_paths.iter().any(|t| text.file.starts_with(plain(t).join("generic")));
+            if generic {
+                continue;
+            }
+            let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
+            let name = stem(&text.file);
+            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), p) else { continue };
+            let mut raw = maker.defaults.clone();
+            for (_, config) in properties.tests.iter().filter(|(n, _)| *n == name) {
+                config::merge(&mut raw, config);
+            }
+            for call in scope.configs() {
+                config::merge(&mut raw, &self.called_config(&template, &call, p));
+            }
+            tests.extend(data_tests::singular(name, rendered, reads, &raw, &text.file, p));
+        }
+        tests.sort_by(|a, b| a.name.cmp(&b.name));
+        for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {
+            p.error("duplicate-test", pair[1].source_map.start(), format!("two data tests are named `{}`", pair[1].name), "give one of them a `name`");
+        }
+        tests
+    }
+}
+
+fn model_reads(reads: &[(Dependency, Span)]) -> Vec<(&str, Span)> {
+    reads
+        .iter()
+        .filter_map(|(dependency, span)| match dependency {
+            Dependency::Model(name) => Some((name.as_str(), span.clone())),
+            Dependency::Source(..) => None,
+        })
+        .collect()
+}
+
+/// The value of argument `key` of the call at `site`.
+fn argument_span(template: &Template, site: Site, key: &str) -> Span {
+    let content = &template.text.content;
+    let end = template.tag_at(site.offset).map_or(content.len(), |t| t.end);
+    let call = &content[site.offset..end];
+    let mut from = 0;
+    while let Some(i) = call[from..].find(key).map(|i| from + i) {
+        let before = call[..i].chars().next_back().unwrap_or(' ');
+        let after = call[i + key.len()..].trim_start_matches(['\'', '"']).trim_start();
+        if !(before.is_alphanumeric() || before == '_') && after.starts_with(['=', ':']) && !after.starts_with("==") {
+            let value = after[1..].trim_start();
+            let start = site.offset + call.len() - value.len();
+            return template.text.span(start, value_len(value));
+        }
+        from = i + key.len();
+    }
+    template.text.span(site.offset, "config".len())
+}
+
+/// Bytes up to the comma or bracket that ends a value.
+fn value_len(value: &str) -> usize {
+    let (mut depth, mut quote) = (0usize, None);
+    for (i, c) in value.char_indices() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '[' | '{' | '(') => depth += 1,
+            (None, ',' | ')' | ']' | '}') if depth == 0 => return value[..i].trim_end().len(),
+            (None, ']' | '}' | ')') => depth -= 1,
+            _ => {}
+        }
+    }
+    value.len()
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A path of the project file without `./` and a trailing slash.
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|c| !matches!(c, std::path::Component::CurDir)).collect()
+}
+
+/// The files with `extension` below `paths`, by name, each with the folders between the path and the file. Hidden files
+/// and folders are not looked at; a path that does not exist has no files.
+fn files(dir: &Path, paths: &[String], extension: &str, p: &mut Problems) -> Vec<(Arc<Text>, Vec<String>)> {
+    let mut found = Vec::new();
+    for path in paths {
+        let root = plain(path);
+        walk(dir, &root, &mut Vec::new(), extension, &mut found, p);
+    }
+    found
+}
+
+fn walk(dir: &Path, folder: &Path, below: &mut Vec<String>, extension: &str, found: &mut Vec<(Arc<Text>, Vec<String>)>, p: &mut Problems) {
+    let unreadable = |path: &Path, e: std::io::Error| {
+        Error::environment("unreadable-file", format!("cannot read {}: {e}", path.display())).permanent()
+    };
+    let entries = match std::fs::read_dir(dir.join(folder)) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return,
+        Err(e) => return p.errors.push(unreadable(folder, e)),
+    };
+    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
+    names.sort();
+    for name in names {
+        let path = folder.join(&name);
+        if dir.join(&path).is_dir() {
+            below.push(name);
+            walk(dir, &path, below, extension, found, p);
+            below.pop();
+        } else if path.extension().is_some_and(|e| e == extension) {
+            match std::fs::read(dir.join(&path)).map(String::from_utf8) {
+                Ok(Ok(content)) => found.push((Text::new(path, content), below.clone())),
+                Ok(Err(_)) => p.errors.push(Error::user("not-utf8", format!("{} is not UTF-8 text", path.display()))),
+                Err(e) => p.errors.push(unreadable(&path, e)),
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Properties files (`models/*.yml`): sources, and what is said about models beside their SQL.
+
+use super::config::{self, RawConfig};
+use super::jinja::{Engine, Scope};
+use super::problems::Problems;
+use super::sources::{self, DeclaredTable, named};
+use super::yaml::{self, Node, Text, Value};
+use super::{Column, Expectation, OnViolation, Target};
+use crate::error::Span;
+use std::path::Path;
+use std::sync::Arc;
+
+const FILE_KEYS: &[&str] = &[
+    "version", "sources", "models", "exposures", "macros", "groups", "data_tests", "tests", "snapshots", "seeds", "exports", "analyses",
+    "metrics", "semantic_models", "saved_queries", "unit_tests", "docs", "anchors", "functions",
+];
+/// Declared by the design, built by a later version.
+const LATER: &[&str] = &["snapshots", "seeds", "exports", "unit_tests"];
+
+const MODEL_KEYS: &[&str] = &[
+    "name", "description", "config", "expectations", "columns", "data_tests", "tests", "tags", "docs", "access", "group", "constraints",
+    "latest_version", "versions", "deprecation_date", "freshness", "time_spine",
+];
+
+const ON_VIOLATION: &[(&str, OnViolation)] = &[
+    ("warn", OnViolation::Warn),
+    ("drop", OnViolation::Drop),
+    ("fail", OnViolation::Fail),
+    ("quarantine", OnViolation::Quarantine),
+];
+
+/// Texts that are not Jinja, or are rendered where they are used.
+const UNRENDERED: &[&str] = &["description", "data_tests", "tests", "expect"];
+
+/// What a properties file says about one model.
+#[derive(Debug, Clone)]
+pub(super) struct ModelProperties {
+    pub name: String,
+    pub span: Span,
+    pub description: Option<String>,
+    pub config: RawConfig,
+    pub expectations: Vec<(Expectation, Node)>,
+    pub columns: Vec<Column>,
+    /// The entry, for its data tests.
+    pub node: Node,
+}
+
+/// All properties files together.
+#[derive(Debug, Default)]
+pub(super) struct Properties {
+    pub sources: Vec<DeclaredTable>,
+    pub models: Vec<ModelProperties>,
+    /// Configuration of singular tests, by name.
+    pub tests: Vec<(String, RawConfig)>,
+}
+
+impl Properties {
+    /// Reads one file into this.
+    pub fn read(&mut self, text: &Arc<Text>, engine: &Engine, scope: &Arc<Scope>, target: &Target, dir: &Path, p: &mut Problems) {
+        let Some(root) = p.ok(yaml::parse(text)) else { return };
+        if matches!(root.value, Value::Null) || !root.check_keys("a properties file", FILE_KEYS, p) {
+            return;
+        }
+        let root = engine.render_yaml(&root, UNRENDERED, scope, p);
+        if let Some(version) = root.get("version")
+            && !matches!(version.value, Value::Int(2))
+        {
+            p.error("bad-version", version.span(), format!("properties file version {} is unknown", version.shown()), "write version: 2");
+        }
+        for key in LATER {
+            if let Some(node) = root.get(key).filter(|n| !matches!(n.value, Value::Null)) {
+                p.warn("ignored", node.span(), format!("`{key}` has no effect in this version of smelt"), "");
+            }
+        }
+        for source in list(&root, "sources", p) {
+            self.sources.extend(sources::read(source, target, dir, p));
+        }
+        for model in list(&root, "models", p) {
+            if let Some(model) = read_model(model, p) {
+                self.add_model(model, p);
+            }
+        }
+        for key in ["data_tests", "tests"] {
+            for test in list(&root, key, p) {
+                if test.check_keys("a data test", &["name", "description", "config"], p)
+                    && let Some(name) = named(test, "data test", p)
+                {
+                    let config = test.get("config").map(|n| config::read(n, &["severity", "tags", "enabled"], p)).unwrap_or_default();
+                    self.tests.push((name, config));
+                }
+            }
+        }
+    }
+
+    fn add_model(&mut self, model: ModelProperties, p: &mut Problems) {
+        match self.models.iter().find(|m| m.name.eq_ignore_ascii_case(&model.name)) {
+            Some(first) => {
+                let message = format!("model `{}` has properties twice", model.name);
+                p.error("duplicate-properties", model.span, message, format!("they are also at {}:{}: merge them", first.span.file.display(), first.span.line));
+            }
+            None => self.models.push(model),
+        }
+    }
+}
+
+fn list<'a>(root: &'a Node, key: &str, p: &mut Problems) -> &'a [Node] {
+    root.get(key).map_or(&[][..], |n| n.items(key, p))
+}
+
+fn read_model(node: &Node, p: &mut Problems) -> Option<ModelProperties> {
+    if !node.check_keys("a model", MODEL_KEYS, p) {
+        return None;
+    }
+    let name = named(node, "model", p)?;
+    let mut config = RawConfig::new();
+    // Older dbt files say tags and meta beside `config:`.
+    for key in ["tags", "meta"] {
+        if let Some(value) = node.get(key) {
+            config.insert(key.to_string(), config::Setting { value: value.json(), span: value.span() });
+        }
+    }
+    if let Some(own) = node.get("config") {
+        config::merge(&mut config, &config::read_model(own, p));
+    }
+    Some(ModelProperties {
+        name,
+        span: node.get("name").unwrap_or(node).span(),
+        description: node.get("description").and_then(|n| n.text("description", p)),
+        config,
+        expectations: expectations(node, p),
+        columns: sources::columns(node.get("columns"), p),
+        node: node.clone(),
+    })
+}
+
+fn expectations(node: &Node, p: &mut Problems) -> Vec<(Expectation, Node)> {
+    let mut all: Vec<(Expectation, Node)> = Vec::new();
+    for item in list(node, "expectations", p) {
+        if !item.check_keys("an expectation", &["name", "expect", "on_violation", "description"], p) {
+            continue;
+        }
+        let Some(name) = named(item, "expectation", p) else { continue };
+        let Some(expect) = item.get("expect") else {
+            p.error("missing-expect", item.span(), format!("expectation `{name}` has no `expect`"), "add expect: amount >= 0");
+            continue;
+        };
+        if all.iter().any(|(e, _)| e.name == name) {
+            let span = item.get("name").unwrap_or(item).span();
+            p.error("duplicate-expectation", span, format!("expectation `{name}` is declared twice"), "give each its own name");
+            continue;
+        }
+        let on_violation = item.get("on_violation").and_then(|n| n.choice("on_violation", ON_VIOLATION, p)).unwrap_or(OnViolation::Warn);
+        if let Some(text) = expect.text("expect", p) {
+            all.push((Expectation { name, expect: text, on_violation, span: expect.span() }, expect.clone()));
+        }
+    }
+    all
+}

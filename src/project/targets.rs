@@ -1,0 +1,152 @@
+//! Targets: where a project's tables are and how it runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::problems::Problems;
+use super::yaml::{Node, Value};
+use super::{Connection, LoadOptions, Target};
+use crate::error::Span;
+
+const KEYS: &[&str] = &[
+    "lake", "schema", "commit_interval", "epoch", "heartbeat", "deleted_file_retention", "log_retention", "fsync", "memory_limit",
+    "threads", "connections",
+];
+
+const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
+
+/// Schema of models that no configuration gives one.
+const DEFAULT_SCHEMA: &str = "default";
+
+/// Reads a target whose Jinja has been rendered. Returns it with the schema of models that name none.
+pub(super) fn read(name: &str, node: Option<&Node>, at: &Span, options: &LoadOptions, p: &mut Problems) -> (Target, String) {
+    let mut target = Target {
+        name: name.to_string(),
+        lake: String::new(),
+        commit_interval: Duration::from_secs(1),
+        epoch_max_rows: 1_000_000,
+        epoch_max_files: 1_000,
+        heartbeat: Duration::from_secs(60),
+        deleted_file_retention: Duration::from_secs(3600),
+        log_retention: Duration::from_secs(86_400),
+        fsync: true,
+        memory_limit: None,
+        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        connections: BTreeMap::new(),
+    };
+    let mut schema = DEFAULT_SCHEMA.to_string();
+    let mut lake = None;
+    if let Some(node) = node {
+        node.check_keys(&format!("target `{name}`"), KEYS, p);
+        lake = node.get("lake").and_then(|n| n.text("lake", p));
+        if let Some(text) = node.get("schema").and_then(|n| n.text("schema", p)) {
+            schema = text;
+        }
+        let duration = |key: &str, into: &mut Duration, p: &mut Problems| {
+            if let Some(value) = node.get(key).and_then(|n| n.duration(key, p)) {
+                *into = value;
+            }
+        };
+        duration("commit_interval", &mut target.commit_interval, p);
+        duration("heartbeat", &mut target.heartbeat, p);
+        duration("deleted_file_retention", &mut target.deleted_file_retention, p);
+        duration("log_retention", &mut target.log_retention, p);
+        if let Some(epoch) = node.get("epoch")
+            && epoch.check_keys("`epoch`", &["max_rows", "max_files"], p)
+        {
+            let count = |key: &str, into: &mut usize, p: &mut Problems| {
+                if let Some(value) = epoch.get(key).and_then(|n| n.count(key, 1, p)) {
+                    *into = value;
+                }
+            };
+            count("max_rows", &mut target.epoch_max_rows, p);
+            count("max_files", &mut target.epoch_max_files, p);
+        }
+        if let Some(fsync) = node.get("fsync").and_then(|n| n.boolean("fsync", p)) {
+            target.fsync = fsync;
+        }
+        target.memory_limit = node.get("memory_limit").and_then(|n| n.bytes("memory_limit", p));
+        if let Some(threads) = node.get("threads").and_then(|n| n.count("threads", 1, p)) {
+            target.threads = threads;
+        }
+        if let Some(connections) = node.get("connections") {
+            target.connections = read_connections(connections, p);
+        }
+    }
+    match options.lake.clone().or(lake) {
+        Some(lake) => target.lake = located(&lake, &options.dir),
+        None => p.error(
+            "missing-lake",
+            at.clone(),
+            format!("target `{name}` has no `lake`"),
+            format!("say where its tables go: targets: {{{name}: {{lake: ./lake}}}}"),
+        ),
+    }
+    (target, schema)
+}
+
+fn read_connections(node: &Node, p: &mut Problems) -> BTreeMap<String, Connection> {
+    let mut connections = BTreeMap::new();
+    let Value::Map(entries) = &node.value else {
+        if !matches!(node.value, Value::Null) {
+            p.error("wrong-type", node.span(), format!("`connections` must be a mapping, found {}", node.kind()), "");
+        }
+        return connections;
+    };
+    for entry in entries {
+        let mut properties = entry.value.properties(&format!("connection `{}`", entry.key), p);
+        let kind = match entry.value.get("type") {
+            Some(node) => {
+                node.choice("type", CONNECTION_TYPES, p);
+                properties.remove("type").unwrap_or_default()
+            }
+            None => {
+                let message = format!("connection `{}` has no `type`", entry.key);
+                p.error("missing-type", entry.value.span_of(entry.key_mark), message, "add type: kafka");
+                String::new()
+            }
+        };
+        connections.insert(entry.key.clone(), Connection { kind: kind.trim().to_lowercase(), properties });
+    }
+    connections
+}
+
+/// A target that is not run on: its keys are checked, its values are not rendered.
+pub(super) fn check_unchosen(node: &Node, p: &mut Problems) {
+    if !matches!(node.value, Value::Null) {
+        node.check_keys("a target", KEYS, p);
+    }
+}
+
+/// `target.*` as templates see it. No connection: they may hold secrets.
+pub(super) fn jinja_values(target: &Target, schema: &str, project: &str) -> BTreeMap<String, Json> {
+    BTreeMap::from([
+        ("name".to_string(), Json::from(target.name.as_str())),
+        ("schema".to_string(), Json::from(schema)),
+        ("type".to_string(), Json::from("smelt")),
+        ("lake".to_string(), Json::from(target.lake.as_str())),
+        ("threads".to_string(), Json::from(target.threads)),
+        ("profile_name".to_string(), Json::from(project)),
+    ])
+}
+
+/// A path relative to the project made absolute; URLs and absolute paths stay.
+pub(super) fn located(path: &str, dir: &Path) -> String {
+    if path.contains("://") || Path::new(path).is_absolute() {
+        return path.to_string();
+    }
+    let mut out = dir.to_path_buf();
+    for part in Path::new(path).components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out.to_string_lossy().into_owned()
+}
