@@ -12,7 +12,7 @@ use crate::runtime;
 pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
     let selected = session.selected(&project, selection)?;
-    project::write_compiled(&project).map_err(|e| vec![e])?;
+    let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));
     let incremental = taken.clone().filter(|m| m.incremental.is_ok()).count();
     session.say(&format!(
@@ -20,7 +20,7 @@ pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<
         taken.count(),
         project.sources.len(),
         project.tests.len(),
-        project.dir.join("target/compiled").display()
+        folder.display()
     ));
     Ok(Exit::Success)
 }
@@ -96,11 +96,12 @@ pub(super) async fn plan(session: &Session, selection: &Selection) -> Result<Exi
 }
 
 pub(super) async fn explain(session: &Session, name: &str) -> Result<Exit, Vec<Error>> {
-    let (_, compilation) = session.compile().await?;
+    let (project, compilation) = session.compile().await?;
     let model = compilation.models.iter().find(|m| m.model.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         vec![unknown_model(name, compilation.models.iter().map(|m| m.model.name.as_str()))]
     })?;
-    print::line(compilation.planner().explain(model).trim_end());
+    let text = runtime::explain(&session.env, &project, model).map_err(|e| vec![e])?;
+    print::line(text.trim_end());
     Ok(Exit::Success)
 }
 
@@ -136,13 +137,6 @@ pub(super) async fn debug(session: &Session) -> Result<Exit, Vec<Error>> {
         let Connector::Kafka(kafka) = &source.connector else { continue };
         if !seen.insert(kafka.properties.get("bootstrap.servers").cloned()) {
             continue;
-        }
-        match crate::kafka::probe(&kafka.properties).await {
-            Ok(text) => say(format!("                {text}")),
-            Err(error) => {
-                failed = true;
-                session.print_error(&error);
-            }
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Success })

@@ -26,12 +26,7 @@ pub(super) async fn vacuum(session: &Session, selection: &Selection, dry_run: bo
         .map_err(|e| vec![e])?;
     for (table, files) in done {
         let verb = if dry_run { "would delete" } else { "deleted" };
-        session.say(&format!("{table}: {verb} {} files", files.len()));
-        if dry_run {
-            for file in files {
-                session.say(&format!("    {file}"));
-            }
-        }
+        session.say(&format!("{table}: {verb} {files} files"));
     }
     Ok(Exit::Success)
 }

@@ -6,12 +6,12 @@ use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::project::Severity;
-use crate::runtime::Reader;
+use crate::runtime::{Reader, json_lines};
 
 pub(super) async fn query(session: &Session, sql: &str, output: Output) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
     let reader = Reader::open(&session.env, project, compilation).await.map_err(|e| vec![e])?;
-    let batches = reader.query(sql).await.map_err(|e| vec![e])?;
+    let batches = reader.query(sql).await?;
     print::batches(&batches, output).map_err(|e| vec![e])?;
     Ok(Exit::Success)
 }
@@ -40,7 +40,7 @@ pub(super) async fn show(
     }
     let sql = format!("select * from \"{}\".\"{}\" limit {limit}", model.model.schema, model.model.alias);
     let reader = Reader::open(&session.env, project, compilation).await.map_err(|e| vec![e])?;
-    let batches = reader.query(&sql).await.map_err(|e| vec![e])?;
+    let batches = reader.query(&sql).await?;
     print::batches(&batches, output).map_err(|e| vec![e])?;
     Ok(Exit::Success)
 }
@@ -64,7 +64,12 @@ pub(super) async fn test(session: &Session, selection: &Selection) -> Result<Exi
     let (mut passed, mut warned, mut failed) = (0, 0, 0);
     for (n, test) in tests.iter().enumerate() {
         let started = std::time::Instant::now();
-        let (verdict, detail) = match reader.failures(test).await {
+        let mut found = Vec::new();
+        let result = reader.failures(test).await.map(|batches| {
+            found = batches;
+            found.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>()
+        });
+        let (verdict, detail) = match result {
             Ok(0) => {
                 passed += 1;
                 ("PASS ", String::new())
@@ -77,9 +82,9 @@ pub(super) async fn test(session: &Session, selection: &Selection) -> Result<Exi
                 failed += 1;
                 ("FAIL ", format!(" {rows} rows"))
             }
-            Err(error) => {
+            Err(errors) => {
                 failed += 1;
-                session.print_error(&error);
+                errors.iter().for_each(|e| session.print_error(e));
                 ("ERROR", String::new())
             }
         };
@@ -95,7 +100,7 @@ pub(super) async fn test(session: &Session, selection: &Selection) -> Result<Exi
         }
         if verdict == "FAIL " {
             print::line(&format!("    compiled SQL: {}", test.path.display()));
-            for row in reader.first_failures(test, 3).await.unwrap_or_default() {
+            for row in json_lines(&found, 3).unwrap_or_default() {
                 print::line(&format!("    {row}"));
             }
         }

@@ -183,13 +183,24 @@ impl Table {
         if !full {
             return Ok(Vacuumed::default());
         }
+        let doomed = self.unused().await?;
+        let files = doomed.len() as u64;
+        self.store.delete(doomed).await?;
+        Ok(Vacuumed { files })
+    }
+
+    /// How many files [`Table::vacuum`] would find by listing.
+    pub async fn vacuumable(&self) -> Result<u64> {
+        Ok(self.unused().await?.len() as u64)
+    }
+
+    /// Files older than the retention that nothing refers to.
+    async fn unused(&self) -> Result<Vec<object_store::path::Path>> {
         let cutoff = self.env.now_millis() - millis(self.options.deleted_file_retention);
         let used = protected(&self.state, self.state.tombstones.iter());
         let root = self.store.path("x")?.as_ref().len() - 1;
-        let doomed: Vec<_> = self
-            .store
-            .list("", None)
-            .await?
+        let listed = self.store.list("", None).await?;
+        Ok(listed
             .into_iter()
             .filter(|o| o.last_modified.timestamp_millis() < cutoff)
             .map(|o| o.location)
@@ -198,10 +209,7 @@ impl Table {
                 // Directories that begin with an underscore are not the table's data.
                 !relative.starts_with('_') && !relative.starts_with('.') && !used.contains(relative)
             })
-            .collect();
-        let files = doomed.len() as u64;
-        self.store.delete(doomed).await?;
-        Ok(Vacuumed { files })
+            .collect())
     }
 }
 

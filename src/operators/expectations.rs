@@ -1,6 +1,6 @@
 //! Expectations: row predicates that must be TRUE, and what becomes of rows for which they are not.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{and, cast, not};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;

@@ -15,7 +15,7 @@ pub(super) type Bound = Arc<dyn PhysicalExpr>;
 
 /// Binds `expr` to columns of `schema`.
 pub(super) fn bind(expr: &Expr, schema: &DFSchema, session: &SessionState) -> Result<Bound> {
-    let context = datafusion::physical_expr::planner::PhysicalPlanningContext::default();
+    let context = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
     Ok(datafusion::physical_expr::create_physical_expr(expr, schema, session.execution_props(), &context)?)
 }
 

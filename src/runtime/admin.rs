@@ -37,7 +37,7 @@ pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
     if foreign.is_empty() {
         return Ok(catalog);
     }
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     for (schema, name) in foreign {
         if let Some(table) = lake.table(&schema, &name).await? {
             catalog.0.insert((schema, name), table.schema());
@@ -46,8 +46,8 @@ pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
     Ok(catalog)
 }
 
-async fn open(env: &Env, project: &Project) -> Result<Lake> {
-    Lake::open(env, &project.target.lake, lake_options(project)).await
+fn open(env: &Env, project: &Project) -> Result<Lake> {
+    Lake::open(env, &project.target.lake, lake_options(project))
 }
 
 /// What the next run does to a table.
@@ -92,7 +92,7 @@ pub struct PlannedChange {
 
 /// Compares compiled models with the tables in the lake.
 pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<PlannedChange>> {
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     let mut changes = Vec::new();
     for compiled in compilation.models.iter().filter(|m| has_table(m)) {
         let model = &compiled.model;
@@ -145,7 +145,7 @@ fn has_table(compiled: &CompiledModel) -> bool {
 
 /// Tables in the lake's model schemas that neither a model nor a source makes or names.
 pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<(String, String)>> {
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     let mut known: BTreeSet<(String, String)> = BTreeSet::new();
     for compiled in compilation.models.iter().filter(|m| has_table(m)) {
         let model = &compiled.model;
@@ -165,7 +165,7 @@ pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) ->
 
 /// Drops tables with their files. Claims the lake first, so that no other smelt writes meanwhile.
 pub async fn drop_tables(env: &Env, project: &Project, tables: &[(String, String)]) -> Result<()> {
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     instance::claim(env, &lake, false).await?;
     for (schema, name) in tables {
         lake.drop_table(schema, name).await?;
@@ -175,7 +175,7 @@ pub async fn drop_tables(env: &Env, project: &Project, tables: &[(String, String
 
 /// Tries to read the lake; what it found, for a person.
 pub async fn probe_lake(env: &Env, project: &Project) -> Result<String> {
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     let tables = lake.tables().await?.into_iter().filter(|t| t.0 != "_smelt").count();
     Ok(match lake.newest_instance().await? {
         Some(newest) => format!("{tables} tables; last written by instance {} on {}", newest.number, newest.host),
@@ -206,33 +206,34 @@ pub async fn optimize(
     compilation: &Compilation,
     selected: Option<&BTreeSet<String>>,
 ) -> Result<Vec<(String, usize, usize)>> {
-    let lake = open(env, project).await?;
+    let lake = open(env, project)?;
     instance::claim(env, &lake, false).await?;
     let mut done = Vec::new();
     for (schema, name) in selected_tables(compilation, selected) {
         let Some(mut table) = lake.table(&schema, &name).await? else { continue };
-        let (before, after) = table.optimize().await?;
-        done.push((format!("{schema}.{name}"), before, after));
+        let before = table.committed_snapshot().file_count();
+        table.optimize().await?;
+        done.push((format!("{schema}.{name}"), before, table.committed_snapshot().file_count()));
     }
     Ok(done)
 }
 
-/// Deletes (or lists) files that no retained version needs: (table, files).
+/// Deletes files that no retained version needs: (table, number of files).
 pub async fn vacuum(
     env: &Env,
     project: &Project,
     compilation: &Compilation,
     selected: Option<&BTreeSet<String>>,
     dry_run: bool,
-) -> Result<Vec<(String, Vec<String>)>> {
-    let lake = open(env, project).await?;
+) -> Result<Vec<(String, u64)>> {
+    let lake = open(env, project)?;
     if !dry_run {
         instance::claim(env, &lake, false).await?;
     }
     let mut done = Vec::new();
     for (schema, name) in selected_tables(compilation, selected) {
         let Some(mut table) = lake.table(&schema, &name).await? else { continue };
-        let files = table.vacuum(dry_run).await?;
+        let files = if dry_run { table.vacuumable().await? } else { table.vacuum(true).await?.files };
         done.push((format!("{schema}.{name}"), files));
     }
     Ok(done)
@@ -241,4 +242,9 @@ pub async fn vacuum(
 /// An error for a table that a command needs and that is not there yet.
 pub(super) fn never_run(model: &str) -> Error {
     Error::user("no-table", format!("{model} has no table yet")).with_hint("`smelt run` makes it")
+}
+
+/// How a model is maintained, for a person.
+pub fn explain(env: &Env, project: &Project, model: &CompiledModel) -> Result<String> {
+    Ok(super::pipeline::planner(env, project)?.explain(model))
 }

@@ -5,14 +5,18 @@
 //! with the new rows of its stream only.
 
 use arrow::array::{RecordBatch, UInt64Array};
-use std::collections::HashMap;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, table_app};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operators::{Circuit, Mode};
+use crate::plan::stored::to_stored;
 use crate::project::Materialization;
+use crate::state::consolidate;
 use crate::types::{ChangeKind, Poll, PollLimit, SignedBatch, SourceBatch};
 
 /// Below this many rows an epoch is never worth a recomputation: its fixed costs dominate.
@@ -307,7 +311,7 @@ impl Pipeline {
         let compiled = Arc::clone(&self.nodes[index].compiled);
         let plan = compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))?;
         let mode = Mode::Stream { slot: stream };
-        let mut circuit = Circuit::new(plan, mode, &self.planner.session_state())?;
+        let mut circuit = Circuit::new(plan, mode, self.planner.session_state())?;
         let mut inputs = vec![Vec::new(); self.nodes[index].upstreams.len()];
         for (slot, input) in inputs.iter_mut().enumerate() {
             if slot != stream {
@@ -338,8 +342,17 @@ impl Pipeline {
             return Ok(Vec::new());
         };
         let upstream = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
-        let snapshot = upstream.ready().await?.snapshot_at(consumed).await?;
-        Ok(self.scan(snapshot.provider()).await?.into_iter().map(SignedBatch::inserts).collect())
+        let table = upstream.ready().await?;
+        // What came since is taken from what is there now: compaction may have moved the rows, not changed them.
+        let since = table.changes(consumed, table.version()).await?;
+        let (snapshot, schema) = (table.committed_snapshot(), table.schema());
+        let mut rows: Vec<SignedBatch> =
+            self.scan(snapshot.provider()).await?.into_iter().map(SignedBatch::inserts).collect();
+        for change in since {
+            let weights = change.weights_array().values().iter().map(|w| -w).collect::<Vec<_>>();
+            rows.push(SignedBatch::new(change.rows, weights.into())?);
+        }
+        Ok(vec![consolidate(&schema, &rows)?])
     }
 
     /// A full refresh of a streaming table: it forgets its rows and positions and reads its stream again.
@@ -350,7 +363,7 @@ impl Pipeline {
             cell.consumed.retain(|app, _| !app.starts_with("smelt/") || app == super::positions::INSTANCE);
             let table = cell.ready().await?;
             let schema = if kind.is_none() { Arc::clone(&schema) } else { table.schema() };
-            table.replace(schema, futures::stream::empty()).await?;
+            table.replace(schema, BTreeMap::new(), futures::stream::empty().boxed()).await?;
             cell.must_commit = true;
         }
         node.circuit = None;
@@ -367,7 +380,7 @@ impl Pipeline {
         let rebuild = how != How::Bulk && materialized != Materialization::Table;
         let wanted = match &compiled.incremental {
             Ok(plan) if rebuild => {
-                let mut circuit = Circuit::new(plan, Mode::View, &self.planner.session_state())?;
+                let mut circuit = Circuit::new(plan, Mode::View, self.planner.session_state())?;
                 let mut inputs = Vec::with_capacity(compiled.inputs.len());
                 for slot in 0..compiled.inputs.len() {
                     inputs.push(self.full_input(index, slot, epoch).await?);
@@ -383,12 +396,18 @@ impl Pipeline {
                     providers.push(self.full_provider(index, slot, epoch).await?);
                 }
                 let plan = self.planner.bind(&compiled, &providers)?;
-                let batches = self.planner.execute(&compiled, plan).await?;
+                let rows = self.planner.execute(&plan).await?;
+                let batches: Vec<RecordBatch> = rows.try_collect().await?;
                 batches.into_iter().map(SignedBatch::inserts).collect()
             }
         };
         let mut full = Outcome::default();
         let node = &mut self.nodes[index];
+        let wanted = match wanted.first().map(SignedBatch::schema) {
+            // A union may emit a row and its retraction side by side.
+            Some(schema) if wanted.iter().any(SignedBatch::has_retractions) => vec![consolidate(&schema, &wanted)?],
+            _ => wanted,
+        };
         apply_expectations(node, wanted, &mut full)?;
         outcome.violations = full.violations;
         let replace = std::mem::take(&mut node.replace);
@@ -397,7 +416,7 @@ impl Pipeline {
         let table = main.ready().await?;
         if replace {
             // Old rows cannot be compared with the new schema: readers recompute.
-            table.replace(schema, futures::stream::iter(expanded(full.delta)?.into_iter().map(Ok))).await?;
+            table.replace(schema, BTreeMap::new(), stream_of(full.delta)?).await?;
             main.must_commit = true;
             for reader in self.readers_of(index) {
                 self.nodes[reader].refresh.get_or_insert(Refresh::Behind);
@@ -405,7 +424,7 @@ impl Pipeline {
         } else if table.row_count() == 0 {
             outcome.delta = full.delta;
         } else {
-            outcome.delta = table.diff(expanded(full.delta)?).await?;
+            outcome.delta = table.diff(stream_of(full.delta)?).await?;
         }
         let node = &mut self.nodes[index];
         if let Some(quarantine) = &mut node.quarantine {
@@ -413,7 +432,7 @@ impl Pipeline {
             outcome.quarantine = if table.row_count() == 0 {
                 full.quarantine
             } else {
-                table.diff(expanded(full.quarantine)?).await?
+                table.diff(stream_of(full.quarantine)?).await?
             };
         }
         Ok(outcome)
@@ -500,7 +519,7 @@ impl Pipeline {
 
     /// All rows of a table.
     pub(super) async fn scan(&self, provider: Arc<dyn datafusion::catalog::TableProvider>) -> Result<Vec<RecordBatch>> {
-        let context = datafusion::prelude::SessionContext::new_with_state(self.planner.session_state());
+        let context = datafusion::prelude::SessionContext::new_with_state(self.planner.session_state().clone());
         Ok(context.read_table(provider)?.collect().await?)
     }
 
@@ -522,6 +541,9 @@ fn step_stream(node: &mut Node, _stream: usize, inputs: &[Vec<SignedBatch>]) -> 
 
 /// Routes rows that violate expectations; `fail` fails the model.
 fn apply_expectations(node: &mut Node, rows: Vec<SignedBatch>, outcome: &mut Outcome) -> Result<()> {
+    let schema = &node.compiled.schema;
+    let rows: Vec<SignedBatch> =
+        rows.into_iter().map(|b| Ok(b.with_rows(to_stored(&b.rows, schema)?))).collect::<Result<_>>()?;
     if node.compiled.expectations.is_empty() {
         outcome.delta.extend(rows);
         return Ok(());
@@ -569,6 +591,11 @@ pub(super) fn expanded(batches: Vec<SignedBatch>) -> Result<Vec<RecordBatch>> {
         }
     }
     Ok(out)
+}
+
+/// A full result as the stream of rows its table is compared with.
+fn stream_of(batches: Vec<SignedBatch>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    Ok(futures::stream::iter(expanded(batches)?.into_iter().map(Ok)).boxed())
 }
 
 fn slice(batch: &SignedBatch, from: usize, len: usize) -> SignedBatch {

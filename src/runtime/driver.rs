@@ -86,7 +86,8 @@ impl Runner {
         mut edited: Option<watch::Receiver<bool>>,
     ) -> Result<Summary> {
         let started = Instant::now();
-        let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project)).await?;
+        let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project))?;
+        lake.check_writable().await?;
         let instance = instance::claim(&self.env, &lake, self.options.take_over).await?;
         let mut summary = Summary::default();
         let mut diverged = BTreeSet::new();

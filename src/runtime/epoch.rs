@@ -354,7 +354,11 @@ impl Pipeline {
                 self.moved_without_change(index, before, after)?;
             }
         }
-        self.epochs.maintain().await
+        if let Some(table) = self.epochs.table() {
+            table.finish_maintenance().await?;
+            table.start_maintenance();
+        }
+        Ok(())
     }
 
     /// Waits for background maintenance at the end of a run.

@@ -6,10 +6,10 @@
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::{Instance, Lake};
+use crate::lake::{InstanceInfo, Lake};
 
 /// Takes the next instance number.
-pub(super) async fn claim(env: &Env, lake: &Lake, take_over: bool) -> Result<Instance> {
+pub(super) async fn claim(env: &Env, lake: &Lake, take_over: bool) -> Result<InstanceInfo> {
     let host = host_name(env);
     if let Some(newest) = lake.newest_instance().await? {
         let here = newest.host == host;
@@ -19,7 +19,12 @@ pub(super) async fn claim(env: &Env, lake: &Lake, take_over: bool) -> Result<Ins
                 "already-running",
                 format!(
                     "another smelt (process {} on {}, instance {}, started {}) is writing to this lake",
-                    newest.pid, newest.host, newest.number, newest.started
+                    newest.pid,
+                    newest.host,
+                    newest.number,
+                    chrono::DateTime::from_timestamp_micros(newest.started)
+                        .unwrap_or_default()
+                        .format("%Y-%m-%d %H:%M:%S UTC")
                 ),
             )
             .with_hint("stop it first, or pass --take-over: the other one then stops at its next commit"));

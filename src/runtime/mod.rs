@@ -25,12 +25,12 @@ mod query;
 mod report;
 
 pub use admin::{
-    ChangeState, LakeCatalog, PlannedChange, drop_tables, lake_catalog, optimize, orphans, plan_changes, probe_lake, vacuum,
+    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes, probe_lake, vacuum,
 };
 pub use compute::How;
 pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
-pub use query::Reader;
+pub use query::{Reader, json_lines};
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 
 use crate::project::Model;

@@ -12,9 +12,9 @@ use super::positions::{INSTANCE, merged, source_app, source_positions, table_app
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::lake::{Epochs, Lake, LakeOptions, Table, TableSpec};
+use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
-use crate::plan::{Compilation, CompiledModel, Planner, Relation};
+use crate::plan::{Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnViolation, Project, SourceTable, Start};
 use crate::source::OpenContext;
 use crate::types::{PollLimit, Positions, RejectKind, reject_schema};
@@ -147,6 +147,17 @@ pub(super) fn lake_options(project: &Project) -> LakeOptions {
     }
 }
 
+/// The planner that executes: parallel, within the target's memory, with the real clock.
+pub(super) fn planner(env: &Env, project: &Project) -> Result<Planner> {
+    let clock = env.clone();
+    Planner::new(PlannerOptions {
+        target_partitions: project.target.threads,
+        memory_limit: project.target.memory_limit,
+        clock: Arc::new(move || clock.now_micros()),
+        ..PlannerOptions::new(project.dialect)
+    })
+}
+
 impl Pipeline {
     /// Opens the lake for writing as instance `instance`. Tables that are missing are created; their contents come with the
     /// recovery epoch.
@@ -160,11 +171,11 @@ impl Pipeline {
         diverged: &BTreeSet<String>,
     ) -> Result<Self> {
         let epochs = Epochs::open(&lake).await?;
-        let last = epochs.last().await?;
-        let (epoch, row_positions) = last.map_or((0, BTreeMap::new()), |row| (row.epoch, row.positions));
+        let (epoch, row_positions) =
+            epochs.last().map_or((0, BTreeMap::new()), |row| (row.epoch, row.positions.clone()));
         let mut pipeline = Pipeline {
             env: env.clone(),
-            planner: compilation.planner(),
+            planner: planner(env, &project)?,
             nodes: Vec::new(),
             sources: Vec::new(),
             foreign: Vec::new(),
@@ -209,7 +220,7 @@ impl Pipeline {
             });
         }
         let expectations =
-            Expectations::new(&compiled.expectations, &compiled.schema, &self.planner.session_state())?;
+            Expectations::new(&compiled.expectations, &compiled.schema, self.planner.session_state())?;
         let mut node = Node {
             upstreams,
             active,
@@ -405,7 +416,13 @@ impl Pipeline {
                 self.moved_without_change(index, before, after)?;
             }
         }
-        self.epochs.fence(instance).await
+        if let Some(table) = self.epochs.table()
+            && table.txn(INSTANCE) != Some(instance)
+        {
+            let txns = vec![(INSTANCE.to_string(), instance)];
+            table.commit(CommitRequest { txns, ..CommitRequest::default() }).await?;
+        }
+        Ok(())
     }
 
     /// Table `index` went from version `before` to `after` without a change of data (fencing, compaction): readers that were
@@ -502,7 +519,7 @@ impl Pipeline {
         let table = &self.sources[index].table;
         let ledger = match &table.connector {
             Connector::Files(_) => {
-                Some(self.lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name)).await?)
+                Some(self.lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name)))
             }
             _ => None,
         };

@@ -1,79 +1,130 @@
 //! Reading: ad-hoc queries and data tests over committed tables, with views put in.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::datasource::ViewTable;
+use futures::TryStreamExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::admin::never_run;
-use super::pipeline::lake_options;
+use super::pipeline::{lake_options, planner};
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::plan::{Compilation, Input, Planner, Relation};
-use crate::project::{DataTest, Project};
+use crate::plan::{Compilation, CompiledModel, Planner, Relation};
+use crate::project::{DataTest, Materialization, Project, SourceMap};
+use crate::types::RejectKind;
 
 /// Reads the tables of a project as they are committed; never writes.
 pub struct Reader {
-    project: Arc<Project>,
     compilation: Arc<Compilation>,
     planner: Planner,
     lake: Lake,
 }
 
+type Provider = Arc<dyn TableProvider>;
+
 impl Reader {
     /// A reader of the project's lake.
     pub async fn open(env: &Env, project: Arc<Project>, compilation: Arc<Compilation>) -> Result<Self> {
-        let lake = Lake::open(env, &project.target.lake, lake_options(&project)).await?;
-        let planner = compilation.planner();
-        Ok(Reader { project, compilation, planner, lake })
+        let lake = Lake::open(env, &project.target.lake, lake_options(&project))?;
+        Ok(Reader { compilation, planner: planner(env, &project)?, lake })
     }
 
     /// Rows of a query; it may name models, side tables and views, with or without their schema.
-    pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let query = self.compilation.plan_query(&self.project, sql)?;
-        let mut providers = Vec::with_capacity(query.inputs.len());
-        for input in &query.inputs {
-            providers.push(self.provider(input).await?);
-        }
-        self.planner.run_query(&query, &providers).await
+    pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, Vec<Error>> {
+        self.run(sql, &SourceMap::verbatim(PathBuf::from("query"), sql)).await
     }
 
-    async fn provider(&self, input: &Input) -> Result<Arc<dyn datafusion::catalog::TableProvider>> {
-        let (schema, name) = match &input.relation {
-            Relation::Model(name) => {
-                let model = self.compilation.models.iter().find(|m| m.model.name == *name);
-                match model {
-                    Some(compiled) => (compiled.model.schema.clone(), compiled.model.alias.clone()),
-                    None => return Err(never_run(name)),
+    async fn run(&self, sql: &str, map: &SourceMap) -> Result<Vec<RecordBatch>, Vec<Error>> {
+        let one = |e: Error| vec![e];
+        let tables = self.tables_in(sql).await.map_err(one)?;
+        let plan = self.planner.plan_query(sql, map, &tables)?;
+        let rows = self.planner.execute(&plan).await.map_err(one)?;
+        rows.try_collect().await.map_err(|e| one(e.into()))
+    }
+
+    /// The tables and views whose names occur in `sql`: opening a table costs a log replay.
+    async fn tables_in(&self, sql: &str) -> Result<Vec<(String, String, Provider)>> {
+        let sql = sql.to_lowercase();
+        let mut tables = Vec::new();
+        for compiled in &self.compilation.models {
+            let model = &compiled.model;
+            let alias = model.alias.to_lowercase();
+            if !sql.contains(&alias) {
+                continue;
+            }
+            tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
+            for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
+                let name = kind.table(&model.alias);
+                if sql.contains(&name.to_lowercase())
+                    && let Some(table) = self.lake.table(&model.schema, &name).await?
+                {
+                    tables.push((model.schema.clone(), name, table.committed_snapshot().provider()));
                 }
             }
-            Relation::Table { schema, name } => (schema.clone(), name.clone()),
-            Relation::Source(source, table) => {
-                return Err(crate::error::Error::user(
-                    "source-query",
-                    format!("source {source}.{table} is not a table: query the streaming table that reads it"),
-                ));
+        }
+        for (schema, name) in [("_smelt", "epochs")] {
+            if sql.contains(name)
+                && let Some(table) = self.lake.table(schema, name).await?
+            {
+                tables.push((schema.to_string(), name.to_string(), table.committed_snapshot().provider()));
             }
-        };
-        match self.lake.table(&schema, &name).await? {
-            Some(table) => Ok(table.committed_snapshot().provider()),
-            None => Err(never_run(&format!("{schema}.{name}"))),
+        }
+        Ok(tables)
+    }
+
+    /// A model's table, or for a view the query over the tables it reads.
+    async fn provider(&self, compiled: &CompiledModel) -> Result<Provider> {
+        let model = &compiled.model;
+        if !matches!(model.materialized, Materialization::View | Materialization::Ephemeral) {
+            return match self.lake.table(&model.schema, &model.alias).await? {
+                Some(table) => Ok(table.committed_snapshot().provider()),
+                None => Err(never_run(&model.name)),
+            };
+        }
+        let mut providers = Vec::with_capacity(compiled.inputs.len());
+        for input in &compiled.inputs {
+            providers.push(self.input(&input.relation, &input.schema).await?);
+        }
+        let plan = self.planner.bind(compiled, &providers)?;
+        Ok(Arc::new(ViewTable::new(plan, None)))
+    }
+
+    async fn input(&self, relation: &Relation, schema: &SchemaRef) -> Result<Provider> {
+        match relation {
+            Relation::Model(name) => match self.compilation.models.iter().find(|m| m.model.name == *name) {
+                Some(compiled) => Box::pin(self.provider(compiled)).await,
+                None => Err(never_run(name)),
+            },
+            // A table that is not there yet is empty.
+            Relation::Table { schema: folder, name } => match self.lake.table(folder, name).await? {
+                Some(table) => Ok(table.committed_snapshot().provider()),
+                None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
+            },
+            Relation::Source(source, table) => Err(Error::user(
+                "source-query",
+                format!("a view over source {source}.{table} cannot be queried: it is no table"),
+            )
+            .with_hint("make it a streaming_table")),
         }
     }
 
-    /// Number of rows a data test returns: its failures.
-    pub async fn failures(&self, test: &DataTest) -> Result<usize> {
-        Ok(self.query(&test.sql).await?.iter().map(RecordBatch::num_rows).sum())
+    /// The rows a data test returns: its failures.
+    pub async fn failures(&self, test: &DataTest) -> Result<Vec<RecordBatch>, Vec<Error>> {
+        self.run(&test.sql, &test.source_map).await
     }
+}
 
-    /// The first failing rows of a data test, as JSON text.
-    pub async fn first_failures(&self, test: &DataTest, count: usize) -> Result<Vec<String>> {
-        let batches = self.query(&test.sql).await?;
-        let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-        for batch in &batches {
-            writer.write(batch)?;
-        }
-        writer.finish()?;
-        let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
-        Ok(text.lines().take(count).map(str::to_string).collect())
+/// The first rows as JSON text.
+pub fn json_lines(batches: &[RecordBatch], count: usize) -> Result<Vec<String>> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    for batch in batches {
+        writer.write(batch)?;
     }
+    writer.finish()?;
+    let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
+    Ok(text.lines().take(count).map(str::to_string).collect())
 }

@@ -1,0 +1,281 @@
+//! Records, decoded rows and errors → the rows of a source table and its dead letters.
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Fields, SchemaRef};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::schema::{declared, relation_schema, shows_declared};
+use crate::decode::{DecodeFormat, DecodeOptions, Decoder, decoder};
+use crate::error::{Error, Result};
+use crate::project::{Format, Include, OnError, SourceTable};
+use crate::types::{RawChunk, RecordError, RejectKind, SignedBatch, reject_schema};
+
+/// Turns chunks of records into rows of one source table.
+pub(super) struct Assembler {
+    table: Arc<SourceTable>,
+    declared: Fields,
+    schema: SchemaRef,
+    /// None for `format: raw`.
+    decoder: Option<Box<dyn Decoder>>,
+}
+
+/// Rows and rejects of one chunk, each with the index of its record.
+pub(super) struct Assembled {
+    pub rows: SignedBatch,
+    pub records: UInt32Array,
+    pub rejects: Option<(RecordBatch, UInt32Array)>,
+}
+
+impl Assembler {
+    pub(super) fn new(table: Arc<SourceTable>) -> Result<Self> {
+        let declared = declared(&table)?;
+        let schema = relation_schema(&table)?;
+        let format = match table.format {
+            Format::Json => Some(DecodeFormat::Json),
+            Format::Csv => Some(DecodeFormat::Csv),
+            Format::DebeziumJson => Some(DecodeFormat::DebeziumJson),
+            Format::Raw => None,
+            // Parquet files are columns already: the files source fills them in.
+            Format::Parquet => None,
+        };
+        let decoder = match format {
+            None => None,
+            Some(format) => {
+                let mut formats: Vec<Option<String>> = Vec::new();
+                for column in &table.columns {
+                    formats.push(column.format.clone());
+                }
+                let options = DecodeOptions {
+                    fields: declared.clone(),
+                    timestamp_formats: formats,
+                    rescued: table.rescued_data.is_some(),
+                    primary_key: table.primary_key.clone(),
+                    ..DecodeOptions::default()
+                };
+                Some(decoder(format, &options)?)
+            }
+        };
+        Ok(Assembler { table, declared, schema, decoder })
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Decodes a chunk read at `processing_time` (µs).
+    pub(super) fn assemble(&mut self, chunk: &RawChunk, processing_time: i64) -> Result<Assembled> {
+        let count = chunk.len();
+        let Some(decoder) = &mut self.decoder else {
+            let records: UInt32Array = (0..count as u32).collect::<Vec<_>>().into();
+            let rows = self.rows(chunk, &[], &records, None, &HashMap::new(), processing_time)?;
+            return Ok(Assembled { rows: SignedBatch::inserts(rows), records, rejects: None });
+        };
+        let decoded = decoder.decode(chunk)?;
+        if decoded.errors.is_empty() {
+            let rows = self.rows(
+                chunk,
+                decoded.rows.columns(),
+                &decoded.records,
+                decoded.rescued.as_ref(),
+                &HashMap::new(),
+                processing_time,
+            )?;
+            let rows = signed(rows, decoded.weights)?;
+            return Ok(Assembled { rows, records: decoded.records, rejects: None });
+        }
+        match self.table.on_error {
+            OnError::Fail => {
+                let error = &decoded.errors[0];
+                Err(Error::user(
+                    "bad-record",
+                    format!("{}: {}", coordinates(chunk, error.record), error.reason),
+                )
+                .with_hint("correct the producer, or set `on_error: dead_letter` or `keep` on the source"))
+            }
+            OnError::DeadLetter => {
+                let rejects = dead_letters(chunk, &decoded.errors)?;
+                let rows = self.rows(
+                    chunk,
+                    decoded.rows.columns(),
+                    &decoded.records,
+                    decoded.rescued.as_ref(),
+                    &HashMap::new(),
+                    processing_time,
+                )?;
+                let rows = signed(rows, decoded.weights)?;
+                Ok(Assembled { rows, records: decoded.records, rejects: Some(rejects) })
+            }
+            OnError::Keep => {
+                // Bad records become rows of NULLs at their place: offsets stay ascending.
+                let good = decoded.records.values();
+                let mut records: Vec<u32> = Vec::with_capacity(good.len() + decoded.errors.len());
+                let mut at: Vec<Option<u32>> = Vec::with_capacity(records.capacity());
+                let mut row = 0;
+                for error in &decoded.errors {
+                    while row < good.len() && good[row] < error.record {
+                        records.push(good[row]);
+                        at.push(Some(row as u32));
+                        row += 1;
+                    }
+                    records.push(error.record);
+                    at.push(None);
+                }
+                for (i, record) in good.iter().enumerate().skip(row) {
+                    records.push(*record);
+                    at.push(Some(i as u32));
+                }
+                let at = UInt32Array::from(at);
+                let columns: Vec<ArrayRef> =
+                    decoded.rows.columns().iter().map(|c| Ok(take(c, &at, None)?)).collect::<Result<_>>()?;
+                let rescued = match &decoded.rescued {
+                    None => None,
+                    Some(rescued) => take(rescued, &at, None)?.as_any().downcast_ref::<StringArray>().cloned(),
+                };
+                let weights = match &decoded.weights {
+                    None => None,
+                    Some(weights) => Some(
+                        at.iter().map(|row| row.map_or(1, |row| weights.value(row as usize))).collect::<Vec<_>>().into(),
+                    ),
+                };
+                let reasons: HashMap<u32, &str> =
+                    decoded.errors.iter().map(|e| (e.record, e.reason.as_str())).collect();
+                let records = UInt32Array::from(records);
+                let rows = self.rows(chunk, &columns, &records, rescued.as_ref(), &reasons, processing_time)?;
+                Ok(Assembled { rows: signed(rows, weights)?, records, rejects: None })
+            }
+        }
+    }
+
+    fn rows(
+        &self,
+        chunk: &RawChunk,
+        columns: &[ArrayRef],
+        records: &UInt32Array,
+        rescued: Option<&StringArray>,
+        reasons: &HashMap<u32, &str>,
+        processing_time: i64,
+    ) -> Result<RecordBatch> {
+        let count = records.len();
+        // The usual case: every record gave one row, nothing has to be picked.
+        let all = count == chunk.len() && records.values().iter().enumerate().all(|(i, r)| i as u32 == *r);
+        let pick = |array: &dyn Array| -> Result<ArrayRef> {
+            if all { Ok(array.slice(0, array.len())) } else { Ok(take(array, records, None)?) }
+        };
+        let mut out: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        if shows_declared(&self.table) {
+            out.extend(columns.iter().cloned());
+        }
+        if self.table.rescued_data.is_some() {
+            out.push(match rescued {
+                Some(rescued) => Arc::new(rescued.clone()),
+                None => new_null_array(&DataType::Utf8, count),
+            });
+        }
+        for (include, _) in &self.table.include {
+            out.push(match include {
+                Include::Key => match &chunk.keys {
+                    Some(keys) => pick(&texts(keys))?,
+                    None => new_null_array(&DataType::Utf8, count),
+                },
+                Include::Value => pick(&texts(&chunk.values))?,
+                Include::ValueBytes => pick(&not_texts(&chunk.values))?,
+                Include::Topic => {
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(chunk.topic.as_ref(), count)))
+                }
+                Include::Partition => Arc::new(Int32Array::from(vec![chunk.partition; count])),
+                Include::Offset => pick(&chunk.offsets)?,
+                Include::Timestamp => pick(&chunk.timestamps.clone().with_timezone("UTC"))?,
+                Include::Headers => match &chunk.headers {
+                    Some(headers) => pick(headers)?,
+                    None => new_null_array(&DataType::Utf8, count),
+                },
+                Include::ProcessingTime => {
+                    Arc::new(TimestampMicrosecondArray::from(vec![processing_time; count]).with_timezone("UTC"))
+                }
+                Include::File => match &chunk.file {
+                    Some(file) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(file.as_ref(), count))),
+                    None => new_null_array(&DataType::Utf8, count),
+                },
+                Include::Error => {
+                    Arc::new(records.values().iter().map(|r| reasons.get(r).copied()).collect::<StringArray>())
+                }
+                Include::Parsed => {
+                    let nulls = (!reasons.is_empty()).then(|| {
+                        records.values().iter().map(|r| !reasons.contains_key(r)).collect::<arrow::buffer::NullBuffer>()
+                    });
+                    let parts = if columns.is_empty() && !self.declared.is_empty() {
+                        self.declared.iter().map(|f| new_null_array(f.data_type(), count)).collect()
+                    } else {
+                        columns.to_vec()
+                    };
+                    Arc::new(StructArray::try_new_with_length(self.declared.clone(), parts, nulls, count)?)
+                }
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), out, &options)?)
+    }
+}
+
+fn signed(rows: RecordBatch, weights: Option<Int64Array>) -> Result<SignedBatch> {
+    Ok(match weights {
+        None => SignedBatch::inserts(rows),
+        Some(weights) => SignedBatch { rows, weights: Some(weights) },
+    })
+}
+
+/// Bytes as text; NULL where they are not UTF-8.
+fn texts(values: &BinaryArray) -> StringArray {
+    // All valid, which is checked once over the whole buffer: no copy.
+    if let Ok(all) = StringArray::try_from_binary(values.clone()) {
+        return all;
+    }
+    let mut out = StringBuilder::with_capacity(values.len(), values.value_data().len());
+    for value in values {
+        out.append_option(value.and_then(|v| std::str::from_utf8(v).ok()));
+    }
+    out.finish()
+}
+
+/// Bytes that are not text; NULL elsewhere.
+fn not_texts(values: &BinaryArray) -> BinaryArray {
+    values.iter().map(|v| v.filter(|v| std::str::from_utf8(v).is_err())).collect()
+}
+
+fn coordinates(chunk: &RawChunk, record: u32) -> String {
+    let offset = chunk.offsets.value(record as usize);
+    match &chunk.file {
+        Some(file) => format!("{file}, record {offset}"),
+        None => format!("topic {}, partition {}, offset {offset}", chunk.topic, chunk.partition),
+    }
+}
+
+fn dead_letters(chunk: &RawChunk, errors: &[RecordError]) -> Result<(RecordBatch, UInt32Array)> {
+    let records: UInt32Array = errors.iter().map(|e| e.record).collect::<Vec<_>>().into();
+    let count = records.len();
+    let at = |array: &dyn Array| -> Result<ArrayRef> { Ok(take(array, &records, None)?) };
+    let schema = reject_schema();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| -> Result<ArrayRef> {
+            Ok(match field.name().as_str() {
+                "kind" => Arc::new(StringArray::from(vec![RejectKind::DeadLetter.name(); count])),
+                "reason" => Arc::new(errors.iter().map(|e| Some(e.reason.as_str())).collect::<StringArray>()),
+                "raw_data" => at(&texts(&chunk.values))?,
+                "raw_bytes" => at(&not_texts(&chunk.values))?,
+                "topic" => Arc::new(StringArray::from(vec![chunk.topic.as_ref(); count])),
+                "partition" => Arc::new(Int32Array::from(vec![chunk.partition; count])),
+                "offset" => at(&chunk.offsets)?,
+                "timestamp" => at(&chunk.timestamps.clone().with_timezone("UTC"))?,
+                _ => new_null_array(field.data_type(), count),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok((RecordBatch::try_new(schema, columns)?, records))
+}

@@ -1,0 +1,226 @@
+//! Files: each consumed whole, once, in name order.
+//!
+//! Discovery lists the folder before the glob's first wildcard and appends what is new to the ledger, in name order, before
+//! anything is read: a file keeps its sequence number for ever, and the position is the next number to read.
+
+use arrow::array::{BinaryBuilder, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::OpenContext;
+use super::assemble::Assembler;
+use super::schema::change_kind;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::project::{FilesConfig, Format, SourceTable};
+use crate::types::{
+    ChangeKind, FileEntry, Ledger, Poll, PollLimit, Positions, RawChunk, Source, SourceBatch, SourcePartition,
+};
+
+/// How often an unbounded source looks for new files.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A files source.
+pub(super) struct Files {
+    table: Arc<SourceTable>,
+    env: Env,
+    ledger: Arc<dyn Ledger>,
+    store: Arc<dyn ObjectStore>,
+    /// Folder that is listed, and what paths must match.
+    prefix: Path,
+    pattern: glob::Pattern,
+    assembler: Assembler,
+    /// Files in the ledger from the position on, not yet read.
+    todo: VecDeque<FileEntry>,
+    /// Sequence number after the last ledger entry.
+    next_seq: i64,
+    known: BTreeMap<String, i64>,
+    bounded: bool,
+}
+
+impl Files {
+    pub(super) fn new(table: Arc<SourceTable>, config: FilesConfig, context: &OpenContext) -> Result<Self> {
+        let ledger = context.ledger.clone().ok_or_else(|| Error::internal("a files source needs a ledger"))?;
+        let bad = |message: String| Error::user("bad-path", message).with_span(table.span.clone());
+        let wildcard = config.path.find(['*', '?', '[']).unwrap_or(config.path.len());
+        let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let (store, prefix) = context.env.object_store(folder)?;
+        let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
+        let full = if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
+        let pattern = glob::Pattern::new(&full).map_err(|e| bad(format!("`{}`: {e}", config.path)))?;
+        Ok(Files {
+            assembler: Assembler::new(Arc::clone(&table))?,
+            env: context.env.clone(),
+            ledger,
+            store,
+            prefix,
+            pattern,
+            todo: VecDeque::new(),
+            next_seq: 0,
+            known: BTreeMap::new(),
+            bounded: false,
+            table,
+        })
+    }
+
+    fn partition(&self) -> SourcePartition {
+        SourcePartition { topic: self.table.name.as_str().into(), partition: 0 }
+    }
+
+    /// Appends files that are not in the ledger yet, in name order.
+    async fn discover(&mut self) -> Result<()> {
+        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
+        let mut found: Vec<_> = match self.store.list(prefix).try_collect::<Vec<_>>().await {
+            Ok(found) => found,
+            // A folder that is not there yet has no files.
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        found.retain(|object| {
+            let name = object.location.filename().unwrap_or("");
+            !name.starts_with('.')
+                && !name.ends_with(".tmp")
+                && self.pattern.matches_with(object.location.as_ref(), options)
+                && !self.known.contains_key(object.location.as_ref())
+        });
+        if found.is_empty() {
+            return Ok(());
+        }
+        found.sort_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
+        let entries: Vec<FileEntry> = found
+            .into_iter()
+            .zip(self.next_seq..)
+            .map(|(object, seq)| FileEntry {
+                seq,
+                path: object.location.to_string(),
+                size: object.size as i64,
+                etag: object.e_tag,
+            })
+            .collect();
+        self.ledger.append(&entries).await?;
+        for entry in entries {
+            self.next_seq = entry.seq + 1;
+            self.known.insert(entry.path.clone(), entry.seq);
+            self.todo.push_back(entry);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, entry: &FileEntry) -> Result<SourceBatch> {
+        let missing = |e: object_store::Error| match e {
+            object_store::Error::NotFound { .. } => Error::user(
+                "file-gone",
+                format!("file {} of source {}.{} is gone", entry.path, self.table.source, self.table.name),
+            )
+            .with_hint("put it back: tables must be rebuilt from it"),
+            other => other.into(),
+        };
+        let path = Path::parse(&entry.path).map_err(|e| Error::user("bad-path", e.to_string()))?;
+        let bytes = self.store.get(&path).await.map_err(missing)?.bytes().await.map_err(missing)?;
+        let chunk = self.chunk(entry, &bytes)?;
+        let mut offsets = Vec::new();
+        let assembled = self.assembler.assemble(&chunk, self.env.now_micros())?;
+        // A row's position is its file: all of a file, or none of it.
+        offsets.resize(assembled.records.len(), entry.seq);
+        let rejects =
+            assembled.rejects.map(|(rows, records)| (rows, Int64Array::from(vec![entry.seq; records.len()])));
+        Ok(SourceBatch {
+            partition: self.partition(),
+            next: entry.seq + 1,
+            rows: assembled.rows,
+            offsets: Int64Array::from(offsets),
+            rejects,
+        })
+    }
+
+    /// The file's records: its lines, blank ones left out.
+    fn chunk(&self, entry: &FileEntry, bytes: &[u8]) -> Result<RawChunk> {
+        let mut values = BinaryBuilder::with_capacity(bytes.len() / 200 + 1, bytes.len());
+        let mut start = 0;
+        while start < bytes.len() {
+            let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i);
+            let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                values.append_value(line);
+            }
+            start = end + 1;
+        }
+        let values = values.finish();
+        let count = arrow::array::Array::len(&values);
+        if self.table.format == Format::Parquet {
+            return Err(Error::internal("parquet files are read as columns"));
+        }
+        Ok(RawChunk {
+            topic: self.table.name.as_str().into(),
+            partition: entry.seq as i32,
+            file: Some(entry.path.as_str().into()),
+            keys: None,
+            offsets: Int64Array::from_iter_values(0..count as i64),
+            timestamps: TimestampMicrosecondArray::from(vec![None; count]),
+            headers: None,
+            values,
+        })
+    }
+}
+
+#[async_trait]
+impl Source for Files {
+    fn schema(&self) -> SchemaRef {
+        self.assembler.schema()
+    }
+
+    fn change_kind(&self) -> ChangeKind {
+        change_kind(&self.table)
+    }
+
+    async fn open(&mut self, from: &Positions, bounded: bool) -> Result<Positions> {
+        self.bounded = bounded;
+        let entries = self.ledger.entries().await?;
+        let start = from.get(&self.partition()).copied().unwrap_or(0);
+        self.next_seq = entries.last().map_or(0, |e| e.seq + 1);
+        self.known = entries.iter().map(|e| (e.path.clone(), e.seq)).collect();
+        self.todo = entries.into_iter().filter(|e| e.seq >= start).collect();
+        self.discover().await?;
+        Ok(Positions::from([(self.partition(), start)]))
+    }
+
+    async fn poll(&mut self, limit: PollLimit) -> Result<Poll> {
+        if self.todo.is_empty() {
+            if self.bounded {
+                return Ok(Poll::End);
+            }
+            tokio::time::sleep(LOOK_EVERY.min(limit.wait.max(Duration::from_millis(50)))).await;
+            self.discover().await?;
+        }
+        let mut batches = Vec::new();
+        let mut rows = 0;
+        while batches.len() < limit.max_files.max(1) && rows < limit.max_rows {
+            let Some(entry) = self.todo.front().cloned() else { break };
+            let batch = self.read(&entry).await?;
+            self.todo.pop_front();
+            rows += batch.rows.num_rows();
+            batches.push(batch);
+        }
+        Ok(if batches.is_empty() { Poll::Idle } else { Poll::Batches(batches) })
+    }
+
+    async fn committed(&mut self, _positions: &Positions) -> Result<()> {
+        Ok(())
+    }
+
+    async fn lag(&mut self) -> Result<Positions> {
+        Ok(Positions::from([(self.partition(), self.todo.len() as i64)]))
+    }
+
+    fn identity(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
