@@ -14,7 +14,7 @@ impl Node {
     /// Unknown keys are recorded as errors and the rest is still usable.
     pub fn check_keys(&self, what: &str, known: &[&str], p: &mut Problems) -> bool {
         let Value::Map(entries) = &self.value else {
-            p.error("wrong-type", self.span(), format!("{what} must be a mapping, found {}", self.kind()), "");
+            self.wrong(format!("{what} must be a mapping, found {}", self.kind()), "", p);
             return false;
         };
         for entry in entries {
@@ -34,7 +34,7 @@ impl Node {
     pub fn text(&self, what: &str, p: &mut Problems) -> Option<String> {
         let text = scalar_text(&self.value);
         if text.is_none() {
-            p.error("wrong-type", self.span(), format!("`{what}` must be text, found {}", self.kind()), "");
+            self.wrong(format!("`{what}` must be text, found {}", self.kind()), "", p);
         }
         text
     }
@@ -48,7 +48,7 @@ impl Node {
         };
         if value.is_none() {
             let message = format!("`{what}` must be true or false, found {}", self.shown());
-            p.error("wrong-type", self.span(), message, "");
+            self.wrong(message, "", p);
         }
         value
     }
@@ -63,7 +63,7 @@ impl Node {
         let value = value.filter(|n| *n >= least);
         if value.is_none() {
             let message = format!("`{what}` must be a whole number of at least {least}, found {}", self.shown());
-            p.error("wrong-type", self.span(), message, "");
+            self.wrong(message, "", p);
         }
         value
     }
@@ -73,7 +73,12 @@ impl Node {
         let value = self.as_str().and_then(parse_duration);
         if value.is_none() {
             let message = format!("`{what}` must be a duration, found {}", self.shown());
-            p.error("bad-duration", self.span(), message, "write a number and a unit: 100ms, 10s, 5 minutes, 1 hour, 7 days");
+            self.wrong_as(
+                "bad-duration",
+                message,
+                "write a number and a unit: 100ms, 10s, 5 minutes, 1 hour, 7 days",
+                p,
+            );
         }
         value
     }
@@ -87,7 +92,7 @@ impl Node {
         };
         if value.is_none() {
             let message = format!("`{what}` must be an amount of memory, found {}", self.shown());
-            p.error("wrong-type", self.span(), message, "write a number and a unit: 512MB, 4GB");
+            self.wrong(message, "write a number and a unit: 512MB, 4GB", p);
         }
         value
     }
@@ -97,7 +102,7 @@ impl Node {
         match &self.value {
             Value::Seq(items) => items.iter().map(|i| i.text(what, p)).collect(),
             Value::Map(_) => {
-                p.error("wrong-type", self.span(), format!("`{what}` must be a list of names, found a mapping"), "");
+                self.wrong(format!("`{what}` must be a list of names, found a mapping"), "", p);
                 None
             }
             Value::Null => Some(Vec::new()),
@@ -115,7 +120,7 @@ impl Node {
                     Value::Map(_) => "start each item with `- `",
                     _ => "",
                 };
-                p.error("wrong-type", self.span(), format!("`{what}` must be a list, found {}", self.kind()), hint);
+                self.wrong(format!("`{what}` must be a list, found {}", self.kind()), hint, p);
                 &[]
             }
         }
@@ -125,7 +130,7 @@ impl Node {
     pub fn properties(&self, what: &str, p: &mut Problems) -> BTreeMap<String, String> {
         let Value::Map(entries) = &self.value else {
             if !matches!(self.value, Value::Null) {
-                p.error("wrong-type", self.span(), format!("`{what}` must be a mapping, found {}", self.kind()), "");
+                self.wrong(format!("`{what}` must be a mapping, found {}", self.kind()), "", p);
             }
             return BTreeMap::new();
         };
@@ -143,6 +148,17 @@ impl Node {
         found
     }
 
+    fn wrong(&self, message: String, hint: &str, p: &mut Problems) {
+        self.wrong_as("wrong-type", message, hint, p);
+    }
+
+    /// Says that the value is wrong, unless that is known already.
+    fn wrong_as(&self, code: &'static str, message: String, hint: &str, p: &mut Problems) {
+        if !matches!(self.value, Value::Failed) {
+            p.error(code, self.span(), message, hint);
+        }
+    }
+
     /// The value as a message shows it.
     pub fn shown(&self) -> String {
         match scalar_text(&self.value) {
@@ -158,7 +174,7 @@ fn scalar_text(value: &Value) -> Option<String> {
         Value::Int(i) => Some(i.to_string()),
         Value::Float(f) => Some(f.to_string()),
         Value::Bool(b) => Some(b.to_string()),
-        Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        Value::Null | Value::Failed | Value::Seq(_) | Value::Map(_) => None,
     }
 }
 

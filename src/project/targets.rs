@@ -12,8 +12,17 @@ use super::{Connection, LoadOptions, Target};
 use crate::error::Span;
 
 const KEYS: &[&str] = &[
-    "lake", "schema", "commit_interval", "epoch", "heartbeat", "deleted_file_retention", "log_retention", "fsync", "memory_limit",
-    "threads", "connections",
+    "lake",
+    "schema",
+    "commit_interval",
+    "epoch",
+    "heartbeat",
+    "deleted_file_retention",
+    "log_retention",
+    "fsync",
+    "memory_limit",
+    "threads",
+    "connections",
 ];
 
 const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
@@ -22,7 +31,13 @@ const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta"
 const DEFAULT_SCHEMA: &str = "default";
 
 /// Reads a target whose Jinja has been rendered. Returns it with the schema of models that name none.
-pub(super) fn read(name: &str, node: Option<&Node>, at: &Span, options: &LoadOptions, p: &mut Problems) -> (Target, String) {
+pub(super) fn read(
+    name: &str,
+    node: Option<&Node>,
+    at: &Span,
+    options: &LoadOptions,
+    p: &mut Problems,
+) -> (Target, String) {
     let mut target = Target {
         name: name.to_string(),
         lake: String::new(),
@@ -39,8 +54,10 @@ pub(super) fn read(name: &str, node: Option<&Node>, at: &Span, options: &LoadOpt
     };
     let mut schema = DEFAULT_SCHEMA.to_string();
     let mut lake = None;
+    let mut has_lake = false;
     if let Some(node) = node {
         node.check_keys(&format!("target `{name}`"), KEYS, p);
+        has_lake = node.get("lake").is_some();
         lake = node.get("lake").and_then(|n| n.text("lake", p));
         if let Some(text) = node.get("schema").and_then(|n| n.text("schema", p)) {
             schema = text;
@@ -78,6 +95,8 @@ pub(super) fn read(name: &str, node: Option<&Node>, at: &Span, options: &LoadOpt
     }
     match options.lake.clone().or(lake) {
         Some(lake) => target.lake = located(&lake, &options.dir),
+        // Its value is wrong, and that has been said.
+        None if has_lake => {}
         None => p.error(
             "missing-lake",
             at.clone(),
@@ -97,7 +116,7 @@ fn read_connections(node: &Node, p: &mut Problems) -> BTreeMap<String, Connectio
         return connections;
     };
     for entry in entries {
-        let mut properties = entry.value.properties(&format!("connection `{}`", entry.key), p);
+        let mut properties = entry.value.properties(&entry.key, p);
         let kind = match entry.value.get("type") {
             Some(node) => {
                 node.choice("type", CONNECTION_TYPES, p);

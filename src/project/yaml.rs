@@ -49,6 +49,8 @@ pub(super) enum Value {
     Str(String),
     Seq(Vec<Node>),
     Map(Vec<Entry>),
+    /// Its Jinja failed: the error is recorded, and nothing more is said about the value.
+    Failed,
 }
 
 /// A key of a mapping with its value.
@@ -103,7 +105,7 @@ impl Node {
     /// What it is, for messages: `a list`.
     pub fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Null => "nothing",
+            Value::Null | Value::Failed => "nothing",
             Value::Bool(_) => "a boolean",
             Value::Int(_) | Value::Float(_) => "a number",
             Value::Str(_) => "text",
@@ -116,7 +118,7 @@ impl Node {
     pub fn json(&self) -> serde_json::Value {
         use serde_json::Value as J;
         match &self.value {
-            Value::Null => J::Null,
+            Value::Null | Value::Failed => J::Null,
             Value::Bool(b) => J::Bool(*b),
             Value::Int(i) => J::from(*i),
             Value::Float(f) => J::from(*f),
@@ -137,7 +139,11 @@ pub(super) fn parse(text: &Arc<Text>) -> Result<Node> {
             Err(e) => return Err(builder.syntax(*e.marker(), e.info())),
         }
     }
-    Ok(builder.root.unwrap_or(Node { value: Value::Null, mark: Mark { line: 1, column: 1, width: 1 }, text: Arc::clone(text) }))
+    Ok(builder.root.unwrap_or(Node {
+        value: Value::Null,
+        mark: Mark { line: 1, column: 1, width: 1 },
+        text: Arc::clone(text),
+    }))
 }
 
 struct Builder<'a> {
@@ -192,7 +198,8 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, value: Value, mark: Mark, anchor: usize) -> Result<()> {
-        let waits_for_key = matches!(self.stack.last(), Some(Open { node: Node { value: Value::Map(_), .. }, key: None, .. }));
+        let waits_for_key =
+            matches!(self.stack.last(), Some(Open { node: Node { value: Value::Map(_), .. }, key: None, .. }));
         if waits_for_key {
             // `key: {{ var('x') }}` without quotes is a mapping in a mapping to YAML.
             let span = self.span(mark);
@@ -226,7 +233,9 @@ impl Builder<'_> {
                         Value::Bool(b) => b.to_string(),
                         _ => "null".to_string(),
                     };
-                    if key != "<<" && let Some(first) = entries.iter().find(|e| e.key == key) {
+                    if key != "<<"
+                        && let Some(first) = entries.iter().find(|e| e.key == key)
+                    {
                         let line = first.key_mark.line;
                         return Err(Error::user("duplicate-key", format!("key `{key}` stands twice in one mapping"))
                             .with_span(self.span(node.mark))
@@ -260,6 +269,8 @@ impl Builder<'_> {
             error.with_hint("put the Jinja expression in quotes: \"{{ … }}\"")
         } else if line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') {
             error.with_hint("indent with spaces, not tabs")
+        } else if info.contains("flow") {
+            error.with_hint("is a `{`, `[` or quote left open above?")
         } else {
             error
         }

@@ -12,16 +12,29 @@ use crate::project::yaml::Node;
 
 impl Engine {
     /// The error of rendering `template`.
-    pub(super) fn failure(&self, error: &minijinja::Error, template: &Template, environment: Option<&Environment<'_>>) -> Error {
+    pub(super) fn failure(
+        &self,
+        error: &minijinja::Error,
+        template: &Template,
+        environment: Option<&Environment<'_>>,
+    ) -> Error {
         let (error, own) = innermost(error);
         let place = self.place(error, template);
-        let mut names: Vec<String> = environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
+        let mut names: Vec<String> =
+            environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
         names.extend(self.macro_names().map(str::to_string));
         names.extend(template.names.iter().cloned());
-        if let Some(macros) = place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template)) {
+        if let Some(macros) =
+            place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template))
+        {
             names.extend(macros.names.iter().cloned());
         }
-        let mut failure = describe(error, own, &names);
+        let mut failure = describe(error, own, &names, place.as_ref().and_then(|(t, range)| undefined_name(t, range)));
+        if let (ErrorKind::SyntaxError, Some(start)) = (error.kind(), template.unclosed) {
+            // minijinja notices at the end of the file.
+            return Error::user("jinja-syntax", "invalid Jinja: this tag is not closed")
+                .with_span(template.text.span(start, usize::MAX / 2));
+        }
         if let Some((in_template, range)) = place {
             failure = failure.with_span(span(in_template, range, error.kind()));
             if in_template.file != template.file {
@@ -38,11 +51,15 @@ impl Engine {
     pub(super) fn yaml_failure(&self, error: &minijinja::Error, at: &Node, environment: &Environment<'_>) -> Error {
         let (error, own) = innermost(error);
         let names: Vec<String> = environment.globals().map(|(n, _)| n.to_string()).collect();
-        describe(error, own, &names).with_span(at.span())
+        describe(error, own, &names, None).with_span(at.span())
     }
 
     /// The template and the byte range in its file where `error` stands.
-    fn place<'a>(&'a self, error: &minijinja::Error, template: &'a Template) -> Option<(&'a Template, std::ops::Range<usize>)> {
+    fn place<'a>(
+        &'a self,
+        error: &minijinja::Error,
+        template: &'a Template,
+    ) -> Option<(&'a Template, std::ops::Range<usize>)> {
         let range = error.range()?;
         if error.name() == Some(MACROS) {
             let (in_template, start) = self.macros.iter().rev().find(|(_, start)| *start <= range.start)?;
@@ -86,22 +103,45 @@ fn innermost(error: &minijinja::Error) -> (&minijinja::Error, Option<&Error>) {
     (deepest, own)
 }
 
-fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String]) -> Error {
+/// The name in the text of an undefined value, when minijinja does not say it: the path in `range`, or in front of the filter
+/// that `range` names.
+fn undefined_name<'a>(template: &'a Template, range: &std::ops::Range<usize>) -> Option<&'a str> {
+    let content = &template.text.content;
+    let is_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    let before = content.get(..range.start)?.trim_end();
+    let name = match before.strip_suffix('|') {
+        Some(value) => {
+            let value = value.trim_end();
+            &value[value.rfind(|c| !is_path(c)).map_or(0, |i| i + 1)..]
+        }
+        None => {
+            let inside = content.get(range.clone())?;
+            &inside[..inside.find(|c| !is_path(c)).unwrap_or(inside.len())]
+        }
+    };
+    name.starts_with(|c: char| c.is_alphabetic() || c == '_').then_some(name)
+}
+
+fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], undefined: Option<&str>) -> Error {
     if let Some(own) = own {
         return own.clone();
     }
     let detail = error.detail().unwrap_or("");
     let near = |name: &str| suggest(name, names.iter().map(String::as_str), "known names");
     match error.kind() {
-        ErrorKind::UndefinedError => match detail.split('`').nth(1) {
+        ErrorKind::UndefinedError => match detail.split('`').nth(1).or(undefined) {
             Some(path) => {
                 let failure = Error::user("undefined-variable", format!("`{path}` is not defined"));
                 match path.rsplit_once('.') {
-                    Some((base, _)) => failure.with_hint(format!("`{base}` has no such member; give a default: {path} | default(…)")),
-                    None => failure.with_hint(crate::error::did_you_mean(path, names.iter().map(String::as_str)).map_or_else(
-                        || format!("define it: {{% set {path} = … %}}, or use var('{path}')"),
-                        |near| format!("did you mean `{near}`?"),
-                    )),
+                    Some((base, _)) => {
+                        failure.with_hint(format!("`{base}` has no such member; give a default: {path} | default(…)"))
+                    }
+                    None => failure.with_hint(
+                        crate::error::did_you_mean(path, names.iter().map(String::as_str)).map_or_else(
+                            || format!("define it: {{% set {path} = … %}}, or use var('{path}')"),
+                            |near| format!("did you mean `{near}`?"),
+                        ),
+                    ),
                 }
             }
             None => Error::user("undefined-variable", "an undefined value is used"),
@@ -112,19 +152,27 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String]) -> 
         }
         ErrorKind::UnknownFilter => {
             let name = detail.split_whitespace().nth(1).unwrap_or("");
-            Error::user("unknown-filter", format!("no filter `{name}`")).with_hint("filters: https://docs.rs/minijinja/latest/minijinja/filters/")
+            Error::user("unknown-filter", format!("no filter `{name}`"))
+                .with_hint("filters: https://docs.rs/minijinja/latest/minijinja/filters/")
         }
         ErrorKind::SyntaxError => {
             let failure = Error::user("jinja-syntax", format!("invalid Jinja: {detail}"));
             match detail.strip_prefix("unknown statement ") {
                 Some("snapshot") => failure.with_hint("snapshots are declared in YAML under `snapshots:`"),
-                Some("test" | "docs" | "materialization") => failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do"),
+                Some("test" | "docs" | "materialization") => {
+                    failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do")
+                }
+                None if detail.contains("end of input") => {
+                    failure.with_hint("is an {% endif %}, {% endfor %} or {% endmacro %} missing?")
+                }
                 _ => failure,
             }
         }
-        ErrorKind::TooManyArguments | ErrorKind::MissingArgument => {
-            Error::user("bad-call", if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) })
-        }
+        ErrorKind::InvalidOperation if !detail.is_empty() => Error::user("jinja", detail),
+        ErrorKind::TooManyArguments | ErrorKind::MissingArgument => Error::user(
+            "bad-call",
+            if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) },
+        ),
         kind => Error::user("jinja", if detail.is_empty() { kind.to_string() } else { format!("{kind}: {detail}") }),
     }
 }

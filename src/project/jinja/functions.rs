@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use minijinja::value::{Kwargs, Object, ObjectRepr};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde_json::Value as Json;
 
@@ -13,14 +13,13 @@ use super::scope::{ConfigCall, RefCall, Scope, SourceCall};
 use super::template::Site;
 use super::values::{from_json, to_json};
 use crate::error::Error as Failure;
-use crate::project::problems::suggest;
 use crate::project::reader::parse_bool;
 
 /// Names that only models see: no macro may take them.
 pub(super) const MODEL_NAMES: [&str; 6] = ["ref", "source", "config", "this", "is_incremental", "execute"];
 
 /// Environment variables whose values must never reach a log or artifact.
-const SECRET_PREFIXES: [&str; 2] = ["SMELT_SECRET_", "DBT_ENV_SECRET_"];
+pub(super) const SECRET_PREFIXES: [&str; 2] = ["SMELT_SECRET_", "DBT_ENV_SECRET_"];
 
 /// What needs no scope: filters and pure functions.
 pub(super) fn add_shared(environment: &mut Environment<'static>) {
@@ -35,9 +34,12 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
     });
     environment.add_filter("as_number", |value: Value| match value.to_string().trim().parse::<i64>() {
         Ok(i) => Ok(Value::from(i)),
-        Err(_) => value.to_string().trim().parse::<f64>().map(Value::from).map_err(|_| {
-            Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number"))
-        }),
+        Err(_) => value
+            .to_string()
+            .trim()
+            .parse::<f64>()
+            .map(Value::from)
+            .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number"))),
     });
     environment.add_filter("as_text", |value: Value| value.to_string());
     environment.add_filter("as_native", |value: Value| value);
@@ -53,6 +55,7 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
         }
         unique
     });
+    strict_filters(environment);
     environment.add_function("print", |_: Value| "");
     environment.add_function("log", |message: Value, _: Option<Value>, _: Kwargs| {
         tracing::info!(target: "smelt::jinja", "{message}");
@@ -60,12 +63,62 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
     });
 }
 
+/// minijinja's filters take an undefined value for an empty one, even when undefined is strict: a misspelled column list
+/// would vanish from the query without a word.
+fn strict_filters(environment: &mut Environment<'static>) {
+    use minijinja::filters as f;
+    let mut strict = |name: &'static str, filter: Value| {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Value>| {
+            if args.first().is_some_and(Value::is_undefined) {
+                return Err(Error::from(ErrorKind::UndefinedError));
+            }
+            filter.call(state, &args)
+        });
+    };
+    strict("lower", Value::from_function(f::lower));
+    strict("upper", Value::from_function(f::upper));
+    strict("title", Value::from_function(f::title));
+    strict("capitalize", Value::from_function(f::capitalize));
+    strict("replace", Value::from_function(f::replace));
+    strict("length", Value::from_function(f::length));
+    strict("count", Value::from_function(f::length));
+    strict("dictsort", Value::from_function(f::dictsort));
+    strict("items", Value::from_function(f::items));
+    strict("reverse", Value::from_function(f::reverse));
+    strict("trim", Value::from_function(f::trim));
+    strict("join", Value::from_function(f::join));
+    strict("split", Value::from_function(f::split));
+    strict("lines", Value::from_function(f::lines));
+    strict("round", Value::from_function(f::round));
+    strict("abs", Value::from_function(f::abs));
+    strict("int", Value::from_function(f::int));
+    strict("float", Value::from_function(f::float));
+    strict("first", Value::from_function(f::first));
+    strict("last", Value::from_function(f::last));
+    strict("min", Value::from_function(f::min));
+    strict("max", Value::from_function(f::max));
+    strict("sort", Value::from_function(f::sort));
+    strict("list", Value::from_function(f::list));
+    strict("string", Value::from_function(f::string));
+    strict("batch", Value::from_function(f::batch));
+    strict("slice", Value::from_function(f::slice));
+    strict("sum", Value::from_function(f::sum));
+    strict("indent", Value::from_function(f::indent));
+    strict("select", Value::from_function(f::select));
+    strict("reject", Value::from_function(f::reject));
+    strict("map", Value::from_function(f::map));
+    strict("unique", Value::from_function(f::unique));
+}
+
 fn parse_json(text: &str, default: Option<Value>) -> Result<Value, Error> {
     match (serde_json::from_str::<Json>(text), default) {
         (Ok(json), _) => Ok(from_json(&json)),
         (Err(_), Some(default)) => Ok(default),
         // The text is not quoted: it may be a secret.
-        (Err(e), None) => Err(Error::new(ErrorKind::InvalidOperation, format!("fromjson: not valid JSON at line {} column {}", e.line(), e.column()))),
+        (Err(e), None) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("fromjson: not valid JSON at line {} column {}", e.line(), e.column()),
+        )),
     }
 }
 
@@ -126,7 +179,10 @@ fn var(scope: &Scope, args: &Args) -> Result<Value, Error> {
     }
     default.ok_or_else(|| {
         let known = scope.globals.vars.keys().map(String::as_str);
-        let hint = format!("{}; set it under `vars:` or with --vars, or give a default: var('{name}', …)", suggest(name, known, "variables"));
+        let hint = match crate::error::did_you_mean(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("set it under `vars:` or with --vars, or give a default: var('{name}', …)"),
+        };
         fail(Failure::user("unknown-var", format!("no variable `{name}`")).with_hint(hint))
     })
 }
@@ -194,7 +250,10 @@ impl Args {
     }
 
     fn usage(&self, name: &str, usage: &str) -> Error {
-        fail(Failure::user("bad-call", format!("`{name}` is called with the wrong arguments")).with_hint(format!("write {usage}")))
+        fail(
+            Failure::user("bad-call", format!("`{name}` is called with the wrong arguments"))
+                .with_hint(format!("write {usage}")),
+        )
     }
 }
 
@@ -260,7 +319,11 @@ impl Object for Config {
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let args = Args::new(args)?;
-        let key = args.positional.first().and_then(Value::as_str).ok_or_else(|| args.usage("config.get", "config.get('key', default)"))?;
+        let key = args
+            .positional
+            .first()
+            .and_then(Value::as_str)
+            .ok_or_else(|| args.usage("config.get", "config.get('key', default)"))?;
         let default = args.positional.get(1).cloned().or_else(|| args.keyword("default"));
         match (method, self.0.config.get(key)) {
             ("get" | "require", Some(value)) => Ok(from_json(value)),

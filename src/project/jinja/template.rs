@@ -77,6 +77,8 @@ pub(in crate::project) struct Template {
     pub macros: Vec<(String, usize)>,
     /// Names that `set`, `for` and macro parameters introduce: candidates for "did you mean".
     pub names: Vec<String>,
+    /// Start of a tag that never ends.
+    pub unclosed: Option<usize>,
 }
 
 /// Output without its marks.
@@ -100,6 +102,7 @@ impl Template {
             tags: Vec::new(),
             macros: Vec::new(),
             names: Vec::new(),
+            unclosed: None,
         };
         Cutter { template, content: &content, at: 0, captured: 0, trim_next: false }.cut()
     }
@@ -121,7 +124,8 @@ impl Template {
 
     /// Takes the marks out of rendered output.
     pub fn unmark(&self, output: &str) -> Unmarked {
-        let mut unmarked = Unmarked { sql: String::with_capacity(output.len()), pieces: Vec::new(), outputs: Vec::new() };
+        let mut unmarked =
+            Unmarked { sql: String::with_capacity(output.len()), pieces: Vec::new(), outputs: Vec::new() };
         let mut rest = output;
         let mut mark: Option<usize> = None;
         loop {
@@ -173,7 +177,8 @@ impl Template {
             let inside = &content[tag.start..tag.end];
             inside.match_indices(word).map(|(i, _)| i).find_map(|i| {
                 let is_name = |c: char| c.is_alphanumeric() || c == '_';
-                let before = inside[..i].chars().next_back().is_some_and(|c| is_name(c) || c == '.' || c == '\'' || c == '"');
+                let before =
+                    inside[..i].chars().next_back().is_some_and(|c| is_name(c) || c == '.' || c == '\'' || c == '"');
                 let after = inside[i + word.len()..].chars().next().is_some_and(is_name);
                 (!before && !after).then_some(tag.start + i)
             })
@@ -322,7 +327,9 @@ impl Cutter<'_> {
             let Some(i) = self.content[at..].find("{%") else { return self.rest_verbatim(start) };
             let tag = at + i;
             match self.lex(tag + 2, b'%') {
-                Some(end) if end.words.len() == 1 && self.content[end.words[0].0..].starts_with("endraw") => break (tag, end),
+                Some(end) if end.words.len() == 1 && self.content[end.words[0].0..].starts_with("endraw") => {
+                    break (tag, end);
+                }
                 _ => at = tag + 2,
             }
         };
@@ -451,6 +458,7 @@ impl Cutter<'_> {
     }
 
     fn rest_verbatim(&mut self, start: usize) {
+        self.template.unclosed = Some(start);
         self.copy(start, self.content.len());
         self.at = self.content.len();
     }
