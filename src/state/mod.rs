@@ -1,1 +1,5 @@
-//! state
+//! What operators and aggregates remember between epochs: exact sums, arrangements, indexes.
+
+mod exact_sum;
+
+pub use exact_sum::ExactSum;
