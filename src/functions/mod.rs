@@ -9,10 +9,11 @@
 //! | [`datetime`] | `to_timestamp`, `to_date`, `strptime`; `try_…`: NULL where a text does not match |
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
-//! | [`sum`], [`avg`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
+//! | [`aggregate`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
 //!
 //! Everything here is immutable: the same arguments give the same value, in any order of rows.
 
+mod aggregate;
 mod datetime;
 mod format;
 mod surrogate_key;
@@ -32,6 +33,9 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
         .chain([ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
     for function in scalars {
         registry.register_udf(Arc::new(function))?;
+    }
+    for function in aggregate::functions() {
+        registry.register_udaf(Arc::new(function))?;
     }
     Ok(())
 }

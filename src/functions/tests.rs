@@ -187,3 +187,103 @@ fn try_cast_gives_null() {
     assert_eq!(one(DF, "try_cast('x' as int)"), "NULL");
     assert_eq!(error(DF, "SELECT cast('x' as int)").code(), "cast");
 }
+
+/// `query` over 20 orders of `values`, in 3 batch layouts and with 1 and 4 partitions: always the same answer.
+fn in_any_order(query: &str, values: &[String]) -> String {
+    use rand::SeedableRng;
+    use rand::seq::SliceRandom;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let mut values = values.to_vec();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut answers = std::collections::BTreeSet::new();
+    for round in 0..20 {
+        values.shuffle(&mut rng);
+        let config = datafusion::prelude::SessionConfig::new()
+            .with_batch_size([1, 3, 8192][round % 3])
+            .with_target_partitions([1, 4][round % 2])
+            .with_repartition_aggregations(true);
+        let mut session = SessionContext::new_with_config(config);
+        register(&mut session, DF).unwrap();
+        let rows = runtime.block_on(async {
+            // A table, so that partitions and partial aggregates exist.
+            let table = format!("CREATE TABLE t AS SELECT * FROM (VALUES {}) v(g, x)", values.join(", "));
+            session.sql(&table).await.unwrap().collect().await.unwrap();
+            session.sql(query).await.unwrap().collect().await.unwrap()
+        });
+        answers.insert(arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string());
+    }
+    assert_eq!(answers.len(), 1, "{query}: {answers:?}");
+    let answer = answers.pop_first().unwrap();
+    let cells = |line: &str| {
+        line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" | ").trim_end().to_string()
+    };
+    answer.lines().filter(|l| l.starts_with('|')).skip(1).map(cells).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn sums_of_floats_are_exact_in_any_order() {
+    let values: Vec<String> = [0.1, 1e16, 0.2, -1e16, 0.3, 1e-300, 7e22, -7e22]
+        .iter()
+        .flat_map(|v: &f64| [format!("(1, cast({v:e} as double))"), format!("(2, cast({v:e} as double))")])
+        .chain(["(3, NULL)".to_string()])
+        .collect();
+    // 0.1 + 0.2 + 0.3, exactly, is nearer to 0.6 than to any other double.
+    assert_eq!(in_any_order("SELECT g, sum(x) FROM t GROUP BY g ORDER BY g", &values), "1 | 0.6; 2 | 0.6; 3 |");
+    assert_eq!(in_any_order("SELECT sum(x), avg(x), mean(x) FROM t", &values), "1.2 | 0.075 | 0.075");
+    assert_eq!(in_any_order("SELECT sum(DISTINCT x), avg(DISTINCT x) FROM t", &values), "0.6 | 0.075");
+    assert_eq!(
+        in_any_order("SELECT g, sum(x) FILTER (WHERE x > 1 AND x < 1e20) FROM t GROUP BY g ORDER BY g", &values),
+        "1 | 1e16; 2 | 1e16; 3 |"
+    );
+}
+
+#[test]
+fn sums_of_floats_slide_over_frames() {
+    let window = "SELECT sum(x) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), \
+                  sum(DISTINCT x) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) \
+                  FROM (VALUES (1, 1e16), (2, 1.0), (3, 1.0), (4, 0.1)) v(i, x) ORDER BY i";
+    assert_eq!(rows(DF, window), ["1e16 | 1e16", "1e16 | 1e16", "2.0 | 1.0", "1.1 | 1.1"]);
+}
+
+#[test]
+fn sums_keep_the_stock_functions_types() {
+    for (argument, data_type) in [
+        ("cast(1 as smallint)", "Int64"),
+        ("1", "Int64"),
+        ("arrow_cast(1, 'UInt32')", "UInt64"),
+        ("cast(1 as real)", "Float64"),
+        ("cast(1 as decimal(10, 2))", "Decimal128(20, 2)"),
+        ("cast(1 as decimal(38, 2))", "Decimal128(38, 2)"),
+    ] {
+        assert_eq!(rows(DF, &format!("SELECT arrow_typeof(sum({argument}))")), [data_type], "{argument}");
+    }
+    assert_eq!(
+        rows(DF, "SELECT arrow_typeof(avg(cast(1 as decimal(10, 2)))), avg(2), sum(1.5)"),
+        ["Decimal128(14, 6) | 2.0 | 1.5"]
+    );
+    assert_eq!(rows(DF, "SELECT sum(x), avg(x) FROM (SELECT 1 AS x WHERE false) v"), ["NULL | NULL"]);
+}
+
+#[test]
+fn sums_of_integers_do_not_wrap_and_do_not_mind_the_way_there() {
+    let max = i64::MAX;
+    let values: Vec<String> = [max, max, -max, 5, -5].iter().map(|v| format!("(1, {v})")).collect();
+    // Half of the orders overflow in the middle.
+    assert_eq!(in_any_order("SELECT g, sum(x) FROM t GROUP BY g", &values), format!("1 | {max}"));
+    assert_eq!(in_any_order("SELECT sum(x) FROM t", &values), format!("{max}"));
+    let overflow = error(DF, &format!("SELECT sum(x) FROM (VALUES ({max}), (1)) v(x)"));
+    assert_eq!((overflow.code(), overflow.message()), ("overflow", "the sum does not fit its type, BIGINT"));
+    let overflow = error(DF, &format!("SELECT g, sum(x) FROM (VALUES (1, {max}), (1, 1)) v(g, x) GROUP BY g"));
+    assert_eq!(overflow.code(), "overflow");
+}
+
+#[test]
+fn sums_of_decimals_are_checked_against_their_precision() {
+    let nines = "9".repeat(38);
+    let values: Vec<String> =
+        [&nines, &nines, &format!("-{nines}")].iter().map(|v| format!("(1, cast('{v}' as decimal(38, 0)))")).collect();
+    assert_eq!(in_any_order("SELECT sum(x) FROM t", &values), nines);
+    let values = format!("(VALUES (cast('{nines}' as decimal(38, 0))), (cast(1 as decimal(38, 0)))) v(x)");
+    let overflow = error(DF, &format!("SELECT sum(x) FROM {values}"));
+    assert_eq!((overflow.code(), overflow.message()), ("overflow", "the sum does not fit its type, DECIMAL(38, 0)"));
+}
