@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(md5_hex(b"abc"), "900150983cd24fb0d6963f7d28e17f72");
         let mut one = TableDigest::default();
         one.add(b"abc");
-        assert_eq!((one.rows, one.sum), (1, 0x9001_5098_3cd2_4fb));
+        assert_eq!((one.rows, one.sum), (1, 0x0900_1509_83cd_24fb));
         let (mut ab, mut ba) = (TableDigest::default(), TableDigest::default());
         ab.add_columns(&["a", ""]);
         ab.add_columns(&["b", "1"]);
