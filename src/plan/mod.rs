@@ -1,2 +1,45 @@
-//! plan
+//! SQL → plans. Pure: schemas come in as values, plans go out; nothing is read or written.
+//!
+//! A model passes through here once, at compile time:
+//!
+//! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered.
+//! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names.
+//! 3. analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
+//!    This rewritten plan is what the engine, the bulk path and the oracle mean.
+//! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
+//! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole.
+//! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, no clock in a view).
+//!
+//! Invariants: the bulk plan and the tree give the same multiset, in the stored types of [`stored`]; slots of both are
+//! [`CompiledModel::inputs`]; a model's errors point into its file ([`diagnose`], [`fault`]); nothing here depends on what
+//! was compiled before.
+
+mod bind;
+mod check;
+mod clock;
+mod compile;
+mod determinism;
+mod diagnose;
+mod explain;
+mod fault;
+mod fields;
+mod fingerprint;
 pub mod incremental;
+mod lower;
+mod output;
+mod parse;
+mod relation;
+mod resolve;
+mod session;
+mod single_row;
+mod sources;
+mod stand_in;
+pub mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use clock::Clock;
+pub use compile::{Compilation, CompiledExpectation, CompiledModel, compile};
+pub use lower::Fallback;
+pub use relation::{Input, Relation};
+pub use session::{Planner, PlannerOptions};

@@ -1,0 +1,129 @@
+//! What a materialization demands of its query.
+
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use std::collections::BTreeSet;
+
+use super::fault::Fault;
+use super::incremental::{ArmKind, Node};
+use super::lower::Fallback;
+use super::relation::Input;
+use crate::types::ChangeKind;
+
+/// Functions of `plan` whose value is not a function of their arguments.
+pub(crate) fn unstable_functions(plan: &LogicalPlan) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut visit = |expr: &Expr| {
+        let _ = expr.apply(|e| {
+            if let Expr::ScalarFunction(f) = e
+                && f.func.signature().volatility != Volatility::Immutable
+            {
+                names.insert(f.func.name().to_string());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+    };
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            visit(e);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    names
+}
+
+/// The error for a view that asks the clock, or dice.
+pub(crate) fn unstable_in_view(name: &str) -> Fault {
+    let clock = ["now", "current_date", "current_time"].contains(&name);
+    let fault = Fault::new(
+        "not-a-function-of-its-inputs",
+        format!("`{name}()` gives another value at each call, so the rows of a view that uses it could never be right"),
+    );
+    fault.hint(if clock {
+        "include processing_time in the source and use that column, or compute it in a streaming_table, where each row asks once"
+    } else {
+        "compute it in a streaming_table, where each row asks once, or derive it from the row: md5(…)"
+    })
+}
+
+/// Whether no row this plan has emitted is ever retracted, given which inputs are so.
+pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
+    match node {
+        Node::Input { slot, .. } => inputs.get(*slot).is_some_and(|i| i.append_only),
+        Node::Constant { .. } => true,
+        Node::Project { input, .. } | Node::Filter { input, .. } => append_only(input, inputs),
+        Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
+        Node::Join { base, arms, .. } => {
+            append_only(base, inputs)
+                && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
+        }
+        // DISTINCT: a row that is there stays.
+        Node::Aggregate { input, group, aggregates, .. } => {
+            aggregates.is_empty() && !group.is_empty() && append_only(input, inputs)
+        }
+        Node::First { .. } => false,
+    }
+}
+
+/// What the streamed input of a streaming table is.
+pub(crate) struct Streamed {
+    pub slot: usize,
+    pub changes: ChangeKind,
+}
+
+/// Whether the tree can run as a stream: each row of the streamed input once, against the other inputs as they are.
+pub(crate) fn streamable(tree: &Result<Node, Fallback>, streamed: &Streamed) -> Result<(), Fault> {
+    let node = match tree {
+        Ok(node) => node,
+        Err(fallback) => {
+            return Err(Fault::new(
+                "not-a-stream",
+                format!("{} cannot be applied to one row of a stream at a time", fallback.operator),
+            )
+            .hint("make the model a materialized_view (its query is then kept right under every change), or move this part into one downstream"));
+        }
+    };
+    stream_node(node, streamed).map(|_| ())
+}
+
+/// Whether the stream is below `node`; an error when something on its way cannot take it.
+fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
+    let downstream = "make the model a materialized_view, or move this part into one that reads it";
+    match node {
+        Node::Input { slot, .. } => Ok(*slot == streamed.slot),
+        Node::Constant { .. } => Ok(false),
+        Node::Project { input, .. } | Node::Filter { input, .. } => stream_node(input, streamed),
+        Node::Union { inputs, .. } => {
+            let mut below = false;
+            for input in inputs {
+                below |= stream_node(input, streamed)?;
+            }
+            Ok(below)
+        }
+        Node::Join { base, arms, .. } => {
+            for arm in arms {
+                if stream_node(&arm.input, streamed)? {
+                    return Err(Fault::new("not-a-stream", "the streamed input must stand first in its joins")
+                        .hint("write `from STREAM x [left] join dimension on …`: a dimension's row may meet many of the stream, not the other way round"));
+                }
+            }
+            stream_node(base, streamed)
+        }
+        Node::Aggregate { input, group, aggregates, .. } => {
+            let below = stream_node(input, streamed)?;
+            if !below {
+                return Ok(false);
+            }
+            let what = if aggregates.is_empty() && !group.is_empty() { "DISTINCT" } else { "GROUP BY" };
+            Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written")).hint(downstream))
+        }
+        Node::First { input, .. } => {
+            let below = stream_node(input, streamed)?;
+            if below && streamed.changes != ChangeKind::Append {
+                return Err(Fault::new("not-a-stream", "the first row per key of a changelog may change").hint(downstream));
+            }
+            Ok(below)
+        }
+    }
+}

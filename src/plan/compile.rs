@@ -1,0 +1,431 @@
+//! A project's models, compiled in topological order.
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, TableScan};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::fault::{Fault, Origin};
+use super::fingerprint::{self, Meaning};
+use super::incremental::Node;
+use super::lower::{Fallback, Slots, lower};
+use super::output::{self, OutputError};
+use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of};
+use super::resolve::Planned;
+use super::session::{Planner, PlannerOptions};
+use super::{check, determinism, diagnose, single_row, sources};
+use crate::error::Error;
+use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
+use crate::types::{Catalog, ChangeKind};
+
+/// A compiled project.
+#[derive(Debug)]
+pub struct Compilation {
+    /// In topological order; views and ephemeral models too, though their readers have them inlined.
+    pub models: Vec<Arc<CompiledModel>>,
+}
+
+/// One model, ready to run.
+#[derive(Debug)]
+pub struct CompiledModel {
+    pub model: Arc<Model>,
+    /// What it reads, views replaced by what they read. A relation that is both streamed and joined stands here twice.
+    pub inputs: Vec<Input>,
+    /// Columns of its table, in stored types, all nullable.
+    pub schema: SchemaRef,
+    /// The whole query, rewritten and optimised; [`Planner::bind`] puts tables into its slots.
+    pub bulk: LogicalPlan,
+    /// The same query as a tree that is maintained, or why it is recomputed as a whole.
+    pub incremental: Result<Node, Fallback>,
+    /// No row it has written is ever retracted.
+    pub append_only: bool,
+    /// Slot of the streamed input of a streaming table.
+    pub stream: Option<usize>,
+    pub expectations: Vec<CompiledExpectation>,
+    /// Equal for equal meaning: see [`super::fingerprint`].
+    pub fingerprint: String,
+    /// Things worth saying that stop nothing.
+    pub warnings: Vec<Error>,
+    pub(crate) slots: Slots,
+}
+
+/// A row predicate over a model's stored columns, unqualified.
+#[derive(Debug, Clone)]
+pub struct CompiledExpectation {
+    pub name: String,
+    pub predicate: Expr,
+    pub on_violation: OnViolation,
+}
+
+/// Compiles every model of `project`. `catalog` knows the Delta tables that others maintain. On failure: all errors of all
+/// models; a model that reads a broken one is passed over in silence.
+pub fn compile(project: &Project, catalog: &dyn Catalog) -> Result<Compilation, Vec<Error>> {
+    let planner = Planner::new(PlannerOptions::new(project.dialect)).map_err(|e| vec![e])?;
+    let mut compiler = Compiler { planner, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
+    let mut errors = Vec::new();
+    for table in &project.sources {
+        match sources::relation(table, catalog) {
+            Ok(source) => compiler.add_source(&table.source, &table.name, source),
+            Err(error) => {
+                compiler.broken.insert(Dependency::Source(table.source.clone(), table.name.clone()));
+                errors.push(error);
+            }
+        }
+    }
+    let mut models = Vec::new();
+    for model in &project.models {
+        let name = Dependency::Model(model.name.clone());
+        if model.depends_on.iter().any(|d| compiler.broken.contains(d)) {
+            compiler.broken.insert(name);
+            continue;
+        }
+        match compiler.model(model) {
+            Ok(compiled) => models.push(Arc::new(compiled)),
+            Err(mut found) => {
+                compiler.broken.insert(name);
+                errors.append(&mut found);
+            }
+        }
+    }
+    if errors.is_empty() { Ok(Compilation { models }) } else { Err(errors) }
+}
+
+/// What is known of a relation beyond its columns.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub append_only: bool,
+    pub changes: ChangeKind,
+    /// Its rows can be read again from the start.
+    pub replayable: bool,
+    /// Fingerprint of a view that is inlined.
+    pub view: Option<String>,
+}
+
+struct Compiler {
+    planner: Planner,
+    relations: Vec<(Dependency, Named)>,
+    known: HashMap<Relation, Known>,
+    broken: HashSet<Dependency>,
+}
+
+impl Compiler {
+    fn add_source(&mut self, source: &str, table: &str, found: sources::SourceRelation) {
+        let dependency = Dependency::Source(source.to_string(), table.to_string());
+        let relation = RelationSource { relation: found.relation.clone(), streamed: false, schema: found.schema, view: None };
+        let named = Named { schema: source.to_string(), name: table.to_string(), source: Arc::new(relation) };
+        self.known.insert(found.relation, found.known);
+        self.relations.push((dependency, named));
+    }
+
+    /// The relations `model` declares with ref and source; the others only for hints.
+    fn scope(&self, model: &Model) -> Scope {
+        let mut scope = Scope::default();
+        for (dependency, named) in &self.relations {
+            if model.depends_on.contains(dependency) {
+                scope.relations.push(named.clone());
+            } else {
+                scope.undeclared.push((named.schema.clone(), named.name.clone()));
+            }
+        }
+        scope
+    }
+
+    fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
+        let origin = Origin::Compiled { sql: &model.sql, source_map: &model.source_map };
+        let fail = |fault: Fault| vec![origin.error(fault)];
+        let scope = self.scope(model);
+        let planned = self.planner.plan_sql(&model.sql, &scope).map_err(|f| origin.errors(f))?;
+        let faults = output::check_names(&planned.query, &planned.plan);
+        if !faults.is_empty() {
+            return Err(origin.errors(faults));
+        }
+        let is_view = matches!(model.materialized, Materialization::View | Materialization::Ephemeral);
+        let stream = model.materialized == Materialization::StreamingTable;
+        if planned.marked && !stream {
+            let fault = Fault::new("stream-mark", "only a streaming_table reads a STREAM");
+            return Err(fail(fault.hint("take STREAM out: a view always reads all rows of its inputs")));
+        }
+        let datafusion = |e| origin.errors(diagnose::of_text(&e, &model.sql, &self.planner));
+        let plan = self.planner.analyze(planned.plan.clone()).map_err(datafusion)?;
+        let unstable = check::unstable_functions(&plan);
+        if let (Some(name), Materialization::MaterializedView) = (unstable.first(), model.materialized) {
+            return Err(fail(check::unstable_in_view(name).at(place_of_call(&self.planner, model, name))));
+        }
+        let plan = determinism::rewrite(&self.planner, plan).map_err(datafusion)?;
+        let plan = single_row::guard(plan).map_err(datafusion)?;
+        let (plan, schema) = output::store(plan, &planned.query).map_err(|e| match e {
+            OutputError::Fault(fault) => fail(fault),
+            OutputError::Plan(e) => datafusion(e),
+        })?;
+        let mut plan = plan;
+        let mut slots = self.slots(&plan);
+        let stream_slot = if stream { Some(self.stream_slot(model, &planned, &mut plan, &mut slots).map_err(fail)?) } else { None };
+        let bulk = self.planner.optimize(plan.clone(), |_, _| {}).map_err(datafusion)?;
+        let incremental = lower(&bulk, &slots, &self.planner.state);
+
+        if let Some(slot) = stream_slot {
+            let input = &slots.inputs[slot];
+            let changes = self.known[&input.relation].changes.clone();
+            let streamed = check::Streamed { slot, changes };
+            check::streamable(&incremental, &streamed).map_err(fail)?;
+        }
+        if model.materialized == Materialization::MaterializedView {
+            self.check_replayable(&slots, &scope).map_err(fail)?;
+        }
+        if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
+            let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
+            return Err(fail(fault.hint("write it another way, or take `incremental: strict` out: the model is then recomputed at every change")));
+        }
+        let expectations = self.expectations(model, &schema)?;
+        let append_only = match (model.materialized, &incremental) {
+            (Materialization::Table, _) | (_, Err(_)) => false,
+            (Materialization::StreamingTable, Ok(_)) => {
+                stream_slot.is_some_and(|s| self.known[&slots.inputs[s].relation].changes == ChangeKind::Append)
+            }
+            (_, Ok(node)) => check::append_only(node, &slots.inputs),
+        };
+        let fingerprint = Meaning {
+            dialect: self.planner.dialect,
+            query: &planned.query,
+            scope: &scope,
+            inputs: self.meanings(&scope),
+            expectations: &model.expectations,
+        }
+        .fingerprint();
+        let mut warnings = Vec::new();
+        if planned.truncating_division {
+            warnings.push(origin.error(
+                Fault::new("integer-division", "`/` of two integer columns drops the remainder")
+                    .hint("cast one of them: `cast(a as double) / b`")
+                    .at(planned.division),
+            ));
+        }
+        let relation = Relation::Model(model.name.clone());
+        let replayable = true;
+        let view = is_view.then(|| fingerprint.clone());
+        let changes = if append_only { ChangeKind::Append } else { ChangeKind::Signed };
+        self.known.insert(relation.clone(), Known { append_only, changes, replayable, view });
+        let source = RelationSource {
+            relation,
+            streamed: false,
+            schema: Arc::clone(&schema),
+            view: is_view.then(|| Arc::new(plan)),
+        };
+        let named = Named { schema: model.schema.clone(), name: model.alias.clone(), source: Arc::new(source) };
+        self.relations.push((Dependency::Model(model.name.clone()), named));
+        Ok(CompiledModel {
+            model: Arc::clone(model),
+            inputs: slots.inputs.clone(),
+            schema,
+            bulk,
+            incremental,
+            append_only,
+            stream: stream_slot,
+            expectations,
+            fingerprint,
+            warnings,
+            slots,
+        })
+    }
+
+    /// Every relation `plan` scans, in the order it meets them.
+    fn slots(&self, plan: &LogicalPlan) -> Slots {
+        let mut slots = Slots::default();
+        let _ = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some(source) = relation_of(&scan.source)
+                && slots.find(source).is_none()
+            {
+                slots.inputs.push(Input {
+                    relation: source.relation.clone(),
+                    schema: Arc::clone(&source.schema),
+                    append_only: self.known.get(&source.relation).is_some_and(|k| k.append_only),
+                });
+                slots.streamed.push(source.streamed);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        slots
+    }
+
+    /// Finds the one streamed input of a streaming table, and checks that it can be one.
+    fn stream_slot(
+        &self,
+        model: &Model,
+        planned: &Planned,
+        plan: &mut LogicalPlan,
+        slots: &mut Slots,
+    ) -> Result<usize, Fault> {
+        // A marked view: the mark goes to the one relation it reads.
+        if planned.marked && !slots.streamed.contains(&true) {
+            let [_] = slots.inputs.as_slice() else {
+                return Err(Fault::new("stream-mark", "the view marked STREAM reads several relations")
+                    .hint("write its query here, and mark the one relation whose rows are to be processed once"));
+            };
+        }
+        let marked: Vec<usize> = (0..slots.inputs.len()).filter(|i| slots.streamed[*i]).collect();
+        let slot = match (marked.as_slice(), slots.inputs.len()) {
+            ([one], _) => *one,
+            ([], 1) => 0,
+            ([], 0) => {
+                return Err(Fault::new("no-stream", "a streaming_table reads a stream, and this query reads nothing")
+                    .hint("make it a materialized_view"));
+            }
+            ([], _) => {
+                return Err(Fault::new("no-stream", "which of its inputs is the stream?").hint(
+                    "mark the one whose rows are to be processed once: `from STREAM {{ ref('x') }}`; the others are looked up as they are",
+                ));
+            }
+            (several, _) => {
+                let names: Vec<String> = several.iter().map(|s| format!("`{}`", slots.inputs[*s].relation)).collect();
+                return Err(Fault::new("several-streams", format!("{} are both marked STREAM", names.join(" and "))).hint(
+                    "a streaming_table has one streamed input; join two streams in a materialized_view, or write one streaming_table each and UNION ALL them in a view",
+                ));
+            }
+        };
+        if !slots.streamed[slot] {
+            mark(plan, &slots.inputs[slot].relation)
+                .map_err(|e| Fault::new("sql", e.strip_backtrace()))?;
+            slots.streamed[slot] = true;
+        }
+        let input = &slots.inputs[slot];
+        let changes = self.known.get(&input.relation).map(|k| &k.changes);
+        let changelog_source = matches!(input.relation, Relation::Source(..))
+            && !matches!(changes, Some(ChangeKind::Append) | None);
+        if !input.append_only && !changelog_source && !model.config.skip_change_commits {
+            return Err(Fault::new(
+                "changing-stream",
+                format!("`{}` retracts rows, and a streaming_table processes each row once", input.relation),
+            )
+            .hint("make this model a materialized_view, or set `skip_change_commits: true` to see only the rows it adds"));
+        }
+        Ok(slot)
+    }
+
+    fn check_replayable(&self, slots: &Slots, scope: &Scope) -> Result<(), Fault> {
+        for input in &slots.inputs {
+            if self.known.get(&input.relation).is_none_or(|k| k.replayable) {
+                continue;
+            }
+            let Relation::Source(source, table) = &input.relation else { continue };
+            let _ = scope;
+            return Err(Fault::new(
+                "not-replayable",
+                format!("a materialized_view cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the view"),
+            )
+            .hint(format!(
+                "add a streaming_table `bronze_{table}` with `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read {{{{ ref('bronze_{table}') }}}} here"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What each relation of the scope means, for the fingerprint.
+    fn meanings(&self, scope: &Scope) -> Vec<(String, String)> {
+        let mut meanings: Vec<(String, String)> = scope
+            .relations
+            .iter()
+            .map(|named| {
+                let relation = &named.source.relation;
+                let view = self.known.get(relation).and_then(|k| k.view.clone());
+                (relation.to_string(), view.unwrap_or_else(|| fingerprint::columns(&named.source.schema)))
+            })
+            .collect();
+        meanings.sort();
+        meanings
+    }
+
+    /// The model's expectations over its stored columns.
+    fn expectations(&self, model: &Model, schema: &SchemaRef) -> Result<Vec<CompiledExpectation>, Vec<Error>> {
+        let relation = RelationSource {
+            relation: Relation::Model(model.name.clone()),
+            streamed: false,
+            schema: Arc::clone(schema),
+            view: None,
+        };
+        let named = Named { schema: model.schema.clone(), name: model.alias.clone(), source: Arc::new(relation) };
+        let scope = Scope { relations: vec![named], undeclared: vec![] };
+        let mut compiled = Vec::new();
+        let mut errors = Vec::new();
+        for expectation in &model.expectations {
+            let origin = Origin::Value(&expectation.span);
+            match self.predicate(model, &expectation.expect, &scope) {
+                Ok(predicate) => compiled.push(CompiledExpectation {
+                    name: expectation.name.clone(),
+                    predicate,
+                    on_violation: expectation.on_violation,
+                }),
+                Err(faults) => errors.extend(
+                    faults.into_iter().map(|f| origin.error(f).context(format!("expectation `{}`", expectation.name))),
+                ),
+            }
+        }
+        if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+    }
+
+    fn predicate(&self, model: &Model, text: &str, scope: &Scope) -> Result<Expr, Vec<Fault>> {
+        let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let sql = format!("select ({text}\n) as ok from {}.{}", quote(&model.schema), quote(&model.alias));
+        let planned = self.planner.plan_sql(&sql, scope)?;
+        let plan = self.planner.analyze(planned.plan).map_err(|e| diagnose::of_text(&e, &sql, &self.planner))?;
+        let LogicalPlan::Projection(projection) = &plan else {
+            return Err(vec![Fault::new("expectation", "it is no condition on one row")]);
+        };
+        let (LogicalPlan::TableScan(_), [expr]) = (projection.input.as_ref(), projection.expr.as_slice()) else {
+            return Err(vec![
+                Fault::new("expectation", "an expectation looks at one row")
+                    .hint("write a condition on a whole table as a data test"),
+            ]);
+        };
+        let expr = expr.clone().unalias();
+        let is_boolean = expr.get_type(projection.input.schema()).is_ok_and(|t| t == arrow::datatypes::DataType::Boolean);
+        if !is_boolean {
+            return Err(vec![Fault::new("type", format!("`{text}` is no condition: it must be true or false"))]);
+        }
+        let unqualified = expr.transform_up(|e| {
+            Ok(match e {
+                Expr::Column(c) => Transformed::yes(Expr::Column(Column::new_unqualified(c.name))),
+                other => Transformed::no(other),
+            })
+        });
+        unqualified.map(|t| t.data).map_err(|e| vec![Fault::new("sql", e.strip_backtrace())])
+    }
+}
+
+fn place_of_call(planner: &Planner, model: &Model, name: &str) -> Option<super::fault::Place> {
+    let sql = super::parse::Sql::tokenize(&model.sql, planner.sql_dialect().as_ref()).ok()?;
+    let aliases: &[&str] = match name {
+        "now" => &["now", "current_timestamp"],
+        "current_date" => &["current_date", "today"],
+        _ => &[],
+    };
+    sql.place_of_call(name).or_else(|| {
+        aliases
+            .iter()
+            .find_map(|a| sql.all_words().find(|w| w.eq_ignore_ascii_case(a)).and_then(|w| sql.place_of(*sql.words(w).first()?)))
+    })
+}
+
+/// Makes every scan of `relation` the streamed one.
+fn mark(plan: &mut LogicalPlan, relation: &Relation) -> Result<(), datafusion::error::DataFusionError> {
+    let marked = plan.clone().transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+        let source = match relation_of(&scan.source) {
+            Some(source) if source.relation == *relation => {
+                Arc::new(RelationSource { streamed: true, ..source.clone() })
+            }
+            _ => return Ok(Transformed::no(LogicalPlan::TableScan(scan))),
+        };
+        Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+    })?;
+    *plan = marked.data;
+    Ok(())
+}
+
+/// Columns, all nullable: what a relation's schema is to its readers.
+pub(super) fn nullable(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}

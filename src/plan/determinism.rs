@@ -1,0 +1,246 @@
+//! The first rule of the engine: a view's rows are a function of its inputs' multisets, never of the order rows arrive in.
+//!
+//! Before optimisation every order-sensitive operator is given a total order: behind what the model wrote stand all columns of
+//! the operator's input that the model needs, in schema order, ascending, NULLS LAST. Two rows that still tie are equal
+//! in everything the model can see, so it does not matter which comes first. "Needs" is what column pruning keeps, so a
+//! `select *` deep in a query does not force wide rows into state.
+//!
+//! An ORDER BY that nothing observes (no LIMIT above it) is taken out: a table has no order.
+
+use arrow::datatypes::Field;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DataFusionError};
+use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    Aggregate, Distinct, DistinctOn, Expr, LogicalPlan, Projection, Sort, SubqueryAlias, Window, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition,
+};
+use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::fault::Fault;
+use super::session::Planner;
+
+/// Aggregates whose result depends on the order of their rows.
+const ORDERED_AGGREGATES: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+
+/// Window functions that ties cannot influence.
+const TIE_PROOF: [&str; 4] = ["rank", "dense_rank", "percent_rank", "cume_dist"];
+
+/// `plan` (analysed) with a total order wherever one is observed.
+pub(crate) fn rewrite(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    complete(planner, drop_unobserved_sorts(plan, false)?)
+}
+
+/// The same for a query, whose own ORDER BY is observed.
+pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    if !plan_is_sensitive(&plan)? {
+        return Ok(plan);
+    }
+    let pruning = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
+    let plan = planner.optimize_with(&pruning, plan, |_, _| {})?;
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) => order_window(window),
+        LogicalPlan::Aggregate(aggregate) => order_aggregate(aggregate),
+        LogicalPlan::Distinct(Distinct::On(on)) => order_distinct_on(on),
+        LogicalPlan::Limit(mut limit) => {
+            let input = Arc::unwrap_or_clone(limit.input);
+            let (input, found) = order_below_limit(input)?;
+            let input = if found { input } else { sorted(input)? };
+            limit.input = Arc::new(input);
+            Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+/// Whether any operator is order-sensitive at all: most models are not, and keep the plan they have.
+fn plan_is_sensitive(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut sensitive = false;
+    plan.apply_with_subqueries(|node| {
+        sensitive |= match node {
+            LogicalPlan::Window(w) => w.window_expr.iter().any(|e| window_of(e).is_some_and(is_order_sensitive)),
+            LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(|e| {
+                e.exists(|e| Ok(matches!(e, Expr::AggregateFunction(f) if is_ordered_aggregate(f)))).unwrap_or(true)
+            }),
+            LogicalPlan::Distinct(Distinct::On(_)) | LogicalPlan::Limit(_) => true,
+            _ => false,
+        };
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })?;
+    Ok(sensitive)
+}
+
+/// Takes out sorts whose order nothing above observes. `observed`: a LIMIT stands above, with only row-preserving nodes between.
+fn drop_unobserved_sorts(plan: LogicalPlan, observed: bool) -> Result<LogicalPlan, DataFusionError> {
+    let plan = match plan {
+        LogicalPlan::Sort(sort) if !observed && sort.fetch.is_none() => {
+            return drop_unobserved_sorts(Arc::unwrap_or_clone(sort.input), false);
+        }
+        other => other,
+    };
+    let below = match &plan {
+        LogicalPlan::Limit(_) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => observed,
+        _ => false,
+    };
+    let plan = plan.map_children(|child| drop_unobserved_sorts(child, below).map(Transformed::yes))?.data;
+    Ok(plan.map_subqueries(|sub| drop_unobserved_sorts(sub, false).map(Transformed::yes))?.data)
+}
+
+/// All columns of `plan`'s output as sort keys, but for `constant` ones (the same throughout what is ordered) and those
+/// that cannot be compared.
+fn ties(plan: &LogicalPlan, present: &[SortExpr], constant: &[Expr]) -> Vec<SortExpr> {
+    let known: HashSet<&Expr> = present.iter().map(|s| &s.expr).chain(constant).collect();
+    plan.schema()
+        .iter()
+        .filter(|(_, field)| comparable(field))
+        .map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))))
+        .filter(|column| !known.contains(column))
+        .map(|column| column.sort(true, false))
+        .collect()
+}
+
+fn comparable(field: &Field) -> bool {
+    RowConverter::supports_fields(&[SortField::new(field.data_type().clone())])
+}
+
+fn window_of(expr: &Expr) -> Option<&WindowFunction> {
+    match expr {
+        Expr::Alias(alias) => window_of(&alias.expr),
+        Expr::WindowFunction(window) => Some(window),
+        _ => None,
+    }
+}
+
+/// Whether ties in the window's order can change its result.
+fn is_order_sensitive(window: &WindowFunction) -> bool {
+    match &window.fun {
+        WindowFunctionDefinition::WindowUDF(f) => !TIE_PROOF.contains(&f.name()),
+        WindowFunctionDefinition::AggregateUDF(f) => {
+            let frame = &window.params.window_frame;
+            let whole = unbounded(&frame.start_bound) && unbounded(&frame.end_bound);
+            ORDERED_AGGREGATES.contains(&f.name()) || (frame.units == WindowFrameUnits::Rows && !whole)
+        }
+    }
+}
+
+fn unbounded(bound: &WindowFrameBound) -> bool {
+    bound.is_unbounded()
+}
+
+fn order_window(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    if !window.window_expr.iter().any(|e| window_of(e).is_some_and(is_order_sensitive)) {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    let schema = Arc::clone(&window.schema);
+    let input = Arc::clone(&window.input);
+    let names = NamePreserver::new_for_projection();
+    // Expressions of one node share one order: those that need ties go to a node of their own.
+    let (mut ordered, mut rest) = (Vec::new(), Vec::new());
+    for expr in window.window_expr {
+        let name = names.save(&expr);
+        let expr = expr.transform_down(|e| match e {
+            Expr::WindowFunction(mut function) if is_order_sensitive(&function) => {
+                let frame = &function.params.window_frame;
+                let offset = |b: &WindowFrameBound| !b.is_unbounded() && !matches!(b, WindowFrameBound::CurrentRow);
+                if frame.units == WindowFrameUnits::Range && (offset(&frame.start_bound) || offset(&frame.end_bound)) {
+                    return Err(Fault::new(
+                        "undetermined-order",
+                        format!("`{}` over a RANGE of distances depends on the order of equal rows", function.fun.name()),
+                    )
+                    .hint("use a ROWS frame, or min/max instead")
+                    .into());
+                }
+                let add = ties(&input, &function.params.order_by, &function.params.partition_by);
+                function.params.order_by.extend(add);
+                Ok(Transformed::yes(Expr::WindowFunction(function)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        let expr_name = name.restore(expr.data);
+        if expr.transformed { ordered.push(expr_name) } else { rest.push(expr_name) }
+    }
+    if rest.is_empty() {
+        return Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(ordered, input)?)));
+    }
+    let inner = LogicalPlan::Window(Window::try_new(rest, input)?);
+    let outer = LogicalPlan::Window(Window::try_new(ordered, Arc::new(inner))?);
+    let columns = schema.iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(outer))?)))
+}
+
+fn is_ordered_aggregate(function: &AggregateFunction) -> bool {
+    ORDERED_AGGREGATES.contains(&function.func.name())
+}
+
+fn order_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let names = NamePreserver::new_for_projection();
+    let mut changed = false;
+    let mut calls = Vec::with_capacity(aggregate.aggr_expr.len());
+    for expr in aggregate.aggr_expr {
+        let name = names.save(&expr);
+        let expr = expr.transform_down(|e| match e {
+            Expr::AggregateFunction(mut function) if is_ordered_aggregate(&function) => {
+                if function.params.distinct {
+                    // DISTINCT leaves nothing but the argument to order by.
+                    if function.params.order_by.is_empty() {
+                        function.params.order_by = vec![function.params.args[0].clone().sort(true, false)];
+                    }
+                } else {
+                    let add = ties(&aggregate.input, &function.params.order_by, &aggregate.group_expr);
+                    function.params.order_by.extend(add);
+                }
+                Ok(Transformed::yes(Expr::AggregateFunction(function)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        changed |= expr.transformed;
+        calls.push(name.restore(expr.data));
+    }
+    let aggregate = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
+    let plan = LogicalPlan::Aggregate(aggregate);
+    Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
+}
+
+fn order_distinct_on(on: DistinctOn) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let mut order = match &on.sort_expr {
+        Some(sort) => sort.clone(),
+        None => on.on_expr.iter().map(|e| e.clone().sort(true, false)).collect(),
+    };
+    order.extend(ties(&on.input, &order, &on.on_expr));
+    let on = DistinctOn::try_new(on.on_expr, on.select_expr, Some(order), on.input)?;
+    Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+}
+
+/// Completes the sort that stands below a LIMIT, if one does.
+fn order_below_limit(plan: LogicalPlan) -> Result<(LogicalPlan, bool), DataFusionError> {
+    Ok(match plan {
+        LogicalPlan::Sort(mut sort) => {
+            let add = ties(&sort.input, &sort.expr, &[]);
+            sort.expr.extend(add);
+            (LogicalPlan::Sort(sort), true)
+        }
+        LogicalPlan::Projection(projection) => {
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(projection.input))?;
+            let plan = Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)?;
+            (LogicalPlan::Projection(plan), found)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(alias.input))?;
+            (LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), found)
+        }
+        other => (other, false),
+    })
+}
+
+/// Orders a LIMIT that has no ORDER BY: by everything.
+fn sorted(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let expr = ties(&plan, &[], &[]);
+    Ok(if expr.is_empty() { plan } else { LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }) })
+}

@@ -1,0 +1,165 @@
+//! `smelt explain`: how a model is kept up to date, node by node: what each does with a change, and what it must remember.
+
+use datafusion::logical_expr::{Expr, SortExpr};
+use std::fmt::Write;
+
+use super::check;
+use super::compile::CompiledModel;
+use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, Node};
+use super::relation::Input;
+use super::session::Planner;
+use crate::project::Materialization;
+
+impl Planner {
+    /// The incremental tree with its state, or why the model is recomputed.
+    pub fn explain(&self, model: &CompiledModel) -> String {
+        let mut out = String::new();
+        let kind = match model.model.materialized {
+            Materialization::StreamingTable => "streaming_table",
+            Materialization::MaterializedView => "materialized_view",
+            Materialization::View => "view",
+            Materialization::Ephemeral => "ephemeral",
+            Materialization::Table => "table",
+        };
+        let changes = if model.append_only { "append-only" } else { "rows may be retracted" };
+        let _ = writeln!(out, "{} ({kind}, {changes})", model.model.name);
+        match (model.model.materialized, &model.incremental) {
+            (Materialization::View | Materialization::Ephemeral, _) => out.push_str("  inlined into its readers\n"),
+            (Materialization::Table, _) => out.push_str("  recomputed as a whole at start and when its SQL changes\n"),
+            _ => {}
+        }
+        match &model.incremental {
+            Ok(node) => Tree { inputs: &model.inputs, stream: model.stream, out: &mut out }.node(node, 1, ""),
+            Err(fallback) => {
+                let _ = writeln!(out, "  full refresh: {}: {}", fallback.operator, fallback.reason);
+                for input in &model.inputs {
+                    let _ = writeln!(out, "    read {} (all rows, at every change)", input.relation);
+                }
+            }
+        }
+        for e in &model.expectations {
+            let _ = writeln!(out, "  expect {}: {} ({:?})", e.name, e.predicate, e.on_violation);
+        }
+        out
+    }
+}
+
+struct Tree<'a> {
+    inputs: &'a [Input],
+    stream: Option<usize>,
+    out: &'a mut String,
+}
+
+impl Tree<'_> {
+    fn line(&mut self, depth: usize, text: &str) {
+        let _ = writeln!(self.out, "{}{text}", "  ".repeat(depth));
+    }
+
+    fn node(&mut self, node: &Node, depth: usize, label: &str) {
+        match node {
+            Node::Input { slot, columns, schema } => {
+                let names: Vec<&str> = match self.inputs.get(*slot) {
+                    Some(input) => columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect(),
+                    None => schema.fields().iter().map(|f| f.name().as_str()).collect(),
+                };
+                let (relation, append_only) =
+                    self.inputs.get(*slot).map_or(("?".to_string(), false), |i| (i.relation.to_string(), i.append_only));
+                let how = match (self.stream, append_only) {
+                    (Some(s), _) if s == *slot => "each row once",
+                    (Some(_), _) => "as it is at that epoch",
+                    (None, true) => "append-only",
+                    (None, false) => "may retract",
+                };
+                self.line(depth, &format!("{label}read {relation} [{}]: {how}", names.join(", ")));
+            }
+            Node::Constant { rows, .. } => {
+                let count: usize = rows.iter().map(arrow::array::RecordBatch::num_rows).sum();
+                self.line(depth, &format!("{label}constant: {count} rows"));
+            }
+            Node::Project { input, exprs, schema } => {
+                let exprs = exprs.iter().zip(schema.fields()).map(|(e, f)| named(e, f.name()));
+                let exprs = exprs.collect::<Vec<_>>().join(", ");
+                self.line(depth, &format!("{label}project {exprs}: linear"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Filter { input, predicate } => {
+                self.line(depth, &format!("{label}filter {predicate}: linear"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Union { inputs, .. } => {
+                self.line(depth, &format!("{label}union all: linear"));
+                inputs.iter().for_each(|i| self.node(i, depth + 1, ""));
+            }
+            Node::Join { base, arms, .. } => {
+                let text = match self.stream {
+                    Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",
+                    None => "join: incremental; state: each input's needed columns once, and one index per key",
+                };
+                self.line(depth, &format!("{label}{text}"));
+                self.node(base, depth + 1, "base: ");
+                for arm in arms {
+                    self.node(&arm.input, depth + 1, &arm_label(arm));
+                }
+            }
+            Node::Aggregate { input, group, aggregates, .. } => {
+                let by = if group.is_empty() { "all rows".to_string() } else { list(group) };
+                let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
+                let text = match calls.as_slice() {
+                    [] => format!("distinct {by}: incremental; state: a count per distinct row"),
+                    calls => format!("aggregate {} by {by}: incremental; state: {}", calls.join(", "), state(aggregates)),
+                };
+                self.line(depth, &format!("{label}{text}"));
+                self.node(input, depth + 1, "");
+            }
+            Node::First { input, partition, order } => {
+                let keeps = match (self.stream, check::append_only(input, self.inputs)) {
+                    (Some(_), _) => "state: the keys seen",
+                    (None, true) => "state: the first row per key, as its input is append-only",
+                    (None, false) => "state: the rows of each key, in order",
+                };
+                let order = order.iter().map(SortExpr::to_string).collect::<Vec<_>>().join(", ");
+                self.line(depth, &format!("{label}first row per {} by {order}: incremental; {keeps}", list(partition)));
+                self.node(input, depth + 1, "");
+            }
+        }
+    }
+}
+
+fn named(expr: &Expr, name: &str) -> String {
+    match expr {
+        Expr::Column(c) if c.name == name => name.to_string(),
+        other => format!("{other} as {name}"),
+    }
+}
+
+fn list(exprs: &[Expr]) -> String {
+    exprs.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn arm_label(arm: &Arm) -> String {
+    let kind = match arm.kind {
+        ArmKind::Inner => "inner",
+        ArmKind::Left => "left",
+    };
+    let on = arm.on.iter().map(|(l, r)| format!("{l} = {r}")).collect::<Vec<_>>().join(" and ");
+    match &arm.residual {
+        Some(residual) => format!("{kind} on {on} and {residual}: "),
+        None => format!("{kind} on {on}: "),
+    }
+}
+
+fn aggregate_text(aggregate: &Aggregate) -> String {
+    aggregate.call.to_string()
+}
+
+/// What the widest of the aggregates makes the node remember.
+fn state(aggregates: &[Aggregate]) -> String {
+    let has = |classes: &[AggregateClass]| aggregates.iter().any(|a| classes.contains(&a.class));
+    if has(&[AggregateClass::Recompute]) {
+        "the rows of each group, recomputed when one changes".to_string()
+    } else if has(&[AggregateClass::Min, AggregateClass::Max]) {
+        "sums and ordered values per group".to_string()
+    } else {
+        "counts and sums per group".to_string()
+    }
+}

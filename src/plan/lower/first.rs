@@ -1,0 +1,111 @@
+//! `row_number() over (partition by … order by …) = 1`: the first row of each partition.
+
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, Operator, Window, WindowFunctionDefinition, lit,
+};
+use std::sync::Arc;
+
+use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, unaliased};
+use crate::plan::incremental::Node;
+
+/// The window a filter looks at, when it stands right below it.
+pub(super) fn window_below(plan: &LogicalPlan) -> Option<&Window> {
+    match plan {
+        LogicalPlan::Window(window) => Some(window),
+        _ => None,
+    }
+}
+
+fn row_number(window: &Window) -> Option<WindowFunction> {
+    let [one] = window.window_expr.as_slice() else { return None };
+    match unaliased(one) {
+        Expr::WindowFunction(function) if function.fun.name() == "row_number" => Some(*function),
+        _ => None,
+    }
+}
+
+/// Why a window is not maintained.
+pub(super) fn why_not(window: &Window) -> Fallback {
+    let names: Vec<String> = window
+        .window_expr
+        .iter()
+        .filter_map(|e| match unaliased(e) {
+            Expr::WindowFunction(f) => Some(match &f.fun {
+                WindowFunctionDefinition::AggregateUDF(f) => f.name().to_string(),
+                WindowFunctionDefinition::WindowUDF(f) => f.name().to_string(),
+            }),
+            _ => None,
+        })
+        .collect();
+    let reason = if names == ["row_number"] {
+        "only `row_number() over (…) = 1` is maintained, other ranks are found by sorting all rows"
+    } else {
+        "it is evaluated over sorted partitions"
+    };
+    Fallback::new(format!("window function {}", names.join(", ")), reason)
+}
+
+impl Lowering<'_> {
+    pub(super) fn first(&self, predicate: &Expr, window: &Window) -> Result<Node, Fallback> {
+        let function = row_number(window).ok_or_else(|| why_not(window))?;
+        let rank = window.schema.fields().len() - 1;
+        let mut first = false;
+        let mut rest = Vec::new();
+        for part in split_conjunction(predicate) {
+            if selects_first(part, |c| window.schema.maybe_index_of_column(c) == Some(rank)) {
+                first = true;
+            } else {
+                rest.push(part.clone());
+            }
+        }
+        if !first {
+            return Err(why_not(window));
+        }
+        no_subquery(&rest)?;
+        let input = self.plan(&window.input)?;
+        let mut exprs = columns_of(input.schema());
+        let first = Node::First {
+            input: Box::new(input),
+            partition: function.params.partition_by,
+            order: function.params.order_by,
+        };
+        exprs.push(lit(1u64));
+        let node = project(first, exprs, Arc::clone(&window.schema))?;
+        Ok(match conjunction(rest) {
+            Some(predicate) => filter_of(node, predicate),
+            None => node,
+        })
+    }
+}
+
+/// `rank = 1`, `rank <= 1`, `rank < 2`, either way round.
+fn selects_first(predicate: &Expr, is_rank: impl Fn(&Column) -> bool) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = predicate else { return false };
+    let (op, bound) = match (stripped(left), stripped(right)) {
+        (Expr::Column(c), Expr::Literal(v, _)) if is_rank(c) => (*op, v),
+        (Expr::Literal(v, _), Expr::Column(c)) if is_rank(c) => match op.swap() {
+            Some(op) => (op, v),
+            None => return false,
+        },
+        _ => return false,
+    };
+    let is = |n: i64| {
+        bound.cast_to(&arrow::datatypes::DataType::Int64).is_ok_and(|v| v == ScalarValue::Int64(Some(n)))
+    };
+    match op {
+        Operator::Eq | Operator::LtEq => is(1),
+        Operator::Lt => is(2),
+        _ => false,
+    }
+}
+
+/// A widening cast does not change which rank is meant.
+fn stripped(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) if cast.field.data_type().is_integer() => stripped(&cast.expr),
+        other => other,
+    }
+}

@@ -1,0 +1,50 @@
+//! What the planner needs to know of a source table.
+
+use arrow::datatypes::SchemaRef;
+
+use super::compile::{Known, nullable};
+use super::relation::Relation;
+use crate::error::{Error, Result};
+use crate::project::{Connector, SourceTable};
+use super::stand_in::{change_kind, relation_schema, replayable};
+use crate::types::{Catalog, ChangeKind};
+
+/// A source table as a relation.
+pub(super) struct SourceRelation {
+    pub relation: Relation,
+    pub schema: SchemaRef,
+    pub known: Known,
+}
+
+/// The relation of `table`. The columns of a Delta table are the table's own, unless they are declared.
+pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<SourceRelation> {
+    if let Connector::Delta { schema, identifier, path } = &table.connector {
+        let relation = match path {
+            None => Relation::Table { schema: schema.clone(), name: identifier.clone() },
+            Some(_) => Relation::Source(table.source.clone(), table.name.clone()),
+        };
+        let columns = match catalog.table_schema(schema, identifier) {
+            Some(columns) => columns,
+            None if !table.columns.is_empty() => relation_schema(table)?,
+            None => {
+                return Err(Error::user("unknown-table", format!("there is no Delta table `{schema}`.`{identifier}` in the lake"))
+                    .with_span(table.span.clone())
+                    .with_hint("create it first, declare its `columns`, or give the source a `connector`"));
+            }
+        };
+        let known = Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None };
+        return Ok(SourceRelation { relation, schema: nullable(&columns), known });
+    }
+    let changes = change_kind(table);
+    let known = Known {
+        append_only: changes == ChangeKind::Append,
+        replayable: replayable(table),
+        changes,
+        view: None,
+    };
+    Ok(SourceRelation {
+        relation: Relation::Source(table.source.clone(), table.name.clone()),
+        schema: nullable(relation_schema(table)?.as_ref()),
+        known,
+    })
+}

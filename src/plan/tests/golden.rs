@@ -1,0 +1,88 @@
+//! Golden scripts: blocks of a model (`NAME MATERIALIZATION [OPTION…]`, SQL), `---`, and what `explain` or the compiler says.
+//! Models of earlier blocks of a file can be read as `"m"."NAME"`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::project::{compile_all, model, span};
+use crate::plan::{Planner, PlannerOptions};
+use crate::project::{Dialect, Expectation, Materialization, Model, OnViolation};
+
+fn script(name: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/scripts").join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut models: Vec<Arc<Model>> = Vec::new();
+    let mut out = String::new();
+    for block in text.split("\n\n\n") {
+        let block = block.trim_matches('\n');
+        let input = block.split_once("\n---").map_or(block, |(input, _)| input);
+        if input.is_empty() {
+            continue;
+        }
+        let said = run(input, &mut models);
+        out.push_str(&format!("{input}\n---\n{}\n\n\n", said.trim_end()));
+    }
+    let out = format!("{}\n", out.trim_end());
+    #[allow(clippy::disallowed_methods)]
+    let update = std::env::var("SMELT_UPDATE_GOLDEN").is_ok();
+    if update {
+        std::fs::write(&path, out).unwrap();
+    } else if out != text {
+        let differ = out.lines().zip(text.lines()).position(|(a, b)| a != b).unwrap_or(0);
+        panic!(
+            "{name}:{}\n  is       {}\n  was      {}\nSMELT_UPDATE_GOLDEN=1 accepts what is",
+            differ + 1,
+            out.lines().nth(differ).unwrap_or(""),
+            text.lines().nth(differ).unwrap_or("")
+        );
+    }
+}
+
+fn run(input: &str, models: &mut Vec<Arc<Model>>) -> String {
+    let (comments, rest): (Vec<&str>, Vec<&str>) = input.lines().partition(|l| l.starts_with('#'));
+    let _ = comments;
+    let mut words = rest[0].split_whitespace();
+    let name = words.next().unwrap();
+    let materialized = match words.next().unwrap() {
+        "streaming_table" => Materialization::StreamingTable,
+        "materialized_view" => Materialization::MaterializedView,
+        "view" => Materialization::View,
+        "table" => Materialization::Table,
+        other => panic!("no materialization {other}"),
+    };
+    let sql = rest[1..].join("\n");
+    let mut made = model(name, materialized, &sql, models);
+    for option in words {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("strict", _) => made.config.incremental_strict = true,
+            ("skip_change_commits", _) => made.config.skip_change_commits = true,
+            ("expect", text) => made.expectations.push(Expectation {
+                name: "good".into(),
+                expect: text.replace('_', " ").replace("~", "_"),
+                on_violation: OnViolation::Drop,
+                span: span(),
+            }),
+            (other, _) => panic!("no option {other}"),
+        }
+    }
+    let made = Arc::new(made);
+    models.push(Arc::clone(&made));
+    match compile_all(models.clone()) {
+        Ok(compilation) => {
+            let compiled = compilation.models.last().unwrap();
+            let planner = Planner::new(PlannerOptions::new(Dialect::DataFusion)).unwrap();
+            let columns = crate::plan::fingerprint::columns(&compiled.schema);
+            let warnings: String = compiled.warnings.iter().map(|w| format!("\n{}", w.render_warning())).collect();
+            format!("{}  -> {columns}{warnings}", planner.explain(compiled))
+        }
+        Err(errors) => {
+            models.pop();
+            errors.iter().map(|e| format!("{}\n", e.render())).collect()
+        }
+    }
+}
+
+#[test]
+fn linear() {
+    script("linear");
+}

@@ -1,0 +1,4 @@
+//! Tests of the planner. Golden scripts stand in `scripts/`; `SMELT_UPDATE_GOLDEN=1 cargo test plan::` rewrites them.
+
+mod golden;
+mod project;
