@@ -1,1 +1,5 @@
-//! state
+//! What stateful operators remember between epochs.
+
+mod exact_sum;
+
+pub use exact_sum::ExactSum;
