@@ -1,5 +1,30 @@
 //! What stateful operators remember between epochs.
+//!
+//! A change passes through here as whole batches: columns become row bytes ([`RowCodec`], hashed once), bytes become dense
+//! ids ([`GroupIndex`] for keys, [`RowStore`] for rows), and everything an operator keeps per key or row is a plain `Vec`
+//! indexed by such an id ([`Links`] chains the rows of one key). Rows go out again by id, columns at a time.
+//!
+//! Invariants: ids are stable until freed, and freed ones are reused; floats are normalised on the way in, so equal rows have
+//! equal bytes; a retraction of something that is not there is [`crate::error::ErrorKind::Diverged`], never ignored; state whose
+//! input was wholly retracted is empty again.
 
+mod canonical;
+mod codec;
 mod exact_sum;
+mod groups;
+mod links;
+mod multiset;
+mod rows;
+#[cfg(test)]
+mod tests;
 
+pub use canonical::canonical;
+pub use codec::{Encoded, RowCodec};
 pub use exact_sum::ExactSum;
+pub use groups::GroupIndex;
+pub use links::Links;
+pub use multiset::{Multiset, Presence};
+pub use rows::{Applied, RowStore};
+
+/// No id: a key with a NULL that matches nothing, or the NULL row of an outer join.
+pub const NONE: u32 = u32::MAX;

@@ -1,0 +1,91 @@
+//! The rows of each key, as chains through two vectors: no allocation per key or row.
+
+use super::NONE;
+
+/// A row that is not in any chain, as opposed to one whose key is [`NONE`].
+const UNLINKED: u32 = u32::MAX - 1;
+
+/// Key id → row ids, doubly linked so that a row leaves in constant time.
+#[derive(Default)]
+pub struct Links {
+    /// First row by key.
+    heads: Vec<u32>,
+    /// By row.
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    keys: Vec<u32>,
+}
+
+impl Links {
+    /// No chains.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts `row` into the chain of `key`. With key [`NONE`] it is remembered without being in any chain.
+    pub fn link(&mut self, row: u32, key: u32) {
+        let at = row as usize;
+        if at >= self.keys.len() {
+            self.next.resize(at + 1, NONE);
+            self.previous.resize(at + 1, NONE);
+            self.keys.resize(at + 1, UNLINKED);
+        }
+        self.keys[at] = key;
+        self.previous[at] = NONE;
+        self.next[at] = NONE;
+        if key == NONE {
+            return;
+        }
+        if key as usize >= self.heads.len() {
+            self.heads.resize(key as usize + 1, NONE);
+        }
+        let head = std::mem::replace(&mut self.heads[key as usize], row);
+        self.next[at] = head;
+        if head != NONE {
+            self.previous[head as usize] = row;
+        }
+    }
+
+    /// Takes `row` out of its chain.
+    pub fn unlink(&mut self, row: u32) {
+        let at = row as usize;
+        let (key, next, previous) = (self.keys[at], self.next[at], self.previous[at]);
+        self.keys[at] = UNLINKED;
+        if key == NONE || key == UNLINKED {
+            return;
+        }
+        match previous {
+            NONE => self.heads[key as usize] = next,
+            previous => self.next[previous as usize] = next,
+        }
+        if next != NONE {
+            self.previous[next as usize] = previous;
+        }
+    }
+
+    /// Whether `row` was linked.
+    pub fn contains(&self, row: u32) -> bool {
+        self.keys.get(row as usize).is_some_and(|k| *k != UNLINKED)
+    }
+
+    /// Keys by row; meaningful for linked rows only.
+    pub fn keys(&self) -> &[u32] {
+        &self.keys
+    }
+
+    /// The first row of `key`, or [`NONE`].
+    pub fn head(&self, key: u32) -> u32 {
+        self.heads.get(key as usize).copied().unwrap_or(NONE)
+    }
+
+    /// The rows of `key`.
+    pub fn rows(&self, key: u32) -> impl Iterator<Item = u32> + '_ {
+        let some = |row: u32| (row != NONE).then_some(row);
+        std::iter::successors(some(self.head(key)), move |row| some(self.next[*row as usize]))
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_size(&self) -> usize {
+        (self.heads.capacity() + self.next.capacity() + self.previous.capacity() + self.keys.capacity()) * 4
+    }
+}

@@ -1,0 +1,122 @@
+//! Ordered multisets of encoded values.
+
+use std::collections::BTreeMap;
+
+/// Below this many distinct values a sorted vector is smaller and faster than a tree.
+const SMALL: usize = 16;
+
+/// Value → weight, in the order of the values' bytes. Weights are never 0.
+pub struct Multiset(Values);
+
+enum Values {
+    Small(Vec<(Box<[u8]>, i64)>),
+    Large(BTreeMap<Box<[u8]>, i64>),
+}
+
+/// What an addition did to the set of distinct values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// The value is new.
+    Appeared,
+    /// Its weight is 0 now, and it is gone.
+    Vanished,
+    /// It was and is there, with this weight.
+    Stays(i64),
+}
+
+impl Default for Multiset {
+    fn default() -> Self {
+        Multiset(Values::Small(Vec::new()))
+    }
+}
+
+impl Multiset {
+    /// Adds `weight` to the weight of `value`.
+    pub fn add(&mut self, value: &[u8], weight: i64) -> Presence {
+        match &mut self.0 {
+            Values::Small(values) => match values.binary_search_by(|(v, _)| (**v).cmp(value)) {
+                Ok(at) => {
+                    values[at].1 += weight;
+                    match values[at].1 {
+                        0 => {
+                            values.remove(at);
+                            Presence::Vanished
+                        }
+                        left => Presence::Stays(left),
+                    }
+                }
+                Err(at) if values.len() < SMALL => {
+                    values.insert(at, (value.into(), weight));
+                    Presence::Appeared
+                }
+                Err(_) => {
+                    let mut tree: BTreeMap<_, _> = std::mem::take(values).into_iter().collect();
+                    tree.insert(value.into(), weight);
+                    self.0 = Values::Large(tree);
+                    Presence::Appeared
+                }
+            },
+            Values::Large(tree) => match tree.get_mut(value) {
+                Some(old) => {
+                    *old += weight;
+                    match *old {
+                        0 => {
+                            tree.remove(value);
+                            if tree.len() <= SMALL / 2 {
+                                self.0 = Values::Small(std::mem::take(tree).into_iter().collect());
+                            }
+                            Presence::Vanished
+                        }
+                        left => Presence::Stays(left),
+                    }
+                }
+                None => {
+                    tree.insert(value.into(), weight);
+                    Presence::Appeared
+                }
+            },
+        }
+    }
+
+    /// The smallest value.
+    pub fn first(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Values::Small(values) => values.first().map(|(v, _)| &**v),
+            Values::Large(tree) => tree.first_key_value().map(|(v, _)| &**v),
+        }
+    }
+
+    /// The largest value.
+    pub fn last(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Values::Small(values) => values.last().map(|(v, _)| &**v),
+            Values::Large(tree) => tree.last_key_value().map(|(v, _)| &**v),
+        }
+    }
+
+    /// Values and weights, ascending.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = (&[u8], i64)> + '_> {
+        match &self.0 {
+            Values::Small(values) => Box::new(values.iter().map(|(v, w)| (&**v, *w))),
+            Values::Large(tree) => Box::new(tree.iter().map(|(v, w)| (&**v, *w))),
+        }
+    }
+
+    /// Number of distinct values.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Values::Small(values) => values.len(),
+            Values::Large(tree) => tree.len(),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that a value of `length` bytes takes, about.
+    pub fn value_size(length: usize) -> usize {
+        length + size_of::<(Box<[u8]>, i64)>() + 8
+    }
+}

@@ -1,0 +1,358 @@
+//! Rows of a Z-set, stored by column and addressed by id.
+
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::compute::{concat, interleave, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use hashbrown::HashTable;
+use std::collections::HashMap;
+
+use super::{NONE, RowCodec, canonical};
+use crate::error::{Error, Result};
+use crate::types::{SignedBatch, Weight};
+
+/// Chunks are merged up to this many rows.
+const CHUNK: usize = 1 << 16;
+
+/// Distinct rows with weights. Small epochs append small chunks, which are merged as they come (the last two whenever they are
+/// of similar size), so that a row is copied a logarithmic number of times and reads touch few chunks.
+pub struct RowStore {
+    types: Vec<DataType>,
+    /// None in a store that does not look rows up: every row added gets an id of its own.
+    codec: Option<RowCodec>,
+    chunks: Vec<Chunk>,
+    /// Identity → id.
+    index: HashTable<u32>,
+    identities: Vec<u128>,
+    weights: Vec<Weight>,
+    /// Chunk and row of each id.
+    locations: Vec<(u32, u32)>,
+    free: Vec<u32>,
+    /// Rows whose weight fell to 0 in this epoch. They stay readable until [`RowStore::sweep`].
+    dead: Vec<u32>,
+    live: usize,
+}
+
+struct Chunk {
+    columns: Vec<ArrayRef>,
+    /// Id of each row; [`NONE`] where the row is gone.
+    ids: Vec<u32>,
+    live: usize,
+}
+
+/// What [`RowStore::apply`] did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Id of every input row, batches one after the other.
+    pub ids: Vec<u32>,
+    /// Net change of weight by id; none is 0. In an append-only change an id can occur more than once.
+    pub net: Vec<(u32, Weight)>,
+    /// Rows that were there before and are no more.
+    pub removed: Vec<u32>,
+}
+
+impl RowStore {
+    /// A store that finds rows by their value.
+    pub fn new(schema: &SchemaRef) -> Result<Self> {
+        let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let codec = RowCodec::new(types.iter().cloned())?;
+        Ok(RowStore { codec: Some(codec), ..Self::scratch(schema) })
+    }
+
+    /// A store that only keeps what one epoch brings: ids are 0, 1, 2 … in the order rows are applied.
+    pub fn scratch(schema: &SchemaRef) -> Self {
+        RowStore {
+            types: schema.fields().iter().map(|f| f.data_type().clone()).collect(),
+            codec: None,
+            chunks: Vec::new(),
+            index: HashTable::new(),
+            identities: Vec::new(),
+            weights: Vec::new(),
+            locations: Vec::new(),
+            free: Vec::new(),
+            dead: Vec::new(),
+            live: 0,
+        }
+    }
+
+    /// Applies the change of one epoch. Insertions go first, whatever the order of rows: only what is missing at the end of the
+    /// epoch is missing.
+    pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
+        let total = batches.iter().map(SignedBatch::num_rows).sum();
+        let mut applied = Applied { ids: vec![NONE; total], ..Applied::default() };
+        let mut retractions: Vec<(usize, u128, Weight)> = Vec::new();
+        let mut start = 0;
+        for batch in batches {
+            self.insert(batch, &mut applied.ids[start..], start, &mut retractions)?;
+            start += batch.num_rows();
+        }
+        let mut start = 0;
+        for batch in batches {
+            let ids = &applied.ids[start..start + batch.num_rows()];
+            applied.net.extend(ids.iter().enumerate().filter(|(_, id)| **id != NONE).map(|(i, id)| (*id, batch.weight(i))));
+            start += batch.num_rows();
+        }
+        if retractions.is_empty() {
+            return Ok(applied);
+        }
+        let mut net: HashMap<u32, Weight> = HashMap::new();
+        for (id, weight) in applied.net.drain(..) {
+            *net.entry(id).or_default() += weight;
+        }
+        for (row, identity, weight) in retractions {
+            let id = self.find(identity).ok_or_else(|| Error::diverged("a row is retracted that is not there"))?;
+            self.weights[id as usize] += weight;
+            applied.ids[row] = id;
+            *net.entry(id).or_default() += weight;
+        }
+        for (id, change) in net {
+            let weight = self.weights[id as usize];
+            if weight < 0 {
+                return Err(Error::diverged("a row is retracted more often than it was inserted"));
+            }
+            if weight == 0 {
+                self.dead.push(id);
+                if change != 0 {
+                    applied.removed.push(id);
+                }
+            }
+            if change != 0 {
+                applied.net.push((id, change));
+            }
+        }
+        // Hash order must not reach the output.
+        applied.net.sort_unstable();
+        applied.removed.sort_unstable();
+        Ok(applied)
+    }
+
+    fn insert(
+        &mut self,
+        batch: &SignedBatch,
+        ids: &mut [u32],
+        start: usize,
+        retractions: &mut Vec<(usize, u128, Weight)>,
+    ) -> Result<()> {
+        let rows = batch.num_rows();
+        let encoded = match &self.codec {
+            Some(codec) => Some(codec.encode(batch.rows.columns(), rows)?),
+            None => None,
+        };
+        let mut fresh: Vec<u32> = Vec::new();
+        let mut fresh_ids: Vec<u32> = Vec::new();
+        for i in 0..rows {
+            let weight = batch.weight(i);
+            let Some(encoded) = &encoded else {
+                ids[i] = self.allocate(0, weight)?;
+                fresh.push(i as u32);
+                fresh_ids.push(ids[i]);
+                continue;
+            };
+            let identity = encoded.identity(i);
+            if weight < 0 {
+                retractions.push((start + i, identity, weight));
+                continue;
+            }
+            match self.find(identity) {
+                Some(id) => {
+                    self.weights[id as usize] += weight;
+                    ids[i] = id;
+                }
+                None => {
+                    let id = self.allocate(identity, weight)?;
+                    let identities = &self.identities;
+                    self.index.insert_unique(identity as u64, id, |id| identities[*id as usize] as u64);
+                    ids[i] = id;
+                    fresh.push(i as u32);
+                    fresh_ids.push(id);
+                }
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let whole = fresh.len() == rows;
+        let picked = UInt32Array::from(fresh);
+        let pick = |c: &ArrayRef| -> Result<ArrayRef> {
+            let c = canonical(c)?;
+            Ok(if whole { c } else { take(&c, &picked, None)? })
+        };
+        let columns = batch.rows.columns().iter().map(pick).collect::<Result<Vec<_>>>()?;
+        let at = self.chunks.len() as u32;
+        for (row, id) in fresh_ids.iter().enumerate() {
+            self.locations[*id as usize] = (at, row as u32);
+        }
+        self.chunks.push(Chunk { columns, live: fresh_ids.len(), ids: fresh_ids });
+        self.merge_tail()
+    }
+
+    fn allocate(&mut self, identity: u128, weight: Weight) -> Result<u32> {
+        self.live += 1;
+        if let Some(id) = self.free.pop() {
+            self.identities[id as usize] = identity;
+            self.weights[id as usize] = weight;
+            return Ok(id);
+        }
+        // Two values of u32 mark absence.
+        let id = u32::try_from(self.weights.len()).ok().filter(|id| *id < NONE - 1);
+        let id = id.ok_or_else(|| Error::environment("state-full", "too many rows in one state").permanent())?;
+        self.identities.push(identity);
+        self.weights.push(weight);
+        self.locations.push((NONE, 0));
+        Ok(id)
+    }
+
+    fn find(&self, identity: u128) -> Option<u32> {
+        self.index.find(identity as u64, |id| self.identities[*id as usize] == identity).copied()
+    }
+
+    /// Weight of a row.
+    pub fn weight(&self, id: u32) -> Weight {
+        self.weights[id as usize]
+    }
+
+    /// Column `column` of the rows `ids`; [`NONE`] gives NULL.
+    pub fn column(&self, ids: &[u32], column: usize) -> Result<ArrayRef> {
+        Ok(self.columns(ids, &[column])?.swap_remove(0))
+    }
+
+    /// These columns of the rows `ids`; [`NONE`] gives NULLs.
+    pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let optional = ids.contains(&NONE);
+        if !optional && self.chunks.len() == 1 {
+            let rows = ids.iter().map(|id| self.locations[*id as usize].1);
+            let chunk = &self.chunks[0];
+            if ids.len() == chunk.ids.len() && rows.clone().enumerate().all(|(i, r)| i as u32 == r) {
+                return Ok(columns.iter().map(|c| chunk.columns[*c].clone()).collect());
+            }
+            let rows = UInt32Array::from_iter_values(rows);
+            return columns.iter().map(|c| Ok(take(&chunk.columns[*c], &rows, None)?)).collect();
+        }
+        let null = (self.chunks.len(), 0);
+        let indices: Vec<(usize, usize)> = ids
+            .iter()
+            .map(|id| match *id {
+                NONE => null,
+                id => {
+                    let (chunk, row) = self.locations[id as usize];
+                    (chunk as usize, row as usize)
+                }
+            })
+            .collect();
+        let gather = |c: &usize| -> Result<ArrayRef> {
+            let nulls = new_null_array(&self.types[*c], 1);
+            let mut arrays: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk.columns[*c].as_ref()).collect();
+            arrays.push(nulls.as_ref());
+            Ok(interleave(&arrays, &indices)?)
+        };
+        columns.iter().map(gather).collect()
+    }
+
+    /// Frees the rows that died in this epoch, and the space of chunks that are mostly dead.
+    pub fn sweep(&mut self) -> Result<()> {
+        if self.dead.is_empty() {
+            return Ok(());
+        }
+        for id in std::mem::take(&mut self.dead) {
+            let identity = self.identities[id as usize];
+            if let Ok(entry) = self.index.find_entry(identity as u64, |other| *other == id) {
+                entry.remove();
+            }
+            let (chunk, row) = self.locations[id as usize];
+            let chunk = &mut self.chunks[chunk as usize];
+            chunk.ids[row as usize] = NONE;
+            chunk.live -= 1;
+            self.live -= 1;
+            self.free.push(id);
+        }
+        let mut at = 0;
+        while at < self.chunks.len() {
+            let chunk = &self.chunks[at];
+            if chunk.live == 0 {
+                self.chunks.swap_remove(at);
+                if at < self.chunks.len() {
+                    self.relocate(at);
+                }
+                continue;
+            }
+            if chunk.live * 2 < chunk.ids.len() {
+                self.chunks[at] = compacted(&self.chunks[at])?;
+                self.relocate(at);
+            }
+            at += 1;
+        }
+        if self.live == 0 {
+            // Nothing refers to ids any more.
+            *self = RowStore { types: std::mem::take(&mut self.types), codec: self.codec.take(), ..Self::nothing() };
+        }
+        Ok(())
+    }
+
+    fn nothing() -> Self {
+        Self::scratch(&std::sync::Arc::new(arrow::datatypes::Schema::empty()))
+    }
+
+    fn merge_tail(&mut self) -> Result<()> {
+        while let [.., a, b] = self.chunks.as_slice() {
+            if a.ids.len() > 2 * b.ids.len() || a.ids.len() + b.ids.len() > CHUNK {
+                break;
+            }
+            let (a, b) = (compacted(a)?, compacted(b)?);
+            let columns = a
+                .columns
+                .iter()
+                .zip(&b.columns)
+                .map(|(a, b)| Ok(concat(&[a.as_ref(), b.as_ref()])?))
+                .collect::<Result<Vec<_>>>()?;
+            let mut ids = a.ids;
+            ids.extend(b.ids);
+            self.chunks.truncate(self.chunks.len() - 2);
+            self.chunks.push(Chunk { columns, live: ids.len(), ids });
+            self.relocate(self.chunks.len() - 1);
+        }
+        Ok(())
+    }
+
+    /// Tells the rows of a chunk where they are now.
+    fn relocate(&mut self, chunk: usize) {
+        for (row, id) in self.chunks[chunk].ids.iter().enumerate() {
+            if *id != NONE {
+                self.locations[*id as usize] = (chunk as u32, row as u32);
+            }
+        }
+    }
+
+    /// Number of distinct rows.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn chunks_for_test(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_size(&self) -> usize {
+        let chunks = self.chunks.iter().map(|c| {
+            c.ids.capacity() * 4 + c.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>()
+        });
+        chunks.sum::<usize>() + self.index.allocation_size() + self.weights.capacity() * (16 + 8 + 8) + self.free.capacity() * 4
+    }
+}
+
+/// The chunk without the rows that are gone.
+fn compacted(chunk: &Chunk) -> Result<Chunk> {
+    if chunk.live == chunk.ids.len() {
+        return Ok(Chunk { columns: chunk.columns.clone(), ids: chunk.ids.clone(), live: chunk.live });
+    }
+    let rows: Vec<u32> = (0..chunk.ids.len() as u32).filter(|r| chunk.ids[*r as usize] != NONE).collect();
+    let ids: Vec<u32> = rows.iter().map(|r| chunk.ids[*r as usize]).collect();
+    let rows = UInt32Array::from(rows);
+    let columns = chunk.columns.iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<Vec<_>>>()?;
+    Ok(Chunk { columns, live: ids.len(), ids })
+}

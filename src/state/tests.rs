@@ -1,0 +1,165 @@
+use super::*;
+use crate::error::ErrorKind;
+use crate::types::SignedBatch;
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("s", DataType::Utf8, true)]))
+}
+
+fn batch(rows: &[(i64, i64)]) -> SignedBatch {
+    let n: Int64Array = rows.iter().map(|(n, _)| (*n % 7 != 0).then_some(*n)).collect();
+    let s: StringArray = rows.iter().map(|(n, _)| (*n % 5 != 0).then(|| format!("text {n}"))).collect();
+    let rows_batch = RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap();
+    SignedBatch::new(rows_batch, Int64Array::from_iter_values(rows.iter().map(|(_, w)| *w))).unwrap()
+}
+
+/// What `batch` makes of `n` is one-to-one unless both columns are NULL.
+fn value_of(n: i64) -> i64 {
+    if n % 35 == 0 { 0 } else { n }
+}
+
+#[test]
+fn a_row_store_is_a_zset() {
+    for seed in 0..40 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut store = RowStore::new(&schema()).unwrap();
+        // Value → (id, weight).
+        let mut model: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut ids: BTreeMap<i64, u32> = BTreeMap::new();
+        for _ in 0..60 {
+            let mut change: Vec<(i64, i64)> = (0..rng.random_range(0..40)).map(|_| (rng.random_range(1..200), 1)).collect();
+            let mut next = model.clone();
+            change.iter().for_each(|(n, w)| *next.entry(value_of(*n)).or_default() += w);
+            for (n, w) in next.iter_mut() {
+                if *w > 0 && rng.random_bool(0.4) {
+                    let gone = rng.random_range(1..=*w);
+                    change.insert(rng.random_range(0..=change.len()), (*n, -gone));
+                    *w -= gone;
+                }
+            }
+            next.retain(|_, w| *w != 0);
+            let at = rng.random_range(0..=change.len());
+            let (a, b) = change.split_at(at);
+            let applied = store.apply(&[batch(a), batch(b)]).unwrap();
+            for ((n, _), id) in change.iter().zip(&applied.ids) {
+                ids.insert(value_of(*n), *id);
+            }
+            let mut net: BTreeMap<u32, i64> = BTreeMap::new();
+            applied.net.iter().for_each(|(id, w)| *net.entry(*id).or_default() += w);
+            for (n, id) in &ids {
+                let (old, new) = (model.get(n).unwrap_or(&0), next.get(n).unwrap_or(&0));
+                assert_eq!(net.get(id).copied().unwrap_or(0), new - old, "seed {seed}");
+                assert_eq!(applied.removed.contains(id), *old > 0 && *new == 0, "seed {seed}");
+                assert_eq!(store.weight(*id), *new);
+            }
+            // Rows that died are still readable until they are swept.
+            let all: Vec<u32> = ids.values().copied().chain([NONE]).collect();
+            let column = store.column(&all, 0).unwrap();
+            let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
+            for (i, n) in ids.keys().enumerate() {
+                assert_eq!(column.is_valid(i).then(|| column.value(i)), (n % 7 != 0).then_some(*n), "seed {seed}");
+            }
+            assert!(column.is_null(ids.len()));
+            store.sweep().unwrap();
+            ids.retain(|n, _| next.contains_key(n));
+            model = next;
+            assert_eq!(store.len(), model.len());
+        }
+        let rest: Vec<(i64, i64)> = model.iter().map(|(n, w)| (*n, -w)).collect();
+        store.apply(&[batch(&rest)]).unwrap();
+        store.sweep().unwrap();
+        assert!(store.is_empty() && store.chunks_for_test() == 0);
+    }
+}
+
+#[test]
+fn what_is_not_there_cannot_be_retracted() {
+    let mut store = RowStore::new(&schema()).unwrap();
+    assert_eq!(store.apply(&[batch(&[(1, -1)])]).unwrap_err().kind(), ErrorKind::Diverged);
+    let mut store = RowStore::new(&schema()).unwrap();
+    assert_eq!(store.apply(&[batch(&[(1, 1), (1, -2)])]).unwrap_err().kind(), ErrorKind::Diverged);
+}
+
+#[test]
+fn ids_of_removed_keys_are_reused() {
+    let mut index = GroupIndex::new();
+    let ids: Vec<u32> = ["a", "b", "", "a"].iter().map(|k| index.intern_one(k.as_bytes()).unwrap()).collect();
+    assert_eq!(ids, [0, 1, 2, 0]);
+    index.remove(1);
+    assert_eq!((index.len(), index.find_one(b"b"), index.find_one(b"")), (2, NONE, 2));
+    assert_eq!(index.intern_one(b"c").unwrap(), 1);
+    assert_eq!(index.key(1), b"c");
+}
+
+#[test]
+fn links_chain_the_rows_of_a_key() {
+    let mut links = Links::new();
+    for (row, key) in [(0, 5), (1, 5), (2, 6), (3, 5), (4, NONE)] {
+        links.link(row, key);
+    }
+    links.unlink(1);
+    links.unlink(4);
+    assert_eq!(links.rows(5).collect::<Vec<_>>(), [3, 0]);
+    assert!(links.contains(0) && !links.contains(1) && !links.contains(4) && !links.contains(99));
+    links.unlink(3);
+    links.unlink(0);
+    assert_eq!(links.head(5), NONE);
+    assert_eq!(links.rows(6).collect::<Vec<_>>(), [2]);
+    assert_eq!(links.head(77), NONE);
+}
+
+#[test]
+fn a_multiset_orders_its_values_small_and_large() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut set = Multiset::default();
+    let mut model: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+    for round in 0..5000 {
+        let growing = round / 500 % 2 == 0;
+        let value = vec![rng.random_range(0..60u8), 1];
+        let weight = if growing == rng.random_bool(0.9) { 1 } else { -model.get(&value).copied().unwrap_or(0).min(1) };
+        if weight == 0 {
+            continue;
+        }
+        let presence = set.add(&value, weight);
+        let entry = model.entry(value.clone()).or_default();
+        let old = *entry;
+        *entry += weight;
+        let now = *entry;
+        model.retain(|_, w| *w != 0);
+        assert_eq!(presence, match (old, now) {
+            (0, _) => Presence::Appeared,
+            (_, 0) => Presence::Vanished,
+            (_, now) => Presence::Stays(now),
+        });
+        assert_eq!(set.first(), model.first_key_value().map(|(v, _)| &v[..]));
+        assert_eq!(set.last(), model.last_key_value().map(|(v, _)| &v[..]));
+        assert_eq!(set.len(), model.len());
+    }
+    assert!(set.iter().eq(model.iter().map(|(v, w)| (&v[..], *w))));
+}
+
+#[test]
+fn zeros_and_nans_are_one_value_each() {
+    let codec = RowCodec::new([DataType::Float64]).unwrap();
+    let odd_nan = f64::from_bits(0xfff8_0000_0000_0001);
+    let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, odd_nan]));
+    let rows = codec.encode(&[column], 4).unwrap();
+    assert_eq!(rows.row(0), rows.row(1));
+    assert_eq!(rows.row(2), rows.row(3));
+    let back = codec.decode([rows.row(1), rows.row(3)]).unwrap();
+    let back = back[0].as_any().downcast_ref::<Float64Array>().unwrap();
+    assert_eq!((back.value(0).to_bits(), back.value(1).to_bits()), (0, f64::NAN.to_bits()));
+}
+
+#[test]
+fn rows_of_no_columns_are_all_equal() {
+    let codec = RowCodec::new([]).unwrap();
+    let rows = codec.encode(&[], 3).unwrap();
+    assert_eq!((rows.len(), rows.row(0), rows.row(2)), (3, &[][..], &[][..]));
+}
