@@ -1,0 +1,205 @@
+//! GROUP BY, DISTINCT and global aggregates.
+//!
+//! A change is grouped once (keys → dense group ids); every aggregate keeps its state in vectors indexed by group. The output of
+//! the touched groups is computed before and after the change, and the rows that differ are given out: −old, +new.
+
+mod calls;
+mod extremes;
+mod recompute;
+mod sums;
+
+use arrow::array::{RecordBatch, UInt32Array, make_comparator};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
+use std::collections::HashMap;
+
+use self::calls::Call;
+use super::eval::{self, Exprs, arrow_schema};
+use crate::error::{Error, Result};
+use crate::plan::incremental;
+use crate::state::{GroupIndex, RowCodec};
+use crate::types::{SignedBatch, Weight};
+
+pub(super) struct Aggregate {
+    group: Exprs,
+    codec: RowCodec,
+    calls: Vec<Call>,
+    schema: SchemaRef,
+    groups: GroupIndex,
+    /// Rows by group. A group without rows does not exist, except the one of a global aggregate.
+    weights: Vec<Weight>,
+    /// Whether the group was touched in this epoch, by group.
+    touched: Vec<bool>,
+}
+
+impl Aggregate {
+    pub fn new(
+        input: &DFSchema,
+        group: &[Expr],
+        aggregates: &[incremental::Aggregate],
+        schema: &DFSchema,
+        session: &SessionState,
+    ) -> Result<Self> {
+        let group = Exprs::new(group, input, session)?;
+        let schema = arrow_schema(schema);
+        let width = group.types.len();
+        if schema.fields().len() != width + aggregates.len() {
+            return Err(Error::internal("an aggregate's schema does not fit its expressions"));
+        }
+        let calls = aggregates
+            .iter()
+            .enumerate()
+            .map(|(i, a)| Call::new(a, schema.field(width + i), input, session))
+            .collect::<Result<_>>()?;
+        Ok(Aggregate {
+            codec: RowCodec::new(group.types.iter().cloned())?,
+            group,
+            calls,
+            schema,
+            groups: GroupIndex::new(),
+            weights: Vec::new(),
+            touched: Vec::new(),
+        })
+    }
+
+    fn is_global(&self) -> bool {
+        self.group.types.is_empty()
+    }
+
+    /// `first`: whether this is the circuit's first step, when a global aggregate shows its row of no input.
+    pub fn step(&mut self, input: Vec<SignedBatch>, first: bool) -> Result<Vec<SignedBatch>> {
+        let appears = first && self.is_global();
+        if input.is_empty() && !appears {
+            return Ok(vec![]);
+        }
+        // The groups of every row, and the touched ones in order of first touch.
+        let mut touched: Vec<u32> = Vec::new();
+        if appears {
+            self.groups.intern_one(&[])?;
+            self.grow()?;
+            self.touched[0] = true;
+            touched.push(0);
+        }
+        let mut ids: Vec<Vec<u32>> = Vec::with_capacity(input.len());
+        for batch in &input {
+            let keys = self.codec.encode(&self.group.evaluate(&batch.rows)?, batch.num_rows())?;
+            let batch_ids = self.groups.intern(&keys)?;
+            self.grow()?;
+            for id in &batch_ids {
+                if !std::mem::replace(&mut self.touched[*id as usize], true) {
+                    touched.push(*id);
+                }
+            }
+            ids.push(batch_ids);
+        }
+        touched.iter().for_each(|id| self.touched[*id as usize] = false);
+
+        let exists = |w: &Weight, first: bool, global: bool| *w > 0 || (global && !first);
+        let global = self.is_global();
+        let before: Vec<u32> =
+            touched.iter().copied().filter(|g| exists(&self.weights[*g as usize], first, global)).collect();
+        let old = self.output(&before)?;
+
+        for (batch, ids) in input.iter().zip(&ids) {
+            for (i, id) in ids.iter().enumerate() {
+                self.weights[*id as usize] += batch.weight(i);
+            }
+        }
+        for call in &mut self.calls {
+            call.update(&input, &ids)?;
+        }
+        if touched.iter().any(|g| self.weights[*g as usize] < 0) {
+            return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
+        }
+        let after: Vec<u32> =
+            touched.iter().copied().filter(|g| exists(&self.weights[*g as usize], false, global)).collect();
+        let new = self.output(&after)?;
+        let output = self.difference(&before, old, &after, new)?;
+        for group in touched {
+            if self.weights[group as usize] == 0 {
+                for call in &mut self.calls {
+                    call.clear(group)?;
+                }
+                if !global {
+                    self.groups.remove(group);
+                }
+            }
+        }
+        Ok(output)
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        let bound = self.groups.bound();
+        if bound > self.weights.len() {
+            self.weights.resize(bound, 0);
+            self.touched.resize(bound, false);
+            self.calls.iter_mut().for_each(|c| c.grow(bound));
+        }
+        Ok(())
+    }
+
+    /// Output rows of `groups`.
+    fn output(&mut self, groups: &[u32]) -> Result<Option<RecordBatch>> {
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = self.codec.decode(groups.iter().map(|g| self.groups.key(*g)))?;
+        for call in &mut self.calls {
+            columns.push(call.evaluate(groups)?);
+        }
+        Ok(Some(eval::rows(&self.schema, columns, groups.len())?))
+    }
+
+    /// −old and +new of the groups whose rows differ.
+    fn difference(
+        &self,
+        before: &[u32],
+        old: Option<RecordBatch>,
+        after: &[u32],
+        new: Option<RecordBatch>,
+    ) -> Result<Vec<SignedBatch>> {
+        let mut gone: Vec<u32> = (0..before.len() as u32).collect();
+        let mut come: Vec<u32> = (0..after.len() as u32).collect();
+        if let (Some(old), Some(new)) = (&old, &new) {
+            let width = self.group.types.len();
+            let same = (width..old.num_columns())
+                .map(|c| Ok(make_comparator(old.column(c), new.column(c), Default::default())?))
+                .collect::<Result<Vec<_>>>()?;
+            let places: HashMap<u32, usize> = after.iter().enumerate().map(|(place, group)| (*group, place)).collect();
+            let (mut stays, mut stayed) = (vec![false; before.len()], vec![false; after.len()]);
+            for (i, group) in before.iter().enumerate() {
+                let Some(j) = places.get(group) else { continue };
+                if same.iter().all(|compare| compare(i, *j).is_eq()) {
+                    stays[i] = true;
+                    stayed[*j] = true;
+                }
+            }
+            gone.retain(|i| !stays[*i as usize]);
+            come.retain(|j| !stayed[*j as usize]);
+        }
+        let mut output = Vec::with_capacity(2);
+        if let Some(old) = old.filter(|_| !gone.is_empty()) {
+            let rows = take_record_batch(&old, &UInt32Array::from(gone))?;
+            output.push(SignedBatch::retracts(rows));
+        }
+        if let Some(new) = new.filter(|_| !come.is_empty()) {
+            output.push(SignedBatch::inserts(take_record_batch(&new, &UInt32Array::from(come))?));
+        }
+        Ok(output)
+    }
+
+    pub fn state_rows(&self) -> usize {
+        let groups = if self.is_global() { 0 } else { self.groups.len() };
+        groups + self.calls.iter().map(|c| c.state_rows()).sum::<usize>()
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        self.groups.heap_size()
+            + self.weights.capacity() * size_of::<Weight>()
+            + self.touched.capacity()
+            + self.calls.iter().map(|c| c.state_bytes()).sum::<usize>()
+    }
+}

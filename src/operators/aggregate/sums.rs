@@ -1,0 +1,387 @@
+//! Linear aggregates: what a row adds, its retraction takes away.
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array,
+    Int64Array, PrimitiveArray, UInt64Array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type, UInt64Type,
+    i256,
+};
+use std::sync::Arc;
+
+use super::calls::{Change, GroupStates, left_over};
+use crate::error::{Error, Result};
+use crate::state::ExactSum;
+use crate::types::Weight;
+
+fn overflow(what: &str, data_type: &DataType) -> Error {
+    Error::user("overflow", format!("{what} does not fit {data_type}"))
+        .with_hint("cast the argument to a wider DECIMAL: sum(cast(x as decimal(38, 0)))")
+}
+
+fn primitives<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<PrimitiveArray<T>> {
+    let array = if array.data_type() == &T::DATA_TYPE { Arc::clone(array) } else { cast(array, &T::DATA_TYPE)? };
+    array.as_primitive_opt::<T>().cloned().ok_or_else(|| Error::internal("an aggregate's argument has another type"))
+}
+
+/// count(*), count(x, …).
+#[derive(Default)]
+pub(super) struct Counts(Vec<i64>);
+
+impl GroupStates for Counts {
+    fn grow(&mut self, bound: usize) {
+        self.0.resize(bound, 0);
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        if change.args.len() <= 1 {
+            change.present().for_each(|(_, group, weight)| self.0[group] += weight);
+            return Ok(());
+        }
+        let nulls: Vec<_> = change.args.iter().filter_map(|a| a.logical_nulls()).collect();
+        let present = change.present().filter(|(i, ..)| nulls.iter().all(|n| n.is_valid(*i)));
+        present.for_each(|(_, group, weight)| self.0[group] += weight);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|g| self.0[*g as usize]))))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        if self.0[group as usize] == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * 8
+    }
+}
+
+/// Sum and count of the non-NULL values.
+#[derive(Clone, Default)]
+struct Total<T> {
+    sum: T,
+    count: i64,
+}
+
+/// sum of integers: exact, checked against the output type when it is read, so transient sums do not matter.
+pub(super) struct IntegerSums {
+    totals: Vec<Total<i128>>,
+    output: DataType,
+}
+
+impl IntegerSums {
+    pub fn new(output: DataType) -> Self {
+        IntegerSums { totals: Vec::new(), output }
+    }
+}
+
+impl GroupStates for IntegerSums {
+    fn grow(&mut self, bound: usize) {
+        self.totals.resize(bound, Total::default());
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        let totals = &mut self.totals;
+        let output = &self.output;
+        let mut add = |group: usize, value: i128, weight: Weight| {
+            let total = &mut totals[group];
+            let term = value.checked_mul(i128::from(weight));
+            let sum = term.and_then(|t| total.sum.checked_add(t)).ok_or_else(|| overflow("a sum", output))?;
+            *total = Total { sum, count: total.count + weight };
+            Ok(())
+        };
+        if self.output == DataType::UInt64 {
+            let values = primitives::<UInt64Type>(&change.args[0])?;
+            change.present().try_for_each(|(i, group, weight)| add(group, i128::from(values.value(i)), weight))
+        } else {
+            let values = primitives::<Int64Type>(&change.args[0])?;
+            change.present().try_for_each(|(i, group, weight)| add(group, i128::from(values.value(i)), weight))
+        }
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        let totals = groups.iter().map(|g| &self.totals[*g as usize]).map(|t| (t.count != 0).then_some(t.sum));
+        let error = |_| overflow("a sum", &self.output);
+        if self.output == DataType::UInt64 {
+            let sums = totals.map(|t| t.map(u64::try_from).transpose()).collect::<Result<UInt64Array, _>>();
+            return Ok(Arc::new(sums.map_err(error)?));
+        }
+        let sums = totals.map(|t| t.map(i64::try_from).transpose()).collect::<Result<Int64Array, _>>();
+        Ok(Arc::new(sums.map_err(error)?))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        let total = &self.totals[group as usize];
+        if total.sum == 0 && total.count == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.totals.capacity() * size_of::<Total<i128>>()
+    }
+}
+
+/// Exact decimal sums, in units of the argument's scale.
+#[derive(Default)]
+struct DecimalTotals(Vec<Total<i256>>);
+
+impl DecimalTotals {
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        let mut add = |group: usize, value: i256, weight: Weight| {
+            let total = &mut self.0[group];
+            let term = value.checked_mul(i256::from_i128(i128::from(weight)));
+            let sum = term.and_then(|t| total.sum.checked_add(t));
+            let sum = sum.ok_or_else(|| Error::user("overflow", "a decimal sum has more than 76 digits"))?;
+            *total = Total { sum, count: total.count + weight };
+            Ok(())
+        };
+        let argument = &change.args[0];
+        if let Some(values) = argument.as_primitive_opt::<Decimal128Type>() {
+            return change
+                .present()
+                .try_for_each(|(i, group, weight)| add(group, i256::from_i128(values.value(i)), weight));
+        }
+        let scale = scale_of(argument.data_type());
+        let wide = cast(argument, &DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale))?;
+        let values = wide.as_primitive_opt::<Decimal256Type>();
+        let values = values.ok_or_else(|| Error::internal("a decimal argument is no decimal"))?;
+        change.present().try_for_each(|(i, group, weight)| add(group, values.value(i), weight))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        let total = &self.0[group as usize];
+        if total.sum == i256::ZERO && total.count == 0 { Ok(()) } else { Err(left_over()) }
+    }
+}
+
+fn scale_of(data_type: &DataType) -> i8 {
+    match data_type {
+        DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => *s,
+        _ => 0,
+    }
+}
+
+/// Values in units of `output`'s scale as an array of that type; one that has too many digits is an error.
+fn decimals(values: Vec<Option<i256>>, what: &str, output: &DataType) -> Result<ArrayRef> {
+    let error = || overflow(what, output);
+    let narrow = |p: u8, s: i8| -> Result<Decimal128Array> {
+        let narrow = |v: i256| {
+            let v = v.to_i128().ok_or_else(error)?;
+            Decimal128Type::validate_decimal_precision(v, p, s).map_err(|_| error())?;
+            Ok(v)
+        };
+        let values = values.iter().map(|v| v.map(narrow).transpose()).collect::<Result<Decimal128Array>>()?;
+        Ok(values.with_precision_and_scale(p, s)?)
+    };
+    Ok(match output {
+        DataType::Decimal128(p, s) => Arc::new(narrow(*p, *s)?),
+        DataType::Decimal256(p, s) => {
+            let valid = |v: i256| Decimal256Type::validate_decimal_precision(v, *p, *s).map(|()| v).map_err(|_| error());
+            let values = values.iter().map(|v| v.map(valid).transpose()).collect::<Result<Decimal256Array>>()?;
+            Arc::new(values.with_precision_and_scale(*p, *s)?)
+        }
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => cast(&narrow(*p, *s)?, output)?,
+        other => return Err(Error::internal(format!("{what} cannot be {other}"))),
+    })
+}
+
+/// sum of decimals.
+pub(super) struct DecimalSums {
+    totals: DecimalTotals,
+    output: DataType,
+}
+
+impl DecimalSums {
+    pub fn new(output: DataType) -> Self {
+        DecimalSums { totals: DecimalTotals::default(), output }
+    }
+}
+
+impl GroupStates for DecimalSums {
+    fn grow(&mut self, bound: usize) {
+        self.totals.0.resize(bound, Total::default());
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        self.totals.update(change)
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        let totals = groups.iter().map(|g| &self.totals.0[*g as usize]);
+        decimals(totals.map(|t| (t.count != 0).then_some(t.sum)).collect(), "a sum", &self.output)
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        self.totals.clear(group)
+    }
+
+    fn bytes(&self) -> usize {
+        self.totals.0.capacity() * size_of::<Total<i256>>()
+    }
+}
+
+/// sum of floats: exact, rounded once.
+#[derive(Default)]
+pub(super) struct FloatSums {
+    totals: Vec<Total<ExactSum>>,
+}
+
+impl FloatSums {
+    fn value_of(&self, group: u32) -> Option<(f64, i64)> {
+        let total = &self.totals[group as usize];
+        (total.count != 0).then(|| (total.sum.value(), total.count))
+    }
+}
+
+impl GroupStates for FloatSums {
+    fn grow(&mut self, bound: usize) {
+        self.totals.resize(bound, Total::default());
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        let values = primitives::<Float64Type>(&change.args[0])?;
+        for (i, group, weight) in change.present() {
+            let total = &mut self.totals[group];
+            total.sum.add(values.value(i), weight);
+            total.count += weight;
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        let sums = groups.iter().map(|g| self.value_of(*g).map(|(sum, _)| sum));
+        Ok(Arc::new(sums.collect::<Float64Array>()))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        let total = std::mem::take(&mut self.totals[group as usize]);
+        if total.sum.is_zero() && total.count == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn bytes(&self) -> usize {
+        let heap: usize = self.totals.iter().map(|t| t.sum.heap_size()).sum();
+        self.totals.capacity() * size_of::<Total<ExactSum>>() + heap
+    }
+}
+
+/// avg: sum and count, divided when read as the stock function divides.
+pub(super) enum Averages {
+    Float(FloatSums),
+    Decimal { totals: DecimalTotals, scale: i8, output: DataType },
+}
+
+impl Averages {
+    pub fn float() -> Self {
+        Averages::Float(FloatSums::default())
+    }
+
+    pub fn decimal(argument: &DataType, output: DataType) -> Self {
+        Averages::Decimal { totals: DecimalTotals::default(), scale: scale_of(argument), output }
+    }
+}
+
+impl GroupStates for Averages {
+    fn grow(&mut self, bound: usize) {
+        match self {
+            Averages::Float(sums) => sums.grow(bound),
+            Averages::Decimal { totals, .. } => totals.0.resize(bound, Total::default()),
+        }
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        match self {
+            Averages::Float(sums) => sums.update(change),
+            Averages::Decimal { totals, .. } => totals.update(change),
+        }
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        match self {
+            Averages::Float(sums) => {
+                let averages = groups.iter().map(|g| sums.value_of(*g).map(|(sum, count)| sum / count as f64));
+                Ok(Arc::new(averages.collect::<Float64Array>()))
+            }
+            Averages::Decimal { totals, scale, output } => {
+                // DataFusion widens the scale, then truncates the quotient.
+                let widen = u32::try_from(i32::from(scale_of(output)) - i32::from(*scale)).unwrap_or(0);
+                let factor = i256::from_i128(10).checked_pow(widen);
+                let average = |total: &Total<i256>| {
+                    let sum = factor.and_then(|f| total.sum.checked_mul(f));
+                    let average = sum.and_then(|s| s.checked_div(i256::from_i128(i128::from(total.count))));
+                    average.ok_or_else(|| overflow("an average", output))
+                };
+                let averages = groups
+                    .iter()
+                    .map(|g| &totals.0[*g as usize])
+                    .map(|t| (t.count != 0).then(|| average(t)).transpose())
+                    .collect::<Result<Vec<_>>>()?;
+                decimals(averages, "an average", output)
+            }
+        }
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        match self {
+            Averages::Float(sums) => sums.clear(group),
+            Averages::Decimal { totals, .. } => totals.clear(group),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Averages::Float(sums) => sums.bytes(),
+            Averages::Decimal { totals, .. } => totals.0.capacity() * size_of::<Total<i256>>(),
+        }
+    }
+}
+
+/// bool_and and bool_or: how many values decide, and how many there are.
+pub(super) struct Booleans {
+    /// The value that decides alone: FALSE for bool_and, TRUE for bool_or.
+    decisive: bool,
+    counts: Vec<(i64, i64)>,
+}
+
+impl Booleans {
+    pub fn all() -> Self {
+        Booleans { decisive: false, counts: Vec::new() }
+    }
+
+    pub fn any() -> Self {
+        Booleans { decisive: true, counts: Vec::new() }
+    }
+}
+
+impl GroupStates for Booleans {
+    fn grow(&mut self, bound: usize) {
+        self.counts.resize(bound, (0, 0));
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        let argument = cast(&change.args[0], &DataType::Boolean)?;
+        let values = argument.as_boolean();
+        for (i, group, weight) in change.present() {
+            let (decisive, all) = &mut self.counts[group];
+            *all += weight;
+            if values.value(i) == self.decisive {
+                *decisive += weight;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        let value = |(decisive, all): (i64, i64)| (all != 0).then_some((decisive != 0) == self.decisive);
+        Ok(Arc::new(groups.iter().map(|g| value(self.counts[*g as usize])).collect::<BooleanArray>()))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        if self.counts[group as usize] == (0, 0) { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * 16
+    }
+}

@@ -1,0 +1,219 @@
+//! A tree of operators.
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SessionState;
+use std::time::Instant;
+
+use super::aggregate::Aggregate;
+use super::consolidate::consolidate;
+use super::eval::{Exprs, Predicate, arrow_schema};
+use super::first::First;
+use super::join::Join;
+use super::linear::{Filter, Project, conform};
+use super::metrics::{NodeMetrics, Running};
+use crate::error::{Error, Result};
+use crate::plan::incremental::Node;
+use crate::types::SignedBatch;
+
+/// What a circuit's output means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The change of a view: all inputs alike.
+    View,
+    /// Rows of a streaming table: each row of the input in `slot` is processed once, against all other inputs as they are at
+    /// that epoch. Changes of those alone give no output.
+    Stream {
+        /// The streamed input.
+        slot: usize,
+    },
+}
+
+/// An instantiated query with its state.
+pub struct Circuit {
+    root: Operator,
+    schema: SchemaRef,
+    /// Whether the root can give +1 and −1 of equal rows.
+    nets: bool,
+    first_step: bool,
+    /// Set while a step runs: an error leaves it set, and the state is not to be trusted any more.
+    broken: bool,
+}
+
+impl Circuit {
+    /// The circuit of `plan`, with no state yet.
+    pub fn new(plan: &Node, mode: Mode, session: &SessionState) -> Result<Circuit> {
+        let root = Operator::new(plan, mode, session)?;
+        let schema = arrow_schema(plan.schema());
+        let nets = !matches!(plan, Node::Aggregate { .. } | Node::First { .. } | Node::Join { .. });
+        Ok(Circuit { root, schema, nets, first_step: true, broken: false })
+    }
+
+    /// Schema of the output, in the plan's types.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Applies the change of one epoch. `inputs[slot]` is the change of that input relation, in its full schema; the
+    /// result is the change of the output. Equal rows are netted out.
+    pub fn step(&mut self, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
+        if self.broken {
+            return Err(Error::diverged("an earlier epoch failed in the middle of this model's state"));
+        }
+        self.broken = true;
+        let output = self.root.step(inputs, self.first_step)?;
+        let output = if self.nets { consolidate(&self.schema, output)? } else { output };
+        self.first_step = false;
+        self.broken = false;
+        Ok(output)
+    }
+
+    /// Rows, groups and values remembered by all nodes.
+    pub fn state_rows(&self) -> usize {
+        self.metrics().iter().map(|m| m.state_rows).sum()
+    }
+
+    /// Bytes they take.
+    pub fn state_bytes(&self) -> usize {
+        self.metrics().iter().map(|m| m.state_bytes).sum()
+    }
+
+    /// Figures of every node, root first.
+    pub fn metrics(&self) -> Vec<NodeMetrics> {
+        let mut all = Vec::new();
+        self.root.metrics(0, &mut all);
+        all
+    }
+}
+
+/// One node: what it does, and what stands below it.
+struct Operator {
+    kind: Kind,
+    inputs: Vec<Operator>,
+    running: Running,
+}
+
+enum Kind {
+    Input { slot: usize, columns: Vec<usize>, schema: SchemaRef },
+    Constant { rows: Vec<RecordBatch>, schema: SchemaRef },
+    Project(Project),
+    Filter(Filter),
+    Union { schema: SchemaRef },
+    Aggregate(Box<Aggregate>),
+    First(Box<First>),
+    Join(Box<Join>),
+}
+
+impl Operator {
+    fn new(plan: &Node, mode: Mode, session: &SessionState) -> Result<Self> {
+        let below = |node: &Node| Operator::new(node, mode, session);
+        let (kind, inputs) = match plan {
+            Node::Input { slot, columns, schema } => {
+                (Kind::Input { slot: *slot, columns: columns.clone(), schema: arrow_schema(schema) }, vec![])
+            }
+            Node::Constant { rows, schema } => {
+                (Kind::Constant { rows: rows.clone(), schema: arrow_schema(schema) }, vec![])
+            }
+            Node::Project { input, exprs, schema } => {
+                let exprs = Exprs::new(exprs, input.schema(), session)?;
+                (Kind::Project(Project { exprs, schema: arrow_schema(schema) }), vec![below(input)?])
+            }
+            Node::Filter { input, predicate } => {
+                let predicate = Predicate::new(predicate, input.schema(), session)?;
+                (Kind::Filter(Filter { predicate }), vec![below(input)?])
+            }
+            Node::Union { inputs, schema } => {
+                let inputs = inputs.iter().map(below).collect::<Result<_>>()?;
+                (Kind::Union { schema: arrow_schema(schema) }, inputs)
+            }
+            Node::Aggregate { input, group, aggregates, schema } => {
+                let aggregate = Aggregate::new(input.schema(), group, aggregates, schema, session)?;
+                (Kind::Aggregate(Box::new(aggregate)), vec![below(input)?])
+            }
+            Node::First { input, partition, order } => {
+                let options: Vec<SortOptions> =
+                    order.iter().map(|o| SortOptions { descending: !o.asc, nulls_first: o.nulls_first }).collect();
+                let partition = Exprs::new(partition, input.schema(), session)?;
+                let order = Exprs::new(order.iter().map(|o| &o.expr), input.schema(), session)?;
+                let schema = arrow_schema(input.schema());
+                let first = First::new(partition, order, &options, schema, streams(input, mode))?;
+                (Kind::First(Box::new(first)), vec![below(input)?])
+            }
+            Node::Join { base, arms, schema } => {
+                if arms.iter().any(|a| streams(&a.input, mode)) {
+                    return Err(Error::user("stream-in-join", "a streamed table must stand left of the tables it is joined to")
+                        .with_hint("write: from STREAM(…) join …"));
+                }
+                let join = Join::new(base, arms, schema, streams(base, mode), session)?;
+                let inputs = std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).map(below);
+                (Kind::Join(Box::new(join)), inputs.collect::<Result<_>>()?)
+            }
+        };
+        Ok(Operator { kind, inputs, running: Running::default() })
+    }
+
+    fn step(&mut self, inputs: &[Vec<SignedBatch>], first: bool) -> Result<Vec<SignedBatch>> {
+        let mut below =
+            self.inputs.iter_mut().map(|i| i.step(inputs, first)).collect::<Result<Vec<Vec<SignedBatch>>>>()?;
+        let start = Instant::now();
+        let rows_in = below.iter().flatten().map(SignedBatch::num_rows).sum();
+        let mut only = || below.pop().unwrap_or_default();
+        let output = match &mut self.kind {
+            Kind::Input { slot, columns, schema } => {
+                let change = inputs.get(*slot).ok_or_else(|| Error::internal("an input of the circuit is missing"))?;
+                conform(change, |i| columns[i], schema)?
+            }
+            Kind::Constant { rows, schema } if first => {
+                let rows: Vec<SignedBatch> = rows.iter().cloned().map(SignedBatch::inserts).collect();
+                conform(&rows, |i| i, schema)?
+            }
+            Kind::Constant { .. } => vec![],
+            Kind::Project(project) => project.step(only())?,
+            Kind::Filter(filter) => filter.step(only())?,
+            Kind::Union { schema } => {
+                let mut output = Vec::new();
+                for input in &below {
+                    output.extend(conform(input, |i| i, schema)?);
+                }
+                output
+            }
+            Kind::Aggregate(aggregate) => aggregate.step(only(), first)?,
+            Kind::First(node) => node.step(only())?,
+            Kind::Join(join) => join.step(below)?,
+        };
+        self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
+        Ok(output)
+    }
+
+    fn metrics(&self, depth: usize, all: &mut Vec<NodeMetrics>) {
+        let (name, state_rows, state_bytes) = match &self.kind {
+            Kind::Input { .. } => ("input", 0, 0),
+            Kind::Constant { .. } => ("constant", 0, 0),
+            Kind::Project(_) => ("project", 0, 0),
+            Kind::Filter(_) => ("filter", 0, 0),
+            Kind::Union { .. } => ("union all", 0, 0),
+            Kind::Aggregate(node) => ("aggregate", node.state_rows(), node.state_bytes()),
+            Kind::First(node) => ("first row", node.state_rows(), node.state_bytes()),
+            Kind::Join(node) => ("join", node.state_rows(), node.state_bytes()),
+        };
+        let Running { rows_in, rows_out, elapsed } = self.running;
+        all.push(NodeMetrics { name, depth, rows_in, rows_out, elapsed, state_rows, state_bytes });
+        self.inputs.iter().for_each(|i| i.metrics(depth + 1, all));
+    }
+}
+
+/// Whether the streamed input stands in or below `node`.
+fn streams(node: &Node, mode: Mode) -> bool {
+    let Mode::Stream { slot } = mode else { return false };
+    match node {
+        Node::Input { slot: s, .. } => *s == slot,
+        Node::Constant { .. } => false,
+        Node::Project { input, .. }
+        | Node::Filter { input, .. }
+        | Node::Aggregate { input, .. }
+        | Node::First { input, .. } => streams(input, mode),
+        Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
+        Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),
+    }
+}

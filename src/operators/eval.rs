@@ -1,0 +1,85 @@
+//! DataFusion expressions over batches.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Expressions over batches of one schema.
+pub(super) struct Exprs {
+    exprs: Vec<Arc<dyn PhysicalExpr>>,
+    pub types: Vec<DataType>,
+}
+
+impl Exprs {
+    pub fn new<'a>(
+        exprs: impl IntoIterator<Item = &'a Expr>,
+        schema: &DFSchema,
+        session: &SessionState,
+    ) -> Result<Self> {
+        let exprs = exprs
+            .into_iter()
+            .map(|e| Ok(session.create_physical_expr(e.clone(), schema)?))
+            .collect::<Result<Vec<_>>>()?;
+        Self::physical(exprs, schema.as_arrow())
+    }
+
+    pub fn physical(exprs: Vec<Arc<dyn PhysicalExpr>>, schema: &Schema) -> Result<Self> {
+        let types = exprs.iter().map(|e| Ok(e.data_type(schema)?)).collect::<Result<Vec<_>>>()?;
+        Ok(Exprs { exprs, types })
+    }
+
+    /// One array per expression, with as many rows as `batch`.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.exprs.iter().map(|e| Ok(e.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
+    }
+}
+
+/// A condition; NULL is false.
+pub(super) struct Predicate(Arc<dyn PhysicalExpr>);
+
+impl Predicate {
+    pub fn new(expr: &Expr, schema: &DFSchema, session: &SessionState) -> Result<Self> {
+        Ok(Predicate(session.create_physical_expr(expr.clone(), schema)?))
+    }
+
+    /// For each row whether the condition is TRUE. Never null.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let array = self.0.evaluate(batch)?.into_array(batch.num_rows())?;
+        if array.data_type() == &DataType::Null {
+            return Ok(BooleanArray::from(vec![false; batch.num_rows()]));
+        }
+        let mask = array.as_boolean_opt().ok_or_else(|| Error::internal("a condition is no boolean"))?;
+        Ok(match mask.nulls() {
+            Some(nulls) => BooleanArray::new(mask.values() & nulls.inner(), None),
+            None => mask.clone(),
+        })
+    }
+}
+
+/// The arrow schema of a node's rows. All columns may hold NULL: nullability is the planner's knowledge, not ours to enforce.
+pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Columns as rows of `schema`; types that differ are cast, a value that does not fit is an error.
+pub(super) fn rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = columns
+        .into_iter()
+        .zip(schema.fields())
+        .map(|(c, f)| {
+            if c.data_type() == f.data_type() { Ok(c) } else { Ok(cast_with_options(&c, f.data_type(), &options)?) }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}

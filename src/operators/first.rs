@@ -1,0 +1,189 @@
+//! `row_number() over (partition by … order by …) = 1`.
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use arrow::row::SortField;
+use hashbrown::HashTable;
+use std::collections::HashMap;
+
+use super::eval::{self, Exprs};
+use crate::error::{Error, Result};
+use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec};
+use crate::types::SignedBatch;
+
+/// The first row of each partition. `order` is followed by all columns, so it is total up to equal rows, of which one is
+/// given out.
+pub(super) struct First {
+    partition: Exprs,
+    order: Exprs,
+    /// Of the partition's key.
+    key_codec: RowCodec,
+    /// Of the order's values, each with its direction, then all columns: the smallest bytes are the first row.
+    row_codec: RowCodec,
+    schema: SchemaRef,
+    state: State,
+}
+
+enum State {
+    /// All rows of each partition, in order.
+    Rows { keys: GroupIndex, partitions: Vec<Multiset>, rows: usize, bytes: usize },
+    /// Over a stream: identities of the keys seen. What was given out stays.
+    Seen(HashTable<u128>),
+}
+
+impl First {
+    pub fn new(partition: Exprs, order: Exprs, options: &[SortOptions], schema: SchemaRef, streamed: bool) -> Result<Self> {
+        let ordered = order.types.iter().zip(options).map(|(t, o)| SortField::new_with_options(t.clone(), *o));
+        let columns = schema.fields().iter().map(|f| SortField::new(f.data_type().clone()));
+        Ok(First {
+            key_codec: RowCodec::new(partition.types.iter().cloned())?,
+            row_codec: RowCodec::ordered(ordered.chain(columns).collect())?,
+            partition,
+            order,
+            schema,
+            state: if streamed {
+                State::Seen(HashTable::new())
+            } else {
+                State::Rows { keys: GroupIndex::new(), partitions: Vec::new(), rows: 0, bytes: 0 }
+            },
+        })
+    }
+
+    pub fn step(&mut self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+        let mut encoded = Vec::with_capacity(input.len());
+        for batch in &input {
+            let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
+            let mut columns = self.order.evaluate(&batch.rows)?;
+            columns.extend_from_slice(batch.rows.columns());
+            encoded.push((keys, self.row_codec.encode(&columns, batch.num_rows())?));
+        }
+        let (old, new) = match &mut self.state {
+            State::Seen(seen) => (vec![], first_seen(seen, &input, &encoded)?),
+            State::Rows { keys, partitions, rows, bytes } => maintain(keys, partitions, rows, bytes, &input, &encoded)?,
+        };
+        if old.is_empty() && new.is_empty() {
+            return Ok(vec![]);
+        }
+        let weights: Int64Array =
+            old.iter().map(|_| -1).chain(new.iter().map(|_| 1)).collect::<Vec<i64>>().into();
+        let rows = old.iter().chain(&new).map(|r| &**r);
+        let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
+        let rows = eval::rows(&self.schema, columns, weights.len())?;
+        Ok(vec![SignedBatch::new(rows, weights)?])
+    }
+
+    pub fn state_rows(&self) -> usize {
+        match &self.state {
+            State::Rows { rows, .. } => *rows,
+            State::Seen(seen) => seen.len(),
+        }
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        match &self.state {
+            State::Rows { keys, partitions, bytes, .. } => {
+                keys.heap_size() + partitions.capacity() * size_of::<Multiset>() + bytes
+            }
+            State::Seen(seen) => seen.allocation_size(),
+        }
+    }
+}
+
+/// Bytes of rows, as [`First`] encodes them.
+type RowBytes = Vec<Box<[u8]>>;
+
+/// The first rows that are no more, and those that are now.
+fn maintain(
+    keys: &mut GroupIndex,
+    partitions: &mut Vec<Multiset>,
+    rows: &mut usize,
+    bytes: &mut usize,
+    input: &[SignedBatch],
+    encoded: &[(Encoded, Encoded)],
+) -> Result<(RowBytes, RowBytes)> {
+    // In order of first touch, so that output does not depend on hashes.
+    let mut touched: Vec<(u32, Option<Box<[u8]>>)> = Vec::new();
+    let mut position: HashMap<u32, usize> = HashMap::new();
+    // Insertions first: what comes and goes within an epoch may stand in any order.
+    for retracting in [false, true] {
+        for (batch, (batch_keys, batch_rows)) in input.iter().zip(encoded) {
+            if retracting && !batch.has_retractions() {
+                continue;
+            }
+            for i in 0..batch.num_rows() {
+                let weight = batch.weight(i);
+                if (weight < 0) != retracting {
+                    continue;
+                }
+                let id = keys.intern_one(batch_keys.row(i))?;
+                if id as usize >= partitions.len() {
+                    partitions.resize_with(id as usize + 1, Multiset::default);
+                }
+                let partition = &mut partitions[id as usize];
+                position.entry(id).or_insert_with(|| {
+                    touched.push((id, partition.first().map(Box::from)));
+                    touched.len() - 1
+                });
+                let row = batch_rows.row(i);
+                match partition.add(row, weight) {
+                    Presence::Appeared if weight > 0 => {
+                        *rows += 1;
+                        *bytes += Multiset::value_size(row.len());
+                    }
+                    Presence::Vanished => {
+                        *rows -= 1;
+                        *bytes -= Multiset::value_size(row.len());
+                    }
+                    Presence::Stays(left) if left > 0 => {}
+                    _ => return Err(Error::diverged("row_number: a row is retracted that is not there")),
+                }
+            }
+        }
+    }
+    let (mut old, mut new) = (vec![], vec![]);
+    for (id, before) in touched {
+        let after = partitions[id as usize].first();
+        if before.as_deref() != after {
+            old.extend(before);
+            new.extend(after.map(Box::from));
+        }
+        if partitions[id as usize].is_empty() {
+            keys.remove(id);
+        }
+    }
+    Ok((old, new))
+}
+
+/// The first rows of keys not seen before; within the epoch the first in order.
+fn first_seen(
+    seen: &mut HashTable<u128>,
+    input: &[SignedBatch],
+    encoded: &[(Encoded, Encoded)],
+) -> Result<RowBytes> {
+    let mut best: Vec<Box<[u8]>> = Vec::new();
+    let mut position: HashMap<u128, usize> = HashMap::new();
+    for (batch, (keys, rows)) in input.iter().zip(encoded) {
+        if batch.has_retractions() {
+            return Err(Error::diverged("the first row per key of a stream was retracted"));
+        }
+        for i in 0..batch.num_rows() {
+            let key = keys.identity(i);
+            if seen.find(key as u64, |k| *k == key).is_some() {
+                continue;
+            }
+            match position.get(&key) {
+                Some(at) if *best[*at] > *rows.row(i) => best[*at] = rows.row(i).into(),
+                Some(_) => {}
+                None => {
+                    position.insert(key, best.len());
+                    best.push(rows.row(i).into());
+                }
+            }
+        }
+    }
+    for key in position.into_keys() {
+        seen.insert_unique(key as u64, key, |k| *k as u64);
+    }
+    Ok(best)
+}

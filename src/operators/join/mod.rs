@@ -1,0 +1,142 @@
+//! Inner and left equi-joins of one base with any number of arms, as one node.
+//!
+//! Every input's columns are stored once ([`RowStore`]); base and arm meet through a dictionary of the arm's keys, which gives both
+//! sides' rows as chains. An arm's condition sees the base and that arm only, so the result is, over base rows *b* of weight
+//! *w*, the sum of *w · M₁(b) × … × Mₙ(b)*, where *Mᵢ(b)* are the arm's matching rows, or the NULL row of a left arm without one.
+//!
+//! An epoch changes one factor at a time, each against the present state of all others:
+//!
+//! 1. for every arm: base rows whose key occurs in the arm's change × the change of *Mᵢ*, then × the other *Mⱼ*: the arms before
+//!    it are new already, those after it still old; the base is old;
+//! 2. the change of the base × all *Mᵢ*, new by now.
+//!
+//! What flows between these steps are [`Tuples`] of row ids; columns are gathered once, at the end. Over a streamed base
+//! step 1 only updates state, and the base is not kept.
+
+mod arm;
+mod tuples;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+
+use self::arm::Arm;
+use self::tuples::Tuples;
+use super::eval::{self, arrow_schema};
+use crate::error::Result;
+use crate::plan::incremental::{self, Node};
+use crate::state::RowStore;
+use crate::types::{SignedBatch, Weight};
+
+pub(super) struct Join {
+    base_schema: SchemaRef,
+    base: RowStore,
+    arms: Vec<Arm>,
+    schema: SchemaRef,
+    streamed: bool,
+}
+
+impl Join {
+    pub fn new(
+        base: &Node,
+        arms: &[incremental::Arm],
+        schema: &DFSchema,
+        streamed: bool,
+        session: &SessionState,
+    ) -> Result<Self> {
+        let base_schema = arrow_schema(base.schema());
+        Ok(Join {
+            base: RowStore::new(&base_schema)?,
+            arms: arms.iter().map(|a| Arm::new(a, base.schema(), session)).collect::<Result<_>>()?,
+            schema: arrow_schema(schema),
+            base_schema,
+            streamed,
+        })
+    }
+
+    /// `inputs`: the base's change, then each arm's.
+    pub fn step(&mut self, inputs: Vec<Vec<SignedBatch>>) -> Result<Vec<SignedBatch>> {
+        let mut parts: Vec<Tuples> = Vec::new();
+        let arms = self.arms.len();
+        for i in 0..arms {
+            let change = &inputs[i + 1];
+            if change.is_empty() {
+                continue;
+            }
+            let affected = self.arms[i].apply(change, &self.base, i, arms)?;
+            let others: Vec<usize> = (0..arms).filter(|j| *j != i).collect();
+            parts.extend(self.expanded(affected, &others, &self.base, None)?);
+        }
+        let mut scratch = None;
+        if !inputs[0].is_empty() {
+            let (tuples, kept) = self.base_change(&inputs[0])?;
+            parts.extend(tuples);
+            scratch = kept;
+        }
+        let output = self.materialise(Tuples::consolidated(parts), scratch.as_ref().unwrap_or(&self.base))?;
+        for arm in &mut self.arms {
+            arm.sweep()?;
+        }
+        self.base.sweep()?;
+        Ok(output)
+    }
+
+    /// Applies the base's change; the tuples it makes, and the rows of a streamed base, which are not kept.
+    fn base_change(&mut self, change: &[SignedBatch]) -> Result<(Option<Tuples>, Option<RowStore>)> {
+        let all: Vec<usize> = (0..self.arms.len()).collect();
+        if self.streamed {
+            let mut scratch = RowStore::scratch(&self.base_schema);
+            let applied = scratch.apply(change)?;
+            let keys = self.arms.iter().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
+            let tuples = Tuples::of_base(applied.net, self.arms.len());
+            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
+        }
+        let applied = self.base.apply(change)?;
+        for arm in &mut self.arms {
+            arm.link_base(change, &applied.ids, &self.base)?;
+        }
+        let tuples = self.expanded(Tuples::of_base(applied.net, self.arms.len()), &all, &self.base, None)?;
+        for arm in &mut self.arms {
+            applied.removed.iter().for_each(|row| arm.unlink_base(*row));
+        }
+        Ok((tuples, None))
+    }
+
+    /// `tuples` × the matches of `arms`. `keys` are those of a base that is not linked, by arm and row.
+    fn expanded(
+        &self,
+        mut tuples: Tuples,
+        arms: &[usize],
+        base: &RowStore,
+        keys: Option<&[Vec<u32>]>,
+    ) -> Result<Option<Tuples>> {
+        for j in arms {
+            if tuples.is_empty() {
+                return Ok(None);
+            }
+            let arm = &self.arms[*j];
+            tuples = arm.expand(tuples, *j, base, keys.map_or(arm.base_keys(), |k| &k[*j]))?;
+        }
+        Ok((!tuples.is_empty()).then_some(tuples))
+    }
+
+    fn materialise(&self, tuples: Option<Tuples>, base: &RowStore) -> Result<Vec<SignedBatch>> {
+        let Some(tuples) = tuples else { return Ok(vec![]) };
+        let all: Vec<usize> = (0..self.base_schema.fields().len()).collect();
+        let mut columns = base.columns(&tuples.base, &all)?;
+        for (arm, rows) in self.arms.iter().zip(&tuples.arms) {
+            columns.extend(arm.columns(rows)?);
+        }
+        let rows = eval::rows(&self.schema, columns, tuples.len())?;
+        let weights: Vec<Weight> = tuples.weights;
+        Ok(vec![SignedBatch::new(rows, weights.into())?])
+    }
+
+    pub fn state_rows(&self) -> usize {
+        self.base.len() + self.arms.iter().map(Arm::state_rows).sum::<usize>()
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        self.base.heap_size() + self.arms.iter().map(Arm::state_bytes).sum::<usize>()
+    }
+}
