@@ -6,13 +6,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -194,12 +194,7 @@ fn complete(batch: &RecordBatch, layout: &Layout, file: &DataFile) -> Result<Rec
 
 /// Number of rows of a file whose log entry does not say.
 pub async fn row_count(store: &TableStore, path: &str, size: i64) -> Result<u64> {
-<<<<<<< HEAD
     let object = ObjectReader::new(store, store.path(path)?, size.max(0) as u64);
-=======
-    let object =
-        ParquetObjectReader::new(Arc::clone(&store.store), store.path(path)?).with_file_size(size.max(0) as u64);
->>>>>>> generator
     let builder = ParquetRecordBatchStreamBuilder::new(object).await?;
     Ok(builder.metadata().file_metadata().num_rows().max(0) as u64)
 }

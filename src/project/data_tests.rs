@@ -423,20 +423,12 @@ impl Body<'_> {
         let macros: Vec<&str> = self.maker.engine.macro_names().filter_map(|m| m.strip_prefix("test_")).collect();
         if !self.maker.engine.macro_names().any(|m| m == name) {
             let known = BUILT_IN.iter().copied().chain(macros);
-<<<<<<< HEAD
             let hint = suggest(test, known, "data tests").replace("data tests: ", "there are: ");
-=======
-            let hint = suggest(test, known, "data tests");
->>>>>>> generator
             p.error(
                 "unknown-test",
                 self.written.node.span(),
                 format!("no data test `{test}`"),
-<<<<<<< HEAD
                 format!("{hint} A macro `{name}(model, column_name)` would make it one"),
-=======
-                format!("{hint}; a macro `{name}(model, column_name)` would make it one"),
->>>>>>> generator
             );
             return None;
         }

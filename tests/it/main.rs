@@ -1,13 +1,10 @@
-<<<<<<< HEAD
 //! The integration tests, all in one binary so that the big dependencies are linked once. They run the real `smelt`.
-=======
-//! One binary for all integration tests: linking DataFusion once is enough.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
->>>>>>> generator
 
 mod architecture;
 mod bad_input;
 mod crash;
 mod files;
 mod python;
+mod sample_sql;
 mod support;

@@ -162,7 +162,6 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], und
                 Some("test" | "docs" | "materialization") => {
                     failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do")
                 }
-<<<<<<< HEAD
                 None if detail.contains("end of input") => {
                     failure.with_hint("is an {% endif %}, {% endfor %} or {% endmacro %} missing?")
                 }
@@ -170,11 +169,6 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], und
             }
         }
         ErrorKind::InvalidOperation if !detail.is_empty() => Error::user("jinja", detail),
-=======
-                _ => failure,
-            }
-        }
->>>>>>> generator
         ErrorKind::TooManyArguments | ErrorKind::MissingArgument => Error::user(
             "bad-call",
             if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) },

@@ -179,17 +179,10 @@ fn var(scope: &Scope, args: &Args) -> Result<Value, Error> {
     }
     default.ok_or_else(|| {
         let known = scope.globals.vars.keys().map(String::as_str);
-<<<<<<< HEAD
         let hint = match crate::error::did_you_mean(name, known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("set it under `vars:` or with --vars, or give a default: var('{name}', …)"),
         };
-=======
-        let hint = format!(
-            "{}; set it under `vars:` or with --vars, or give a default: var('{name}', …)",
-            suggest(name, known, "variables")
-        );
->>>>>>> generator
         fail(Failure::user("unknown-var", format!("no variable `{name}`")).with_hint(hint))
     })
 }
