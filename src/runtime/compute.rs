@@ -13,10 +13,10 @@ use std::sync::Arc;
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, table_app};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operators::{Circuit, Mode};
+use crate::operators::{Circuit, Keyed, Mode, consolidate};
+use crate::plan::incremental::Node as Plan;
 use crate::plan::stored::to_stored;
 use crate::project::Materialization;
-use crate::state::consolidate;
 use crate::types::{ChangeKind, Poll, PollLimit, SignedBatch, SourceBatch};
 
 /// Below this many rows an epoch is never worth a recomputation: its fixed costs dominate.
@@ -216,10 +216,16 @@ impl Pipeline {
             let rows = self.without_change_commits(index, stream, rows)?;
             let mut inputs = std::mem::replace(&mut dimensions, vec![Vec::new(); self.nodes[index].upstreams.len()]);
             inputs[stream] = rows;
-            let node = &mut self.nodes[index];
-            let out = step_stream(node, stream, &inputs)?;
-            let mut part = Outcome::default();
-            apply_expectations(node, out, &mut part)?;
+            let mut part = match self.key_columns(index, stream)? {
+                Some((from, _)) => self.step_keyed(index, stream, &from, inputs)?,
+                None => {
+                    let node = &mut self.nodes[index];
+                    let out = step_stream(node, &inputs)?;
+                    let mut part = Outcome::default();
+                    apply_expectations(node, out, &mut part)?;
+                    part
+                }
+            };
             outcome.delta.append(&mut part.delta);
             if with_quarantine {
                 outcome.quarantine.append(&mut part.quarantine);
@@ -318,7 +324,7 @@ impl Pipeline {
                 *input = self.full_input(index, slot, epoch).await?;
             }
         }
-        if circuit.remembers_stream() {
+        if remembers(plan, stream) {
             inputs[stream] = self.consumed_stream(index, stream).await?;
         }
         tokio::task::block_in_place(|| circuit.step(&inputs))?;
@@ -352,7 +358,7 @@ impl Pipeline {
             let weights = change.weights_array().values().iter().map(|w| -w).collect::<Vec<_>>();
             rows.push(SignedBatch::new(change.rows, weights.into())?);
         }
-        Ok(vec![consolidate(&schema, &rows)?])
+        consolidate(&schema, rows)
     }
 
     /// A full refresh of a streaming table: it forgets its rows and positions and reads its stream again.
@@ -405,7 +411,7 @@ impl Pipeline {
         let node = &mut self.nodes[index];
         let wanted = match wanted.first().map(SignedBatch::schema) {
             // A union may emit a row and its retraction side by side.
-            Some(schema) if wanted.iter().any(SignedBatch::has_retractions) => vec![consolidate(&schema, &wanted)?],
+            Some(schema) if wanted.iter().any(SignedBatch::has_retractions) => consolidate(&schema, wanted)?,
             _ => wanted,
         };
         apply_expectations(node, wanted, &mut full)?;
@@ -523,12 +529,66 @@ impl Pipeline {
         Ok(context.read_table(provider)?.collect().await?)
     }
 
-    async fn load_keyed(&mut self, _index: usize, _stream: usize) -> Result<()> {
+    /// Loads the state of a keyed streaming table from the table itself.
+    async fn load_keyed(&mut self, index: usize, stream: usize) -> Result<()> {
+        let Some((_, key)) = self.key_columns(index, stream)? else { return Ok(()) };
+        let schema = Arc::clone(&self.nodes[index].compiled.schema);
+        let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("a streaming table without a table"))?;
+        let snapshot = main.ready().await?.snapshot();
+        let rows = self.scan(snapshot.provider()).await?;
+        let mut keyed = Keyed::new(schema, key)?;
+        keyed.load(&rows)?;
+        self.nodes[index].keyed = Some(keyed);
         Ok(())
+    }
+
+    /// For a keyed changelog: where the key's columns stand in the source and in the table.
+    fn key_columns(&self, index: usize, stream: usize) -> Result<Option<(Vec<usize>, Vec<usize>)>> {
+        let Upstream::Source(source) = self.nodes[index].upstreams[stream] else { return Ok(None) };
+        let table = &self.sources[source].table;
+        let ChangeKind::Keyed(names) = crate::source::change_kind(table) else { return Ok(None) };
+        let compiled = &self.nodes[index].compiled;
+        let find = |schema: &arrow::datatypes::SchemaRef, name: &str| {
+            schema.fields().iter().position(|f| f.name().eq_ignore_ascii_case(name))
+        };
+        let (mut from, mut to) = (Vec::new(), Vec::new());
+        for name in &names {
+            let missing = || {
+                Error::user(
+                    "key-not-selected",
+                    format!("{} reads a keyed changelog but does not select its key `{name}`", compiled.model.name),
+                )
+                .with_hint("select every column of the source's `primary_key` under its own name")
+            };
+            from.push(find(&compiled.inputs[stream].schema, name).ok_or_else(missing)?);
+            to.push(find(&compiled.schema, name).ok_or_else(missing)?);
+        }
+        Ok(Some((from, to)))
+    }
+
+    /// One step of a streaming table over a keyed changelog: the last record of each key decides.
+    fn step_keyed(
+        &mut self,
+        index: usize,
+        stream: usize,
+        from: &[usize],
+        mut inputs: Vec<Vec<SignedBatch>>,
+    ) -> Result<Outcome> {
+        let schema = Arc::clone(&self.nodes[index].compiled.inputs[stream].schema);
+        let latest = Keyed::last_per_key(&inputs[stream], &schema, from)?;
+        inputs[stream] = vec![latest.upserts];
+        let node = &mut self.nodes[index];
+        let out = step_stream(node, &inputs)?;
+        let mut part = Outcome::default();
+        apply_expectations(node, out, &mut part)?;
+        let rows = expanded(std::mem::take(&mut part.delta))?;
+        let keyed = node.keyed.as_mut().ok_or_else(|| Error::internal("a keyed table whose state is not loaded"))?;
+        part.delta = keyed.apply(&latest.keys, &rows)?;
+        Ok(part)
     }
 }
 
-fn step_stream(node: &mut Node, _stream: usize, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
+fn step_stream(node: &mut Node, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
     let Some(circuit) = &mut node.circuit else { return Err(Error::internal("a cold circuit cannot step")) };
     match tokio::task::block_in_place(|| circuit.step(inputs)) {
         Ok(out) => Ok(out),
@@ -554,7 +614,7 @@ fn apply_expectations(node: &mut Node, rows: Vec<SignedBatch>, outcome: &mut Out
         if let Some(failed) = applied.failed {
             return Err(Error::user(
                 "expectation-failed",
-                format!("expectation `{}` of {name} failed on row {}", failed.name, failed.row),
+                format!("expectation `{}` of {name} failed on row {}", failed.expectation, failed.row),
             )
             .with_hint("correct the input or the expectation; the model and what reads it are retried at the next start or edit"));
         }
@@ -564,8 +624,8 @@ fn apply_expectations(node: &mut Node, rows: Vec<SignedBatch>, outcome: &mut Out
         }
         for (expectation, count) in applied.counts {
             match outcome.violations.iter_mut().find(|(known, _)| *known == expectation) {
-                Some((_, total)) => *total += count,
-                None => outcome.violations.push((expectation, count)),
+                Some((_, total)) => *total += count as usize,
+                None => outcome.violations.push((expectation, count as usize)),
             }
         }
     }
@@ -591,6 +651,32 @@ pub(super) fn expanded(batches: Vec<SignedBatch>) -> Result<Vec<RecordBatch>> {
         }
     }
     Ok(out)
+}
+
+/// Whether a streaming circuit holds state about its stream, which must be loaded after a restart: a deduplication does.
+fn remembers(plan: &Plan, stream: usize) -> bool {
+    fn reads(plan: &Plan, slot: usize) -> bool {
+        match plan {
+            Plan::Input { slot: own, .. } => *own == slot,
+            Plan::Constant { .. } => false,
+            Plan::Project { input, .. }
+            | Plan::Filter { input, .. }
+            | Plan::Aggregate { input, .. }
+            | Plan::First { input, .. } => reads(input, slot),
+            Plan::Union { inputs, .. } => inputs.iter().any(|i| reads(i, slot)),
+            Plan::Join { base, arms, .. } => reads(base, slot) || arms.iter().any(|a| reads(&a.input, slot)),
+        }
+    }
+    match plan {
+        Plan::First { input, .. } => reads(input, stream),
+        Plan::Input { .. } | Plan::Constant { .. } => false,
+        Plan::Project { input, .. } | Plan::Filter { input, .. } | Plan::Aggregate { input, .. } => {
+            remembers(input, stream)
+        }
+        Plan::Union { inputs, .. } => inputs.iter().any(|i| remembers(i, stream)),
+        // Dimensions are loaded from their tables; only the base is the stream.
+        Plan::Join { base, .. } => remembers(base, stream),
+    }
 }
 
 /// A full result as the stream of rows its table is compared with.
