@@ -80,3 +80,6 @@ pub fn decoder(format: DecodeFormat, options: &DecodeOptions) -> Result<Box<dyn 
         DecodeFormat::Raw => Box::new(RawDecoder),
     })
 }
+
+#[cfg(test)]
+mod tests;
