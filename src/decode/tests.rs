@@ -149,7 +149,7 @@ fn debezium_without_key_gives_signed_rows() {
             "2: -1 1|b",
             "4: +1 2|NULL",
             "16: +1 3|NULL",
-            "5: ! line 1 column 39: an update has no `before`: declare a primary_key, or have the database log whole rows",
+            "5: ! line 1 column 38: an update has no `before`: declare a primary_key, or have the database log whole rows",
             "6: ! line 1 column 34: id: `x` is no INT",
             "7: ! line 1 column 21: a delete has no `before`: declare a primary_key, or have the database log whole rows",
             "8: ! line 1 column 1: no change event: `op` is missing",
@@ -198,7 +198,7 @@ fn debezium_with_key_gives_upserts_and_deletes() {
             "12: -1 6|NULL",
             "8: ! line 1 column 1: record key, character 1: the primary key's column `id` is NULL",
             "9: ! line 1 column 1: record key, character 7: the record ends where a value should stand",
-            "10: ! line 1 column 1: a delete has neither `before` nor a record key",
+            "10: ! line 1 column 7: a delete has neither `before` nor a record key",
             "11: ! line 1 column 10: the primary key's column `id` is NULL",
         ]
     );

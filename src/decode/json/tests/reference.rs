@@ -229,6 +229,12 @@ pub fn scalar(data_type: &DataType, text: &str) -> Result<Val, ()> {
     }
     match data_type {
         DataType::Utf8 => Ok(Val::Text(text.into())),
+        // Only as the key of a MAP.
+        DataType::Boolean => match text.to_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "1" => Ok(Val::Bool(true)),
+            "false" | "f" | "no" | "n" | "0" => Ok(Val::Bool(false)),
+            _ => Err(()),
+        },
         DataType::Int8 => whole(i8::MIN as i64, i8::MAX as i64),
         DataType::Int16 => whole(i16::MIN as i64, i16::MAX as i64),
         DataType::Int32 => whole(i32::MIN as i64, i32::MAX as i64),
