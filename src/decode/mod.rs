@@ -1,39 +1,85 @@
-//! interim
-use arrow::array::*;
-use arrow::datatypes::{Fields, Schema};
-use std::sync::Arc;
+//! Bytes → Arrow: a [`RawChunk`] of records becomes rows in the declared columns' types, and the bad records come back with
+//! their reasons, exactly isolated: a bad record changes nothing about its neighbours.
+//!
+//! [`decoder`] picks one by format: [`json`] (the engine's own, for `from_json` too), [`csv`], [`debezium`] (change
+//! envelopes with weights) and raw (no columns: the record is read through the source's metadata columns).
+//!
+//! Decoders keep no row between chunks; they are cheap to reuse and costly to make.
+
+mod raw;
+
+pub mod csv;
+pub mod debezium;
+pub mod json;
+
+use arrow::datatypes::SchemaRef;
+use std::collections::BTreeMap;
+
 use crate::error::Result;
-use crate::types::{DecodedChunk, RawChunk, RecordError};
-#[derive(Clone, Copy)]
-pub enum DecodeFormat { Json, Csv, DebeziumJson }
-#[derive(Default, Clone)]
-pub struct DecodeOptions { pub fields: Fields, pub timestamp_formats: Vec<Option<String>>, pub rescued: bool, pub primary_key: Vec<String> }
-pub trait Decoder: Send { fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk>; }
-struct J(Arc<Schema>, DecodeFormat);
-fn one(schema: &Arc<Schema>, v: &[u8]) -> std::result::Result<RecordBatch, String> {
-    let val: serde_json::Value = serde_json::from_slice(v).map_err(|e| e.to_string())?;
-    if !val.is_object() { return Err("root is not an object".into()); }
-    if let Some(o) = val.as_object() { for (k, x) in o { if let Ok(f) = schema.field_with_name(k) { match f.data_type() { arrow::datatypes::DataType::Int64|arrow::datatypes::DataType::Int32 => if let Some(fl) = x.as_f64() { if fl.fract()!=0.0 {return Err("not an integer".into())}}, _=>{} } } } }
-    let mut d = arrow::json::ReaderBuilder::new(schema.clone()).build_decoder().map_err(|e| e.to_string())?;
-    let text = val.to_string();
-    d.decode(text.as_bytes()).map_err(|e| e.to_string())?;
-    d.flush().map_err(|e| e.to_string())?.ok_or("empty".into())
+use crate::types::{DecodedChunk, RawChunk};
+
+pub use csv::CsvOptions;
+pub use raw::RawDecoder;
+
+/// chrono strftime formats of text dates and timestamps, by the column's name; a member of a STRUCT is `column.member`.
+pub type Formats = BTreeMap<String, String>;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecodeFormat {
+    /// One JSON object.
+    Json,
+    /// One CSV record.
+    Csv,
+    /// One Debezium change event as JSON.
+    DebeziumJson,
+    /// Anything.
+    Raw,
 }
-impl Decoder for J {
-    fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk> {
-        let mut batches = vec![]; let mut records = vec![]; let mut errors = vec![]; let mut weights = vec![];
-        for i in 0..chunk.len() {
-            match self.1 {
-                DecodeFormat::DebeziumJson => {
-                    let v: serde_json::Value = serde_json::from_slice(chunk.values.value(i)).unwrap_or_default();
-                    let (w, row) = if v["op"] == "d" { (-1, &v["before"]) } else { (1, &v["after"]) };
-                    batches.push(one(&self.0, row.to_string().as_bytes()).map_err(crate::error::Error::internal)?); records.push(i as u32); weights.push(w);
-                }
-                _ => match one(&self.0, chunk.values.value(i)) { Ok(b) => { batches.push(b); records.push(i as u32) }, Err(reason) => errors.push(RecordError { record: i as u32, reason }) }
-            }
+
+/// What the records are decoded into.
+#[derive(Debug, Clone)]
+pub struct DecodeOptions {
+    /// The declared columns, in types of [`crate::types::parse_sql_type`], all nullable.
+    pub columns: SchemaRef,
+    /// Declared formats. ISO 8601 is read besides.
+    pub formats: Formats,
+    /// Fill [`DecodedChunk::rescued`]: unknown fields, and fields that do not fit, which then are NULL instead of making
+    /// the record bad.
+    pub rescued: bool,
+    /// Debezium: rows are upserts and deletes by these columns. Empty: `before` counts −1 and `after` +1.
+    pub primary_key: Vec<String>,
+    pub csv: CsvOptions,
+}
+
+impl DecodeOptions {
+    /// Plain decoding into `columns`.
+    pub fn new(columns: SchemaRef) -> Self {
+        DecodeOptions {
+            columns,
+            formats: Formats::new(),
+            rescued: false,
+            primary_key: Vec::new(),
+            csv: CsvOptions::default(),
         }
-        let rows = arrow::compute::concat_batches(&self.0, &batches)?;
-        Ok(DecodedChunk { rows, records: records.into(), weights: (!weights.is_empty()).then(|| Int64Array::from(weights)), rescued: None, errors })
     }
 }
-pub fn decoder(f: DecodeFormat, o: &DecodeOptions) -> Result<Box<dyn Decoder>> { Ok(Box::new(J(Arc::new(Schema::new(o.fields.clone())), f))) }
+
+/// Turns chunks of records into rows.
+pub trait Decoder: Send {
+    /// The rows of `chunk`. Bad records are in the result; an error means that the decoder itself cannot go on.
+    fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk>;
+}
+
+/// The decoder for `format`.
+pub fn decoder(format: DecodeFormat, options: &DecodeOptions) -> Result<Box<dyn Decoder>> {
+    Ok(match format {
+        DecodeFormat::Json => Box::new(json::JsonDecoder::new(options)?),
+        DecodeFormat::Csv => Box::new(csv::CsvDecoder::new(options)?),
+        DecodeFormat::DebeziumJson => Box::new(debezium::DebeziumJsonDecoder::new(options)?),
+        DecodeFormat::Raw => Box::new(RawDecoder),
+    })
+}
+
+#[cfg(test)]
+mod tests;
