@@ -89,8 +89,13 @@ impl Table {
 
     async fn path_changes(&self, before: Option<&Add>, after: Option<&Add>) -> Result<Vec<SignedBatch>> {
         let Some(known) = after.or(before) else { return Ok(Vec::new()) };
-        let rows = super::reader::row_count(&self.store, &percent_decode(&known.path)?, self.size_of(known).await?).await?;
-        let known = LiveFile::from_add(&Add { stats: None, size: self.size_of(known).await?, ..known.clone() }, &self.store, Some(rows))?;
+        let rows =
+            super::reader::row_count(&self.store, &percent_decode(&known.path)?, self.size_of(known).await?).await?;
+        let known = LiveFile::from_add(
+            &Add { stats: None, size: self.size_of(known).await?, ..known.clone() },
+            &self.store,
+            Some(rows),
+        )?;
         let live = async |add: Option<&Add>| -> Result<RoaringBitmap> {
             let mut live = RoaringBitmap::new();
             if let Some(add) = add {
@@ -138,7 +143,8 @@ impl Table {
         }
         let schema = Arc::clone(&self.layout().schema);
         let net = net(&delta, &schema, &RowHasher::new(&schema)?)?;
-        let signed = |rows: RecordBatch, make: fn(RecordBatch) -> SignedBatch| (rows.num_rows() > 0).then(|| make(rows));
+        let signed =
+            |rows: RecordBatch, make: fn(RecordBatch) -> SignedBatch| (rows.num_rows() > 0).then(|| make(rows));
         Ok([signed(net.retracts, SignedBatch::retracts), signed(net.inserts, SignedBatch::inserts)]
             .into_iter()
             .flatten()

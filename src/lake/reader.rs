@@ -124,7 +124,8 @@ fn complete(batch: &RecordBatch, layout: &Layout, file: &DataFile) -> Result<Rec
 
 /// Number of rows of a file whose log entry does not say.
 pub async fn row_count(store: &TableStore, path: &str, size: i64) -> Result<u64> {
-    let object = ParquetObjectReader::new(Arc::clone(&store.store), store.path(path)?).with_file_size(size.max(0) as u64);
+    let object =
+        ParquetObjectReader::new(Arc::clone(&store.store), store.path(path)?).with_file_size(size.max(0) as u64);
     let builder = ParquetRecordBatchStreamBuilder::new(object).await?;
     Ok(builder.metadata().file_metadata().num_rows().max(0) as u64)
 }

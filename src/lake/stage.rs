@@ -192,7 +192,8 @@ impl Table {
         if deleted.len() == data.rows {
             return Ok(rewrite);
         }
-        let whole = SnapshotFile { ordinal: file, file: Arc::clone(data), deleted: Deleted::Staged(Arc::clone(deleted)) };
+        let whole =
+            SnapshotFile { ordinal: file, file: Arc::clone(data), deleted: Deleted::Staged(Arc::clone(deleted)) };
         let written = rewrite_files(self, std::slice::from_ref(&whole)).await?;
         Ok(Rewrite { written, ..rewrite })
     }
@@ -354,7 +355,8 @@ async fn hash_file(
     let mut hashes = Vec::with_capacity(rows as usize);
     while let Some(batch) = stream.try_next().await? {
         for hash in hasher.hash(&batch)? {
-            let row = left.next().ok_or_else(|| Error::diverged(format!("{} has too many rows", file.file.location)))?;
+            let row =
+                left.next().ok_or_else(|| Error::diverged(format!("{} has too many rows", file.file.location)))?;
             hashes.push((row, hash));
         }
     }

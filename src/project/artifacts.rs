@@ -41,7 +41,8 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
 /// The first 30 characters and a digest, as dbt has it.
 fn file_name(test: &str) -> String {
     use md5::{Digest, Md5};
-    let safe: String = test.chars().map(|c| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect();
+    let safe: String =
+        test.chars().map(|c| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect();
     if safe.len() <= LONGEST_NAME {
         return safe;
     }

@@ -34,15 +34,53 @@ pub(super) struct Level {
 
 /// Keys that do something.
 const MODEL_KEYS: &[&str] = &[
-    "materialized", "schema", "alias", "tags", "meta", "enabled", "partition_by", "deletion_vectors", "incremental",
-    "skip_change_commits", "full_refresh", "table_properties", "tblproperties",
+    "materialized",
+    "schema",
+    "alias",
+    "tags",
+    "meta",
+    "enabled",
+    "partition_by",
+    "deletion_vectors",
+    "incremental",
+    "skip_change_commits",
+    "full_refresh",
+    "table_properties",
+    "tblproperties",
 ];
 
 /// Keys of dbt and later versions: kept, and harmless.
 const KEPT_KEYS: &[&str] = &[
-    "description", "database", "unique_key", "incremental_strategy", "on_schema_change", "watermark", "contract", "docs", "persist_docs",
-    "grants", "group", "access", "cluster_by", "liquid_clustered_by", "file_format", "location_root", "event_time", "freshness", "quoting",
-    "severity", "where", "limit", "store_failures", "warn_if", "error_if", "fail_calc", "strategy", "updated_at", "check_cols", "hard_deletes",
+    "description",
+    "database",
+    "unique_key",
+    "incremental_strategy",
+    "on_schema_change",
+    "watermark",
+    "contract",
+    "docs",
+    "persist_docs",
+    "grants",
+    "group",
+    "access",
+    "cluster_by",
+    "liquid_clustered_by",
+    "file_format",
+    "location_root",
+    "event_time",
+    "freshness",
+    "quoting",
+    "severity",
+    "where",
+    "limit",
+    "store_failures",
+    "warn_if",
+    "error_if",
+    "fail_calc",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
 ];
 
 /// Keys that would change what a table holds, and do not yet: saying nothing would be lying.
@@ -112,7 +150,12 @@ pub(super) fn read_model(node: &Node, p: &mut Problems) -> RawConfig {
 /// Notes a key of `config:` that nobody knows: it is kept, and probably a typing error.
 pub(super) fn warn_unknown(key: &str, span: Span, known: &[&str], p: &mut Problems) {
     if LATER_KEYS.contains(&key) {
-        p.warn("ignored-config", span, format!("`{key}` has no effect in this version of smelt"), "the value is kept in the manifest");
+        p.warn(
+            "ignored-config",
+            span,
+            format!("`{key}` has no effect in this version of smelt"),
+            "the value is kept in the manifest",
+        );
     } else if !known.contains(&key) && !KEPT_KEYS.contains(&key) && key != "meta" {
         let hint = match crate::error::did_you_mean(key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? It is kept, and has no effect"),
@@ -209,7 +252,12 @@ pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
         Some("auto") => false,
         _ => {
             let shown = s.shown();
-            p.error("unknown-value", s.span.clone(), format!("`incremental` cannot be {shown}"), "it can be: auto, strict");
+            p.error(
+                "unknown-value",
+                s.span.clone(),
+                format!("`incremental` cannot be {shown}"),
+                "it can be: auto, strict",
+            );
             false
         }
     });
@@ -226,7 +274,10 @@ pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
     let name = |key: &str, p: &mut Problems| {
         let setting = raw.get(key).filter(|s| !s.value.is_null())?;
         let text = setting.text(key, p)?;
-        let usable = !text.is_empty() && !text.contains(['/', '\\']) && !text.starts_with('.') && !text.chars().any(char::is_control);
+        let usable = !text.is_empty()
+            && !text.contains(['/', '\\'])
+            && !text.starts_with('.')
+            && !text.chars().any(char::is_control);
         if !usable {
             let message = format!("`{key}` cannot be `{text}`: it becomes a folder's name");
             p.error("bad-name", setting.span.clone(), message, "use letters, digits and _");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::config::{self, RawConfig, Setting};
-use super::jinja::{Engine, Globals, Relation, Rendered, Resolve, Scope, map_to_node};
 use super::graph::Names;
+use super::jinja::{Engine, Globals, Relation, Rendered, Resolve, Scope, map_to_node};
 use super::problems::{Problems, suggest};
 use super::sources::DeclaredTable;
 use super::yaml::{Node, Value};
@@ -21,8 +21,21 @@ const BUILT_IN: [&str; 4] = ["not_null", "unique", "accepted_values", "relations
 
 /// Keys of a test's body that are not arguments.
 const CONFIG_KEYS: &[&str] = &[
-    "severity", "where", "tags", "enabled", "limit", "store_failures", "store_failures_as", "warn_if", "error_if", "fail_calc", "meta",
-    "schema", "database", "alias", "group",
+    "severity",
+    "where",
+    "tags",
+    "enabled",
+    "limit",
+    "store_failures",
+    "store_failures_as",
+    "warn_if",
+    "error_if",
+    "fail_calc",
+    "meta",
+    "schema",
+    "database",
+    "alias",
+    "group",
 ];
 
 /// Makes tests for one project.
@@ -65,7 +78,8 @@ impl Maker<'_> {
     pub fn of_source(&self, source: &DeclaredTable, p: &mut Problems) -> Vec<DataTest> {
         let table = &source.table;
         let Ok(relation) = self.names.source(&table.source, &table.name) else { return Vec::new() };
-        let subject = Subject { prefix: "source_", name: format!("{}_{}", table.source, table.name), relation, model: None };
+        let subject =
+            Subject { prefix: "source_", name: format!("{}_{}", table.source, table.name), relation, model: None };
         let tests = self.of_subject(&subject, &source.node, p);
         if !tests.is_empty() && !matches!(table.connector, Connector::Delta { .. }) {
             let message = format!("data tests read tables, and source table `{}.{}` is none", table.source, table.name);
@@ -115,7 +129,14 @@ impl Maker<'_> {
             }
             None => subject.relation.to_string(),
         };
-        let body = Body { maker: self, written: &written, scope: &scope, from: filtered, column: self.column(subject, &written, column, p)?, subject };
+        let body = Body {
+            maker: self,
+            written: &written,
+            scope: &scope,
+            from: filtered,
+            column: self.column(subject, &written, column, p)?,
+            subject,
+        };
         let sql = body.sql(p);
         for (error, _) in scope.take_unresolved() {
             p.errors.push(error.with_span(written.node.span()));
@@ -140,7 +161,13 @@ impl Maker<'_> {
     }
 
     /// The column a test is about, as SQL; empty for a test of the whole table.
-    fn column(&self, subject: &Subject, written: &Written<'_>, column: Option<(&str, bool)>, p: &mut Problems) -> Option<String> {
+    fn column(
+        &self,
+        subject: &Subject,
+        written: &Written<'_>,
+        column: Option<(&str, bool)>,
+        p: &mut Problems,
+    ) -> Option<String> {
         if let Some((name, quote)) = column {
             return Some(column_sql(name, quote, subject.relation.quote));
         }
@@ -149,7 +176,12 @@ impl Maker<'_> {
             Some(node) => node.text("column_name", p),
             None if BUILT_IN.contains(&written.test.as_str()) => {
                 let message = format!("`{}` stands on a whole table and names no column", written.test);
-                p.error("missing-argument", written.node.span(), message, "put it on a column, or add arguments: {column_name: …}");
+                p.error(
+                    "missing-argument",
+                    written.node.span(),
+                    message,
+                    "put it on a column, or add arguments: {column_name: …}",
+                );
                 None
             }
             None => Some(String::new()),
@@ -165,7 +197,8 @@ impl Written<'_> {
 
 /// `not_null`, `accepted_values: {values: […]}`, or `{name: …, test_name: …, arguments: …}`.
 fn written<'a>(item: &'a Node, p: &mut Problems) -> Option<Written<'a>> {
-    let mut written = Written { test: String::new(), name: None, arguments: Vec::new(), config: RawConfig::new(), node: item };
+    let mut written =
+        Written { test: String::new(), name: None, arguments: Vec::new(), config: RawConfig::new(), node: item };
     let body = match &item.value {
         Value::Str(name) => {
             written.test = name.clone();
@@ -182,18 +215,33 @@ fn written<'a>(item: &'a Node, p: &mut Problems) -> Option<Written<'a>> {
             }
             [first, second, ..] => {
                 let span = item.span_of(second.key_mark);
-                p.error("bad-test", span, format!("`{}` stands beside the data test `{}`", second.key, first.key), "indent it below the test's name");
+                p.error(
+                    "bad-test",
+                    span,
+                    format!("`{}` stands beside the data test `{}`", second.key, first.key),
+                    "indent it below the test's name",
+                );
                 return None;
             }
             [] => return None,
         },
         _ => {
-            p.error("wrong-type", item.span(), format!("a data test must be a name or a mapping, found {}", item.kind()), "");
+            p.error(
+                "wrong-type",
+                item.span(),
+                format!("a data test must be a name or a mapping, found {}", item.kind()),
+                "",
+            );
             return None;
         }
     };
     if !matches!(body.value, Value::Map(_) | Value::Null) {
-        p.error("wrong-type", body.span(), format!("`{}` must be a mapping of arguments, found {}", written.test, body.kind()), "");
+        p.error(
+            "wrong-type",
+            body.span(),
+            format!("`{}` must be a mapping of arguments, found {}", written.test, body.kind()),
+            "",
+        );
         return None;
     }
     for entry in body.entries() {
@@ -226,13 +274,23 @@ impl<'a> Settings<'a> {
             Some((Some(text), _)) if text == "warn" => Severity::Warn,
             Some((Some(text), _)) if text == "error" => Severity::Error,
             Some((_, setting)) => {
-                p.error("unknown-value", setting.span.clone(), format!("`severity` cannot be {}", setting.shown()), "it can be: error, warn");
+                p.error(
+                    "unknown-value",
+                    setting.span.clone(),
+                    format!("`severity` cannot be {}", setting.shown()),
+                    "it can be: error, warn",
+                );
                 Severity::Error
             }
         };
         for key in ["warn_if", "error_if", "fail_calc", "limit", "store_failures", "store_failures_as"] {
             if let Some(setting) = config.get(key) {
-                p.warn("ignored-config", setting.span.clone(), format!("`{key}` has no effect in this version of smelt"), "");
+                p.warn(
+                    "ignored-config",
+                    setting.span.clone(),
+                    format!("`{key}` has no effect in this version of smelt"),
+                    "",
+                );
             }
         }
         Settings {
@@ -296,7 +354,12 @@ impl Body<'_> {
         for (name, node) in &self.written.arguments {
             if name != "column_name" && !known.contains(&name.as_str()) {
                 let test = &self.written.test;
-                p.error("unknown-key", node.span(), format!("data test `{test}` has no argument `{name}`"), suggest(name, known.iter().copied(), "arguments"));
+                p.error(
+                    "unknown-key",
+                    node.span(),
+                    format!("data test `{test}` has no argument `{name}`"),
+                    suggest(name, known.iter().copied(), "arguments"),
+                );
             }
         }
     }
@@ -344,7 +407,12 @@ impl Body<'_> {
         };
         let relation = value.downcast_object_ref::<Relation>().cloned();
         if relation.is_none() {
-            p.error("bad-relation", node.span(), format!("`to` names no relation: `{text}`"), format!("write to: ref('{expression}')"));
+            p.error(
+                "bad-relation",
+                node.span(),
+                format!("`to` names no relation: `{text}`"),
+                format!("write to: ref('{expression}')"),
+            );
         }
         relation
     }
@@ -356,7 +424,12 @@ impl Body<'_> {
         if !self.maker.engine.macro_names().any(|m| m == name) {
             let known = BUILT_IN.iter().copied().chain(macros);
             let hint = suggest(test, known, "data tests");
-            p.error("unknown-test", self.written.node.span(), format!("no data test `{test}`"), format!("{hint}; a macro `{name}(model, column_name)` would make it one"));
+            p.error(
+                "unknown-test",
+                self.written.node.span(),
+                format!("no data test `{test}`"),
+                format!("{hint}; a macro `{name}(model, column_name)` would make it one"),
+            );
             return None;
         }
         let mut arguments = vec![format!("model={}", Json::from(self.from.as_str()))];
@@ -371,7 +444,11 @@ impl Body<'_> {
             };
             arguments.push(format!("{name}={literal}"));
         }
-        p.ok(self.maker.engine.render_text(&format!("{{{{ {name}({}) }}}}", arguments.join(", ")), self.written.node, self.scope))
+        p.ok(self.maker.engine.render_text(
+            &format!("{{{{ {name}({}) }}}}", arguments.join(", ")),
+            self.written.node,
+            self.scope,
+        ))
     }
 }
 
@@ -392,9 +469,10 @@ fn jinja_literal(json: &Json) -> String {
 fn column_sql(name: &str, quote: bool, mark: char) -> String {
     /// Words that cannot stand for a column without quotes.
     const RESERVED: [&str; 40] = [
-        "all", "and", "as", "asc", "between", "by", "case", "cast", "cross", "desc", "distinct", "else", "end", "exists", "false", "from",
-        "full", "group", "having", "in", "inner", "interval", "is", "join", "left", "like", "limit", "not", "null", "on", "or", "order",
-        "right", "select", "table", "then", "true", "union", "when", "where",
+        "all", "and", "as", "asc", "between", "by", "case", "cast", "cross", "desc", "distinct", "else", "end",
+        "exists", "false", "from", "full", "group", "having", "in", "inner", "interval", "is", "join", "left", "like",
+        "limit", "not", "null", "on", "or", "order", "right", "select", "table", "then", "true", "union", "when",
+        "where",
     ];
     let plain = |part: &str| {
         part.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
@@ -454,7 +532,12 @@ pub(super) fn singular(
 ) -> Option<DataTest> {
     let settings = Settings::of(config, p);
     if let Some(setting) = settings.filter {
-        p.warn("ignored-config", setting.span.clone(), "`where` has no effect on a test that is a file", "write the condition into its SQL");
+        p.warn(
+            "ignored-config",
+            setting.span.clone(),
+            "`where` has no effect on a test that is a file",
+            "write the condition into its SQL",
+        );
     }
     let models: Vec<&String> = reads
         .iter()

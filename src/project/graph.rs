@@ -42,7 +42,13 @@ const SIDE_TABLES: [&str; 3] = ["__dead_letter", "__quarantine", "__late"];
 
 impl Names {
     /// The names, checked: every model name, every table and every source table stands for one thing only.
-    pub fn new(project: &str, quote: char, models: Vec<NamedModel>, sources: Vec<NamedSource>, p: &mut Problems) -> Self {
+    pub fn new(
+        project: &str,
+        quote: char,
+        models: Vec<NamedModel>,
+        sources: Vec<NamedSource>,
+        p: &mut Problems,
+    ) -> Self {
         let mut names = Names { project: project.to_string(), quote, models, sources, by_name: HashMap::new() };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
         for (index, model) in names.models.iter().enumerate() {
@@ -50,7 +56,10 @@ impl Names {
                 Some(first) => {
                     let first = &names.models[*first];
                     let message = format!("two models are named `{}`", model.name);
-                    let hint = format!("the other is {}: rename one file; `alias` keeps its table's name", first.span.file.display());
+                    let hint = format!(
+                        "the other is {}: rename one file; `alias` keeps its table's name",
+                        first.span.file.display()
+                    );
                     p.error("duplicate-model", model.span.clone(), message, hint);
                     continue;
                 }
@@ -60,14 +69,27 @@ impl Names {
                 continue;
             }
             if model.schema.eq_ignore_ascii_case("_smelt") {
-                p.error("reserved-name", model.span.clone(), format!("model `{}` is in schema `_smelt`, which smelt keeps for itself", model.name), "choose another schema");
+                p.error(
+                    "reserved-name",
+                    model.span.clone(),
+                    format!("model `{}` is in schema `_smelt`, which smelt keeps for itself", model.name),
+                    "choose another schema",
+                );
             }
             let key = (model.schema.to_lowercase(), model.alias.to_lowercase());
             match tables.get(&key) {
                 Some(first) => {
                     let first = &names.models[*first];
-                    let message = format!("models `{}` and `{}` both make the table `{}.{}`", first.name, model.name, model.schema, model.alias);
-                    p.error("duplicate-table", model.span.clone(), message, "give one of them another `schema` or `alias`");
+                    let message = format!(
+                        "models `{}` and `{}` both make the table `{}.{}`",
+                        first.name, model.name, model.schema, model.alias
+                    );
+                    p.error(
+                        "duplicate-table",
+                        model.span.clone(),
+                        message,
+                        "give one of them another `schema` or `alias`",
+                    );
                 }
                 None => {
                     tables.insert(key, index);
@@ -76,9 +98,15 @@ impl Names {
         }
         for model in names.models.iter().filter(|m| m.enabled) {
             let alias = model.alias.to_lowercase();
-            let owner = SIDE_TABLES.iter().find_map(|suffix| alias.strip_suffix(suffix)).and_then(|base| tables.get(&(model.schema.to_lowercase(), base.to_string())));
+            let owner = SIDE_TABLES
+                .iter()
+                .find_map(|suffix| alias.strip_suffix(suffix))
+                .and_then(|base| tables.get(&(model.schema.to_lowercase(), base.to_string())));
             if let Some(owner) = owner {
-                let message = format!("the table `{}.{}` belongs to model `{}`", model.schema, model.alias, names.models[*owner].name);
+                let message = format!(
+                    "the table `{}.{}` belongs to model `{}`",
+                    model.schema, model.alias, names.models[*owner].name
+                );
                 p.error("duplicate-table", model.span.clone(), message, "give the model another `alias`");
             }
         }
@@ -87,10 +115,23 @@ impl Names {
             let key = (source.source.to_lowercase(), source.table.to_lowercase());
             if let Some(first) = seen.get(&key) {
                 let message = format!("source table `{}.{}` is declared twice", source.source, source.table);
-                p.error("duplicate-source", source.span.clone(), message, format!("it is also at {}:{}", first.span.file.display(), first.span.line));
+                p.error(
+                    "duplicate-source",
+                    source.span.clone(),
+                    message,
+                    format!("it is also at {}:{}", first.span.file.display(), first.span.line),
+                );
             } else if let Some(model) = tables.get(&key).map(|i| &names.models[*i]) {
-                let message = format!("source table `{}.{}` and model `{}` have the same relation name", source.source, source.table, model.name);
-                p.error("duplicate-table", source.span.clone(), message, "rename the source, or give the model another `schema` or `alias`");
+                let message = format!(
+                    "source table `{}.{}` and model `{}` have the same relation name",
+                    source.source, source.table, model.name
+                );
+                p.error(
+                    "duplicate-table",
+                    source.span.clone(),
+                    message,
+                    "rename the source, or give the model another `schema` or `alias`",
+                );
             }
             seen.insert(key, source);
         }
@@ -104,7 +145,9 @@ impl Names {
     }
 
     fn find_source(&self, source: &str, table: &str) -> Option<&NamedSource> {
-        let find = |same: fn(&str, &str) -> bool| self.sources.iter().find(|s| same(&s.source, source) && same(&s.table, table));
+        let find = |same: fn(&str, &str) -> bool| {
+            self.sources.iter().find(|s| same(&s.source, source) && same(&s.table, table))
+        };
         find(|a, b| a == b).or_else(|| find(|a, b| a.eq_ignore_ascii_case(b)))
     }
 
@@ -137,7 +180,11 @@ impl Resolve for Names {
                 let error = Error::user("unknown-ref", format!("no model `{name}`"));
                 Err(match self.sources.iter().find(|s| s.table.eq_ignore_ascii_case(name)) {
                     Some(s) => error.with_hint(format!("did you mean source('{}', '{}')?", s.source, s.table)),
-                    None => error.with_hint(suggest(name, self.models.iter().filter(|m| m.enabled).map(|m| m.name.as_str()), "models")),
+                    None => error.with_hint(suggest(
+                        name,
+                        self.models.iter().filter(|m| m.enabled).map(|m| m.name.as_str()),
+                        "models",
+                    )),
                 })
             }
         }
@@ -151,10 +198,15 @@ impl Resolve for Names {
                 quote: self.quote,
                 dependency: Some(Dependency::Source(found.source.clone(), found.table.clone())),
             }),
-            Some(_) => Err(Error::user("disabled-ref", format!("source table `{source}.{table}` is disabled")).with_hint("it has `enabled: false`")),
+            Some(_) => Err(Error::user("disabled-ref", format!("source table `{source}.{table}` is disabled"))
+                .with_hint("it has `enabled: false`")),
             None => {
-                let tables: BTreeSet<&str> =
-                    self.sources.iter().filter(|s| s.source.eq_ignore_ascii_case(source)).map(|s| s.table.as_str()).collect();
+                let tables: BTreeSet<&str> = self
+                    .sources
+                    .iter()
+                    .filter(|s| s.source.eq_ignore_ascii_case(source))
+                    .map(|s| s.table.as_str())
+                    .collect();
                 let (message, hint) = if tables.is_empty() {
                     let sources: BTreeSet<&str> = self.sources.iter().map(|s| s.source.as_str()).collect();
                     (format!("no source `{source}`"), suggest(source, sources, "sources"))
@@ -186,7 +238,8 @@ pub(super) fn order(vertices: &[Vertex<'_>], p: &mut Problems) -> Vec<usize> {
             waiting[reader] += 1;
         }
     }
-    let mut ready: BTreeSet<(&str, usize)> = (0..vertices.len()).filter(|i| waiting[*i] == 0).map(|i| (vertices[i].name, i)).collect();
+    let mut ready: BTreeSet<(&str, usize)> =
+        (0..vertices.len()).filter(|i| waiting[*i] == 0).map(|i| (vertices[i].name, i)).collect();
     let mut order = Vec::with_capacity(vertices.len());
     while let Some((_, next)) = ready.pop_first() {
         order.push(next);
@@ -210,7 +263,11 @@ fn report_cycles(vertices: &[Vertex<'_>], index: &HashMap<&str, usize>, waiting:
         let mut path: Vec<(usize, &Span)> = Vec::new();
         let mut at = start;
         while visited.insert(at) {
-            let next = vertices[at].reads.iter().filter_map(|(name, span)| Some((*index.get(name)?, span))).find(|(i, _)| waiting[*i] > 0);
+            let next = vertices[at]
+                .reads
+                .iter()
+                .filter_map(|(name, span)| Some((*index.get(name)?, span)))
+                .find(|(i, _)| waiting[*i] > 0);
             let Some((next, span)) = next else { break };
             path.push((at, span));
             at = next;
@@ -222,7 +279,13 @@ fn report_cycles(vertices: &[Vertex<'_>], index: &HashMap<&str, usize>, waiting:
         circle.rotate_left(lead);
         let mut names: Vec<&str> = circle.iter().map(|(i, _)| vertices[*i].name).collect();
         names.push(names[0]);
-        let files: Vec<String> = circle.iter().map(|(_, span)| format!("{}:{}", span.file.display(), span.line)).collect();
-        p.error("cycle", circle[0].1.clone(), format!("models read each other in a circle: {}", names.join(" → ")), format!("remove one of these reads: {}", files.join(", ")));
+        let files: Vec<String> =
+            circle.iter().map(|(_, span)| format!("{}:{}", span.file.display(), span.line)).collect();
+        p.error(
+            "cycle",
+            circle[0].1.clone(),
+            format!("models read each other in a circle: {}", names.join(" → ")),
+            format!("remove one of these reads: {}", files.join(", ")),
+        );
     }
 }

@@ -109,11 +109,13 @@ impl<'a> Loader<'a> {
         }
         let tests = self.tests(&drafts, &properties, &names, p);
 
-        let vertices: Vec<Vertex<'_>> = models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
+        let vertices: Vec<Vertex<'_>> =
+            models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
         let order = graph::order(&vertices, p);
         let mut slots: Vec<Option<Model>> = models.into_iter().map(|(model, _)| Some(model)).collect();
         let models = order.into_iter().filter_map(|i| slots[i].take()).map(Arc::new).collect();
-        let mut sources: Vec<_> = properties.sources.into_iter().filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
+        let mut sources: Vec<_> =
+            properties.sources.into_iter().filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
         sources.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
         Project {
             name: self.settings.name,
@@ -149,7 +151,12 @@ impl<'a> Loader<'a> {
     fn drafts(&self, properties: &mut Properties, p: &mut Problems) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = Vec::new();
         for (text, folders) in files(self.dir, &self.settings.model_paths, "sql", p) {
-            let in_tests = self.settings.test_paths.iter().chain(&self.settings.macro_paths).any(|t| text.file.starts_with(plain(t)));
+            let in_tests = self
+                .settings
+                .test_paths
+                .iter()
+                .chain(&self.settings.macro_paths)
+                .any(|t| text.file.starts_with(plain(t)));
             if in_tests || drafts.iter().any(|d| d.template.text.file == text.file) {
                 continue;
             }
@@ -189,7 +196,9 @@ impl<'a> Loader<'a> {
             config::warn_unknown_in_file(key, span.clone(), p);
             config.insert(key.clone(), Setting { value: value.clone(), span });
         }
-        if let Some(Json::Object(members)) = call.values.iter().find(|(k, _)| k == "meta").and_then(|(_, v)| v.get("smelt")) {
+        if let Some(Json::Object(members)) =
+            call.values.iter().find(|(k, _)| k == "meta").and_then(|(_, v)| v.get("smelt"))
+        {
             for (key, value) in members {
                 let span = config["meta"].span.clone();
                 config.entry(key.clone()).or_insert(Setting { value: value.clone(), span });
@@ -202,7 +211,12 @@ impl<'a> Loader<'a> {
         for model in &properties.models {
             if drafts.iter().all(|d| !d.name.eq_ignore_ascii_case(&model.name)) {
                 let hint = suggest(&model.name, drafts.iter().map(|d| d.name.as_str()), "models");
-                p.warn("unused-properties", model.span.clone(), format!("there is no model `{}` to describe", model.name), hint);
+                p.warn(
+                    "unused-properties",
+                    model.span.clone(),
+                    format!("there is no model `{}` to describe", model.name),
+                    hint,
+                );
             }
         }
         for level in &self.settings.model_defaults {
@@ -212,12 +226,18 @@ impl<'a> Loader<'a> {
                 && !holds(&level.path)
                 && (parent.is_empty() || holds(parent))
             {
-                let siblings: Vec<&str> = drafts.iter().filter(|d| d.fqn.starts_with(parent)).map(|d| d.fqn[parent.len()].as_str()).collect();
+                let siblings: Vec<&str> =
+                    drafts.iter().filter(|d| d.fqn.starts_with(parent)).map(|d| d.fqn[parent.len()].as_str()).collect();
                 let what = if parent.is_empty() { "project" } else { "folder or model" };
                 let mut siblings = siblings;
                 siblings.dedup();
                 let hint = suggest(folder, siblings, "there is");
-                p.warn("unused-config", span.clone(), format!("configuration for `{folder}`, but there is no such {what}"), hint);
+                p.warn(
+                    "unused-config",
+                    span.clone(),
+                    format!("configuration for `{folder}`, but there is no such {what}"),
+                    hint,
+                );
             }
         }
         if drafts.is_empty() {
@@ -245,7 +265,13 @@ impl<'a> Loader<'a> {
             Dialect::Spark | Dialect::Databricks => '`',
             _ => '"',
         };
-        Names::new(&self.settings.name, quote, drafts.iter().map(named).collect(), properties.sources.iter().map(source).collect(), p)
+        Names::new(
+            &self.settings.name,
+            quote,
+            drafts.iter().map(named).collect(),
+            properties.sources.iter().map(source).collect(),
+            p,
+        )
     }
 
     /// Step 3: the compiled model, and what it reads with the places of the calls.
@@ -274,7 +300,12 @@ impl<'a> Loader<'a> {
             description: properties.and_then(|m| m.description.clone()),
         };
         if model.sql.trim().is_empty() {
-            p.error("empty-model", draft.template.text.span(0, 1), format!("model `{}` has no SQL", model.name), "write a SELECT, or delete the file");
+            p.error(
+                "empty-model",
+                draft.template.text.span(0, 1),
+                format!("model `{}` has no SQL", model.name),
+                "write a SELECT, or delete the file",
+            );
         }
         Some((model, reads))
     }
@@ -291,7 +322,8 @@ impl<'a> Loader<'a> {
         let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
         let scope = Scope::compiling(&self.globals, resolve, this, config);
         let rendered = p.ok(self.engine.render(template, &scope));
-        let place = |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
+        let place =
+            |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
         for (error, site) in scope.take_unresolved() {
             let mut error = error.with_span(place(site));
             if site.is_some_and(|s| s.file != 0) {
@@ -310,7 +342,11 @@ impl<'a> Loader<'a> {
     /// A maintained table's SQL must say the same at every run, and cannot read the table it makes.
     fn check_run_dependence(&self, draft: &Draft, scope: &Scope, p: &mut Problems) {
         let template = &draft.template;
-        let at = |name: &str| template.find_name(name).map_or_else(|| template.text.span(0, 1), |offset| template.text.span(offset, name.len()));
+        let at = |name: &str| {
+            template
+                .find_name(name)
+                .map_or_else(|| template.text.span(0, 1), |offset| template.text.span(offset, name.len()))
+        };
         let kind = match draft.configured.materialized {
             Materialization::Table => return,
             Materialization::StreamingTable => "streaming_table",
@@ -320,7 +356,9 @@ impl<'a> Loader<'a> {
         };
         if scope.used_this() {
             let hint = match draft.configured.materialized {
-                Materialization::StreamingTable => "each row is processed once anyway: leave the filter on {{ this }} out",
+                Materialization::StreamingTable => {
+                    "each row is processed once anyway: leave the filter on {{ this }} out"
+                }
                 _ => "it is kept up to date incrementally without it: leave the filter on {{ this }} out",
             };
             p.error("self-reference", at("this"), format!("a {kind} cannot read itself"), hint);
@@ -328,15 +366,27 @@ impl<'a> Loader<'a> {
         if let Some(name) = scope.run_dependent() {
             let first = name.split('.').next().unwrap_or(name);
             let message = format!("`{name}` differs from run to run, so a {kind} cannot use it");
-            p.error("run-dependent", at(first), message, "use now() in SQL, pass a value with var(), or materialize the model as `table`");
+            p.error(
+                "run-dependent",
+                at(first),
+                message,
+                "use now() in SQL, pass a value with var(), or materialize the model as `table`",
+            );
         }
     }
 
     fn expectations(&self, draft: &Draft, scope: &Arc<Scope>, p: &mut Problems) -> Vec<Expectation> {
         let Some(properties) = &draft.properties else { return Vec::new() };
-        if let (Materialization::View | Materialization::Ephemeral, Some((first, node))) = (draft.configured.materialized, properties.expectations.first()) {
+        if let (Materialization::View | Materialization::Ephemeral, Some((first, node))) =
+            (draft.configured.materialized, properties.expectations.first())
+        {
             let message = format!("expectation `{}` is on a model that has no table", first.name);
-            p.error("expectation-on-view", node.span(), message, "put it on a streaming_table, materialized_view or table");
+            p.error(
+                "expectation-on-view",
+                node.span(),
+                message,
+                "put it on a streaming_table, materialized_view or table",
+            );
         }
         let render = |(expectation, node): &(Expectation, super::yaml::Node)| {
             let expect = p.ok(self.engine.render_text(&expectation.expect, node, scope))?;
@@ -346,7 +396,13 @@ impl<'a> Loader<'a> {
     }
 
     /// Step 4: generic tests from properties, and singular tests from files.
-    fn tests(&self, drafts: &[Draft], properties: &Properties, names: &Arc<Names>, p: &mut Problems) -> Vec<super::DataTest> {
+    fn tests(
+        &self,
+        drafts: &[Draft],
+        properties: &Properties,
+        names: &Arc<Names>,
+        p: &mut Problems,
+    ) -> Vec<super::DataTest> {
         let maker = data_tests::Maker {
             engine: &self.engine,
             globals: &self.globals,
@@ -369,7 +425,9 @@ impl<'a> Loader<'a> {
             }
             let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
             let name = stem(&text.file);
-            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), p) else { continue };
+            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), p) else {
+                continue;
+            };
             let mut raw = maker.defaults.clone();
             for (_, config) in properties.tests.iter().filter(|(n, _)| *n == name) {
                 config::merge(&mut raw, config);
@@ -381,7 +439,12 @@ impl<'a> Loader<'a> {
         }
         tests.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {
-            p.error("duplicate-test", pair[1].source_map.start(), format!("two data tests are named `{}`", pair[1].name), "give one of them a `name`");
+            p.error(
+                "duplicate-test",
+                pair[1].source_map.start(),
+                format!("two data tests are named `{}`", pair[1].name),
+                "give one of them a `name`",
+            );
         }
         tests
     }
@@ -453,7 +516,14 @@ fn files(dir: &Path, paths: &[String], extension: &str, p: &mut Problems) -> Vec
     found
 }
 
-fn walk(dir: &Path, folder: &Path, below: &mut Vec<String>, extension: &str, found: &mut Vec<(Arc<Text>, Vec<String>)>, p: &mut Problems) {
+fn walk(
+    dir: &Path,
+    folder: &Path,
+    below: &mut Vec<String>,
+    extension: &str,
+    found: &mut Vec<(Arc<Text>, Vec<String>)>,
+    p: &mut Problems,
+) {
     let unreadable = |path: &Path, e: std::io::Error| {
         Error::environment("unreadable-file", format!("cannot read {}: {e}", path.display())).permanent()
     };
@@ -462,7 +532,8 @@ fn walk(dir: &Path, folder: &Path, below: &mut Vec<String>, extension: &str, fou
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return,
         Err(e) => return p.errors.push(unreadable(folder, e)),
     };
-    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
     names.sort();
     for name in names {
         let path = folder.join(&name);

@@ -11,15 +11,47 @@ use std::path::Path;
 use std::sync::Arc;
 
 const FILE_KEYS: &[&str] = &[
-    "version", "sources", "models", "exposures", "macros", "groups", "data_tests", "tests", "snapshots", "seeds", "exports", "analyses",
-    "metrics", "semantic_models", "saved_queries", "unit_tests", "docs", "anchors", "functions",
+    "version",
+    "sources",
+    "models",
+    "exposures",
+    "macros",
+    "groups",
+    "data_tests",
+    "tests",
+    "snapshots",
+    "seeds",
+    "exports",
+    "analyses",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+    "docs",
+    "anchors",
+    "functions",
 ];
 /// Declared by the design, built by a later version.
 const LATER: &[&str] = &["snapshots", "seeds", "exports", "unit_tests"];
 
 const MODEL_KEYS: &[&str] = &[
-    "name", "description", "config", "expectations", "columns", "data_tests", "tests", "tags", "docs", "access", "group", "constraints",
-    "latest_version", "versions", "deprecation_date", "freshness", "time_spine",
+    "name",
+    "description",
+    "config",
+    "expectations",
+    "columns",
+    "data_tests",
+    "tests",
+    "tags",
+    "docs",
+    "access",
+    "group",
+    "constraints",
+    "latest_version",
+    "versions",
+    "deprecation_date",
+    "freshness",
+    "time_spine",
 ];
 
 const ON_VIOLATION: &[(&str, OnViolation)] = &[
@@ -56,7 +88,15 @@ pub(super) struct Properties {
 
 impl Properties {
     /// Reads one file into this.
-    pub fn read(&mut self, text: &Arc<Text>, engine: &Engine, scope: &Arc<Scope>, target: &Target, dir: &Path, p: &mut Problems) {
+    pub fn read(
+        &mut self,
+        text: &Arc<Text>,
+        engine: &Engine,
+        scope: &Arc<Scope>,
+        target: &Target,
+        dir: &Path,
+        p: &mut Problems,
+    ) {
         let Some(root) = p.ok(yaml::parse(text)) else { return };
         if matches!(root.value, Value::Null) || !root.check_keys("a properties file", FILE_KEYS, p) {
             return;
@@ -65,7 +105,12 @@ impl Properties {
         if let Some(version) = root.get("version")
             && !matches!(version.value, Value::Int(2))
         {
-            p.error("bad-version", version.span(), format!("properties file version {} is unknown", version.shown()), "write version: 2");
+            p.error(
+                "bad-version",
+                version.span(),
+                format!("properties file version {} is unknown", version.shown()),
+                "write version: 2",
+            );
         }
         for key in LATER {
             if let Some(node) = root.get(key).filter(|n| !matches!(n.value, Value::Null)) {
@@ -85,7 +130,10 @@ impl Properties {
                 if test.check_keys("a data test", &["name", "description", "config"], p)
                     && let Some(name) = named(test, "data test", p)
                 {
-                    let config = test.get("config").map(|n| config::read(n, &["severity", "tags", "enabled"], p)).unwrap_or_default();
+                    let config = test
+                        .get("config")
+                        .map(|n| config::read(n, &["severity", "tags", "enabled"], p))
+                        .unwrap_or_default();
                     self.tests.push((name, config));
                 }
             }
@@ -96,7 +144,12 @@ impl Properties {
         match self.models.iter().find(|m| m.name.eq_ignore_ascii_case(&model.name)) {
             Some(first) => {
                 let message = format!("model `{}` has properties twice", model.name);
-                p.error("duplicate-properties", model.span, message, format!("they are also at {}:{}: merge them", first.span.file.display(), first.span.line));
+                p.error(
+                    "duplicate-properties",
+                    model.span,
+                    message,
+                    format!("they are also at {}:{}: merge them", first.span.file.display(), first.span.line),
+                );
             }
             None => self.models.push(model),
         }
@@ -141,15 +194,28 @@ fn expectations(node: &Node, p: &mut Problems) -> Vec<(Expectation, Node)> {
         }
         let Some(name) = named(item, "expectation", p) else { continue };
         let Some(expect) = item.get("expect") else {
-            p.error("missing-expect", item.span(), format!("expectation `{name}` has no `expect`"), "add expect: amount >= 0");
+            p.error(
+                "missing-expect",
+                item.span(),
+                format!("expectation `{name}` has no `expect`"),
+                "add expect: amount >= 0",
+            );
             continue;
         };
         if all.iter().any(|(e, _)| e.name == name) {
             let span = item.get("name").unwrap_or(item).span();
-            p.error("duplicate-expectation", span, format!("expectation `{name}` is declared twice"), "give each its own name");
+            p.error(
+                "duplicate-expectation",
+                span,
+                format!("expectation `{name}` is declared twice"),
+                "give each its own name",
+            );
             continue;
         }
-        let on_violation = item.get("on_violation").and_then(|n| n.choice("on_violation", ON_VIOLATION, p)).unwrap_or(OnViolation::Warn);
+        let on_violation = item
+            .get("on_violation")
+            .and_then(|n| n.choice("on_violation", ON_VIOLATION, p))
+            .unwrap_or(OnViolation::Warn);
         if let Some(text) = expect.text("expect", p) {
             all.push((Expectation { name, expect: text, on_violation, span: expect.span() }, expect.clone()));
         }

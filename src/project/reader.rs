@@ -73,7 +73,12 @@ impl Node {
         let value = self.as_str().and_then(parse_duration);
         if value.is_none() {
             let message = format!("`{what}` must be a duration, found {}", self.shown());
-            p.error("bad-duration", self.span(), message, "write a number and a unit: 100ms, 10s, 5 minutes, 1 hour, 7 days");
+            p.error(
+                "bad-duration",
+                self.span(),
+                message,
+                "write a number and a unit: 100ms, 10s, 5 minutes, 1 hour, 7 days",
+            );
         }
         value
     }

@@ -143,7 +143,8 @@ impl<'a> Graph<'a> {
 
     fn term(&self, term: &Term<'_>, must_exist: bool) -> Result<BTreeSet<usize>> {
         let matcher = Matcher::new(term, self.project)?;
-        let direct: BTreeSet<usize> = (0..self.vertices.len()).filter(|i| matcher.matches(&self.vertices[*i])).collect();
+        let direct: BTreeSet<usize> =
+            (0..self.vertices.len()).filter(|i| matcher.matches(&self.vertices[*i])).collect();
         if direct.is_empty() && must_exist {
             self.check_exists(term)?;
         }
@@ -165,11 +166,15 @@ impl<'a> Graph<'a> {
         let (what, names): (&str, Vec<&str>) = match term.method {
             "fqn" | "name" | "file" => ("models", self.project.models.iter().map(|m| m.name.as_str()).collect()),
             "source" => ("sources", self.project.sources.iter().map(|s| s.source.as_str()).collect()),
-            "path" => return Err(Error::user("empty-selection", format!("no model is at `{}`", term.value)).with_hint("paths are relative to the project: path:queries/gold")),
+            "path" => {
+                return Err(Error::user("empty-selection", format!("no model is at `{}`", term.value))
+                    .with_hint("paths are relative to the project: path:queries/gold"));
+            }
             _ => return Ok(()),
         };
         let names: BTreeSet<&str> = names.into_iter().collect();
-        Err(Error::user("empty-selection", format!("nothing is called `{}`", term.value)).with_hint(suggest(term.value, names, what)))
+        Err(Error::user("empty-selection", format!("nothing is called `{}`", term.value))
+            .with_hint(suggest(term.value, names, what)))
     }
 
     /// Everything within `reach` of `from`, without `from` itself unless it is reached.
@@ -203,7 +208,10 @@ impl<'a> Graph<'a> {
 
 /// `@`, `2+`, `method:value`, `+1`.
 fn parse(term: &str) -> Result<Term<'_>> {
-    let bad = |message: String| Error::user("bad-selection", message).with_hint("write name, +name, name+2, tag:x, path:queries/gold, source:x+, config.materialized:view");
+    let bad = |message: String| {
+        Error::user("bad-selection", message)
+            .with_hint("write name, +name, name+2, tag:x, path:queries/gold, source:x+, config.materialized:view")
+    };
     let (whole, rest) = match term.strip_prefix('@') {
         Some(rest) => (true, rest),
         None => (false, term),
@@ -224,7 +232,9 @@ fn parse(term: &str) -> Result<Term<'_>> {
     let (method, value) = match rest.split_once(':') {
         Some((method, value)) => (method, value),
         // As in dbt: a path looks like one.
-        None if rest.contains('/') || rest.ends_with(".sql") => (if rest.contains('/') { "path" } else { "file" }, rest),
+        None if rest.contains('/') || rest.ends_with(".sql") => {
+            (if rest.contains('/') { "path" } else { "file" }, rest)
+        }
         None => ("fqn", rest),
     };
     if value.is_empty() {
@@ -236,7 +246,9 @@ fn parse(term: &str) -> Result<Term<'_>> {
     };
     if !METHODS.contains(&method) {
         let hint = match method {
-            "state" | "result" | "source_status" | "exposure" | "metric" | "selector" => "this version of smelt does not have it".to_string(),
+            "state" | "result" | "source_status" | "exposure" | "metric" | "selector" => {
+                "this version of smelt does not have it".to_string()
+            }
             _ => suggest(method, METHODS, "methods"),
         };
         return Err(Error::user("bad-selection", format!("unknown selection method `{method}`")).with_hint(hint));
@@ -253,7 +265,8 @@ struct Matcher<'t> {
     project: &'t Project,
 }
 
-const OPTIONS: MatchOptions = MatchOptions { case_sensitive: false, require_literal_separator: false, require_literal_leading_dot: false };
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: false, require_literal_separator: false, require_literal_leading_dot: false };
 
 impl<'t> Matcher<'t> {
     fn new(term: &'t Term<'t>, project: &'t Project) -> Result<Self> {
@@ -261,7 +274,8 @@ impl<'t> Matcher<'t> {
             "path" => term.value.trim_start_matches("./").trim_end_matches('/'),
             _ => term.value,
         };
-        let pattern = Pattern::new(value).map_err(|e| Error::user("bad-selection", format!("bad pattern `{}`: {}", term.value, e.msg)))?;
+        let pattern = Pattern::new(value)
+            .map_err(|e| Error::user("bad-selection", format!("bad pattern `{}`: {}", term.value, e.msg)))?;
         Ok(Matcher { term, pattern, project })
     }
 
@@ -303,7 +317,9 @@ impl<'t> Matcher<'t> {
                 }
                 _ => false,
             },
-            "test_name" => matches!(vertex, Vertex::Test(t) if self.is(&t.name) || t.name.starts_with(&format!("{}_", self.term.value))),
+            "test_name" => {
+                matches!(vertex, Vertex::Test(t) if self.is(&t.name) || t.name.starts_with(&format!("{}_", self.term.value)))
+            }
             "package" => self.is(&self.project.name) || self.term.value == "this",
             _ => false,
         }
@@ -315,12 +331,15 @@ impl<'t> Matcher<'t> {
             return true;
         }
         let Vertex::Model(model) = vertex else { return false };
-        let folders = model.path.parent().map(|p| p.components().skip(1).map(|c| c.as_os_str().to_string_lossy().into_owned()));
+        let folders =
+            model.path.parent().map(|p| p.components().skip(1).map(|c| c.as_os_str().to_string_lossy().into_owned()));
         let mut fqn = vec![self.project.name.clone()];
         fqn.extend(folders.into_iter().flatten());
         fqn.push(model.name.clone());
         let parts: Vec<Pattern> = self.term.value.split('.').filter_map(|part| Pattern::new(part).ok()).collect();
-        let starts = |fqn: &[String]| parts.len() <= fqn.len() && parts.iter().zip(fqn).all(|(part, name)| part.matches_with(name, OPTIONS));
+        let starts = |fqn: &[String]| {
+            parts.len() <= fqn.len() && parts.iter().zip(fqn).all(|(part, name)| part.matches_with(name, OPTIONS))
+        };
         starts(&fqn) || starts(&fqn[1..])
     }
 

@@ -41,9 +41,34 @@ pub(super) struct Settings {
 }
 
 const KEYS: &[&str] = &[
-    "name", "version", "config-version", "require-dbt-version", "dialect", "profile", "model-paths", "property-paths", "macro-paths",
-    "test-paths", "seed-paths", "snapshot-paths", "analysis-paths", "docs-paths", "asset-paths", "clean-targets", "target-path", "vars",
-    "models", "data_tests", "tests", "sources", "seeds", "snapshots", "target", "targets", "flags", "quoting",
+    "name",
+    "version",
+    "config-version",
+    "require-dbt-version",
+    "dialect",
+    "profile",
+    "model-paths",
+    "property-paths",
+    "macro-paths",
+    "test-paths",
+    "seed-paths",
+    "snapshot-paths",
+    "analysis-paths",
+    "docs-paths",
+    "asset-paths",
+    "clean-targets",
+    "target-path",
+    "vars",
+    "models",
+    "data_tests",
+    "tests",
+    "sources",
+    "seeds",
+    "snapshots",
+    "target",
+    "targets",
+    "flags",
+    "quoting",
 ];
 
 const DIALECTS: &[(&str, Dialect)] = &[
@@ -142,7 +167,10 @@ pub fn clean_targets(dir: &Path) -> Result<Vec<PathBuf>> {
         let path = Path::new(target);
         let outside = path.is_absolute() || path.components().any(|c| matches!(c, std::path::Component::ParentDir));
         if outside || path.as_os_str().is_empty() || path == Path::new(".") {
-            return Err(Error::user("bad-path", format!("clean-targets: `{target}` is not a folder inside the project")));
+            return Err(Error::user(
+                "bad-path",
+                format!("clean-targets: `{target}` is not a folder inside the project"),
+            ));
         }
     }
     match p.errors.into_iter().next() {
@@ -156,7 +184,13 @@ fn project_file(dir: &Path) -> Result<Arc<Text>> {
         match std::fs::read_to_string(dir.join(name)) {
             Ok(content) => return Ok(Text::new(name, content)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::environment("unreadable-file", format!("cannot read {}: {e}", dir.join(name).display())).permanent()),
+            Err(e) => {
+                return Err(Error::environment(
+                    "unreadable-file",
+                    format!("cannot read {}: {e}", dir.join(name).display()),
+                )
+                .permanent());
+            }
         }
     }
     let error = Error::user("no-project", format!("no smelt.yml in {}", dir.display()));
@@ -184,7 +218,13 @@ struct Chosen<'a> {
     node: Option<&'a Node>,
 }
 
-fn choose_target<'a>(root: &'a Node, options: &LoadOptions, engine: &Engine, globals: &Globals, p: &mut Problems) -> Result<Chosen<'a>> {
+fn choose_target<'a>(
+    root: &'a Node,
+    options: &LoadOptions,
+    engine: &Engine,
+    globals: &Globals,
+    p: &mut Problems,
+) -> Result<Chosen<'a>> {
     let targets = root.get("targets");
     if let Some(node) = targets
         && !matches!(node.value, Value::Map(_) | Value::Null)
@@ -206,7 +246,11 @@ fn choose_target<'a>(root: &'a Node, options: &LoadOptions, engine: &Engine, glo
         (None, None, many) => {
             let names: Vec<&str> = many.iter().map(|e| e.key.as_str()).collect();
             let error = Error::user("no-target", "smelt.yml has several targets and none is chosen");
-            return Err(error.with_hint(format!("add `target: {}` or pass --target; targets: {}", names[0], names.join(", "))));
+            return Err(error.with_hint(format!(
+                "add `target: {}` or pass --target; targets: {}",
+                names[0],
+                names.join(", ")
+            )));
         }
     };
     for entry in entries.iter().filter(|e| e.key != name) {

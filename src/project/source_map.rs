@@ -64,6 +64,11 @@ impl SourceMap {
     /// The whole compiled text, as one place: the start of the file's first piece.
     pub fn start(&self) -> Span {
         let at = self.pieces.iter().find(|p| p.len > 0).copied();
-        Span::at(self.file.clone(), &self.content, at.map_or(0, |p| p.file), at.and_then(|p| p.produced_by).unwrap_or(1))
+        Span::at(
+            self.file.clone(),
+            &self.content,
+            at.map_or(0, |p| p.file),
+            at.and_then(|p| p.produced_by).unwrap_or(1),
+        )
     }
 }

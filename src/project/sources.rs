@@ -9,21 +9,75 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use super::problems::{Problems, suggest};
 use super::targets::located;
 use super::yaml::{Entry, Node, Value};
-use super::{Column, Connection, Connector, FilesConfig, Format, Include, KafkaConfig, OnDataLoss, OnError, SourceTable, Start, Target, Topics, Watermark};
+use super::{
+    Column, Connection, Connector, FilesConfig, Format, Include, KafkaConfig, OnDataLoss, OnError, SourceTable, Start,
+    Target, Topics, Watermark,
+};
 
 const SOURCE_KEYS: &[&str] = &[
-    "name", "description", "config", "tables", "schema", "database", "tags", "loader", "freshness", "loaded_at_field", "quoting", "overrides",
+    "name",
+    "description",
+    "config",
+    "tables",
+    "schema",
+    "database",
+    "tags",
+    "loader",
+    "freshness",
+    "loaded_at_field",
+    "quoting",
+    "overrides",
 ];
 const TABLE_KEYS: &[&str] = &[
-    "name", "description", "identifier", "config", "columns", "tags", "data_tests", "tests", "freshness", "loaded_at_field", "external",
-    "quoting", "loader",
+    "name",
+    "description",
+    "identifier",
+    "config",
+    "columns",
+    "tags",
+    "data_tests",
+    "tests",
+    "freshness",
+    "loaded_at_field",
+    "external",
+    "quoting",
+    "loader",
 ];
 pub(super) const COLUMN_KEYS: &[&str] = &[
-    "name", "description", "data_type", "format", "data_tests", "tests", "tags", "quote", "constraints", "config", "policy_tags",
+    "name",
+    "description",
+    "data_type",
+    "format",
+    "data_tests",
+    "tests",
+    "tags",
+    "quote",
+    "constraints",
+    "config",
+    "policy_tags",
 ];
 const CONFIG_KEYS: &[&str] = &[
-    "connector", "connection", "format", "start", "on_error", "include", "rescued_data", "topic", "topics", "topic_pattern", "path",
-    "options", "primary_key", "watermark", "on_data_loss", "properties", "enabled", "tags", "meta", "freshness", "loaded_at_field",
+    "connector",
+    "connection",
+    "format",
+    "start",
+    "on_error",
+    "include",
+    "rescued_data",
+    "topic",
+    "topics",
+    "topic_pattern",
+    "path",
+    "options",
+    "primary_key",
+    "watermark",
+    "on_data_loss",
+    "properties",
+    "enabled",
+    "tags",
+    "meta",
+    "freshness",
+    "loaded_at_field",
 ];
 
 const FORMATS: &[(&str, Format)] = &[
@@ -79,7 +133,9 @@ fn hint_misplaced(node: &Node, known: &[&str], p: &mut Problems) {
         let key = entry.key.as_str();
         if CONFIG_KEYS.contains(&key) && !known.contains(&key) {
             let span = node.span_of(entry.key_mark);
-            if let Some(error) = p.errors.iter_mut().rev().find(|e| e.code() == "unknown-key" && e.span() == Some(&span)) {
+            if let Some(error) =
+                p.errors.iter_mut().rev().find(|e| e.code() == "unknown-key" && e.span() == Some(&span))
+            {
                 *error = error.clone().with_hint(format!("put it under `config:` → config: {{{key}: …}}"));
             }
         }
@@ -147,24 +203,48 @@ impl Reader<'_> {
         let metadata: Vec<&str> = include.iter().map(|(_, n)| n.as_str()).chain(rescued_data.as_deref()).collect();
         let declared = columns(node.get("columns"), p);
         // A column that `include` makes may be described and tested, but has its type already.
-        let columns: Vec<Column> = declared.into_iter().filter(|c| !metadata.contains(&c.name.as_str()) || c.data_type.is_some()).collect();
+        let columns: Vec<Column> =
+            declared.into_iter().filter(|c| !metadata.contains(&c.name.as_str()) || c.data_type.is_some()).collect();
         for column in &columns {
             if metadata.iter().any(|m| m.eq_ignore_ascii_case(&column.name)) {
-                let message = format!("column `{}` is declared and also made by `include` or `rescued_data`", column.name);
-                p.error("duplicate-column", column.span.clone(), message, "rename one of them, or leave `data_type` out");
+                let message =
+                    format!("column `{}` is declared and also made by `include` or `rescued_data`", column.name);
+                p.error(
+                    "duplicate-column",
+                    column.span.clone(),
+                    message,
+                    "rename one of them, or leave `data_type` out",
+                );
             } else if column.data_type.is_none() && !is_delta {
-                let message = format!("column `{}` of source table `{}.{name}` has no `data_type`", column.name, self.source);
-                p.error("missing-data-type", column.span.clone(), message, "add data_type: STRING (or BIGINT, DECIMAL(18,2), STRUCT<a: INT>, …)");
+                let message =
+                    format!("column `{}` of source table `{}.{name}` has no `data_type`", column.name, self.source);
+                p.error(
+                    "missing-data-type",
+                    column.span.clone(),
+                    message,
+                    "add data_type: STRING (or BIGINT, DECIMAL(18,2), STRUCT<a: INT>, …)",
+                );
             }
         }
-        if format == Format::Raw && !is_delta && let Some(column) = columns.iter().find(|c| c.data_type.is_some()) {
+        if format == Format::Raw
+            && !is_delta
+            && let Some(column) = columns.iter().find(|c| c.data_type.is_some())
+        {
             let message = format!("`format: raw` decodes nothing, so `{}` cannot be a column", column.name);
-            p.error("raw-columns", column.span.clone(), message, "read the payload with include: {value: raw_data}, or choose another format");
+            p.error(
+                "raw-columns",
+                column.span.clone(),
+                message,
+                "read the payload with include: {value: raw_data}, or choose another format",
+            );
         }
         let table = SourceTable {
             source: self.source.to_string(),
             description: node.get("description").and_then(|n| n.text("description", p)),
-            on_error: config.get("on_error").and_then(|n| n.choice("on_error", ON_ERROR, p)).unwrap_or(OnError::DeadLetter),
+            on_error: config
+                .get("on_error")
+                .and_then(|n| n.choice("on_error", ON_ERROR, p))
+                .unwrap_or(OnError::DeadLetter),
             primary_key: self.primary_key(&config, &columns, format, p),
             watermark: config.get("watermark").and_then(|n| self.watermark(n, &columns, &metadata, p)),
             connector,
@@ -190,7 +270,15 @@ impl Reader<'_> {
         }
     }
 
-    fn connector(&self, name: &str, identifier: String, config: &Config<'_>, table: &Node, format: Format, p: &mut Problems) -> Option<Connector> {
+    fn connector(
+        &self,
+        name: &str,
+        identifier: String,
+        config: &Config<'_>,
+        table: &Node,
+        format: Format,
+        p: &mut Problems,
+    ) -> Option<Connector> {
         let delta = |path| Connector::Delta { schema: self.schema.to_string(), identifier, path };
         let Some(node) = config.get("connector") else {
             for key in ["topic", "topics", "topic_pattern", "connection", "format"] {
@@ -210,9 +298,16 @@ impl Reader<'_> {
                 let options = config.entries("options").into_iter().map(|e| (e.key.clone(), e.value.json())).collect();
                 Some(Connector::Datagen { options })
             }
-            "delta" => Some(delta(config.get("path").and_then(|n| n.text("path", p)).map(|path| located(&path, self.dir)))),
+            "delta" => {
+                Some(delta(config.get("path").and_then(|n| n.text("path", p)).map(|path| located(&path, self.dir))))
+            }
             "postgres" => {
-                p.error("unknown-connector", node.span(), "connector `postgres` is not in this version of smelt", "it can be: datagen, delta, files, kafka");
+                p.error(
+                    "unknown-connector",
+                    node.span(),
+                    "connector `postgres` is not in this version of smelt",
+                    "it can be: datagen, delta, files, kafka",
+                );
                 None
             }
             other => {
@@ -223,38 +318,66 @@ impl Reader<'_> {
         }
     }
 
-    fn kafka(&self, name: &str, config: &Config<'_>, table: &Node, format: Format, p: &mut Problems) -> Option<Connector> {
+    fn kafka(
+        &self,
+        name: &str,
+        config: &Config<'_>,
+        table: &Node,
+        format: Format,
+        p: &mut Problems,
+    ) -> Option<Connector> {
         let at = table.get("name").unwrap_or(table).span();
         if format == Format::Parquet {
             let span = config.get("format").map_or_else(|| at.clone(), Node::span);
-            p.error("unknown-value", span, "a Kafka record cannot be a Parquet file", "it can be: csv, debezium-json, json, raw");
+            p.error(
+                "unknown-value",
+                span,
+                "a Kafka record cannot be a Parquet file",
+                "it can be: csv, debezium-json, json, raw",
+            );
         }
         let mut properties = match config.get("connection") {
             Some(node) => self.connection(node, "kafka", p).map(|c| c.properties.clone()).unwrap_or_default(),
             None => BTreeMap::new(),
         };
-        properties.extend(config.entries("properties").into_iter().filter_map(|e| Some((e.key.clone(), e.value.text(&e.key, p)?))));
+        properties.extend(
+            config.entries("properties").into_iter().filter_map(|e| Some((e.key.clone(), e.value.text(&e.key, p)?))),
+        );
         if config.get("connection").is_none() && !properties.contains_key("bootstrap.servers") {
             let message = format!("source table `{}.{name}` has no `connection`", self.source);
             let names = self.target.connections.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let hint = match names.is_empty() {
-                true => format!("declare one: targets: {{{}: {{connections: {{…: {{type: kafka, bootstrap.servers: …}}}}}}}}", self.target.name),
+                true => format!(
+                    "declare one: targets: {{{}: {{connections: {{…: {{type: kafka, bootstrap.servers: …}}}}}}}}",
+                    self.target.name
+                ),
                 false => format!("connections of target `{}`: {names}", self.target.name),
             };
             p.error("missing-connection", at.clone(), message, hint);
         }
-        let given: Vec<(&str, &Node)> = ["topic", "topics", "topic_pattern"].iter().filter_map(|k| Some((*k, config.get(k)?))).collect();
+        let given: Vec<(&str, &Node)> =
+            ["topic", "topics", "topic_pattern"].iter().filter_map(|k| Some((*k, config.get(k)?))).collect();
         let topics = match given.as_slice() {
             [] => {
                 let message = format!("source table `{}.{name}` has no `topic`", self.source);
-                p.error("missing-topic", at, message, format!("add config: {{topic: {name}}} (or topics: […], or topic_pattern: …)"));
+                p.error(
+                    "missing-topic",
+                    at,
+                    message,
+                    format!("add config: {{topic: {name}}} (or topics: […], or topic_pattern: …)"),
+                );
                 return None;
             }
             [("topic_pattern", node)] => {
                 let pattern = node.text("topic_pattern", p)?;
                 if let Err(e) = regex::Regex::new(&pattern) {
                     let reason = e.to_string().lines().last().unwrap_or("").trim_start_matches("error: ").to_string();
-                    p.error("bad-pattern", node.span(), format!("`topic_pattern` is no regular expression: {reason}"), "");
+                    p.error(
+                        "bad-pattern",
+                        node.span(),
+                        format!("`topic_pattern` is no regular expression: {reason}"),
+                        "",
+                    );
                 }
                 Topics::Pattern(pattern)
             }
@@ -266,12 +389,22 @@ impl Reader<'_> {
                 Topics::Named(names)
             }
             // A table says one of them, its source another: the table's counts.
-            many => match many.iter().filter(|(k, _)| config.own.is_some_and(|o| o.get(k).is_some())).collect::<Vec<_>>().as_slice() {
+            many => match many
+                .iter()
+                .filter(|(k, _)| config.own.is_some_and(|o| o.get(k).is_some()))
+                .collect::<Vec<_>>()
+                .as_slice()
+            {
                 [(key, node)] if *key != "topic_pattern" => Topics::Named(node.texts(key, p)?),
                 [(_, node)] => Topics::Pattern(node.text("topic_pattern", p)?),
                 _ => {
                     let (second, node) = many[1];
-                    p.error("two-topics", node.span(), format!("`{}` and `{second}` exclude each other", many[0].0), "keep one of them");
+                    p.error(
+                        "two-topics",
+                        node.span(),
+                        format!("`{}` and `{second}` exclude each other", many[0].0),
+                        "keep one of them",
+                    );
                     return None;
                 }
             },
@@ -280,7 +413,10 @@ impl Reader<'_> {
             properties,
             topics,
             start: config.get("start").and_then(|n| start(n, p)).unwrap_or(Start::Earliest),
-            on_data_loss: config.get("on_data_loss").and_then(|n| n.choice("on_data_loss", ON_DATA_LOSS, p)).unwrap_or(OnDataLoss::Fail),
+            on_data_loss: config
+                .get("on_data_loss")
+                .and_then(|n| n.choice("on_data_loss", ON_DATA_LOSS, p))
+                .unwrap_or(OnDataLoss::Fail),
         }))
     }
 
@@ -314,13 +450,21 @@ impl Reader<'_> {
     fn include(&self, config: &Config<'_>, p: &mut Problems) -> Vec<(Include, String)> {
         let Some(node) = config.get("include") else { return Vec::new() };
         let mut include: Vec<(Include, String)> = Vec::new();
-        let mut add = |key: &str, column: String, key_span, p: &mut Problems| match INCLUDES.iter().find(|(name, _)| *name == key) {
+        let mut add = |key: &str, column: String, key_span, p: &mut Problems| match INCLUDES
+            .iter()
+            .find(|(name, _)| *name == key)
+        {
             None => {
                 let hint = suggest(key, INCLUDES.iter().map(|(name, _)| *name), "it can be");
                 p.error("unknown-include", key_span, format!("`include` has no metadata `{key}`"), hint);
             }
             Some(_) if include.iter().any(|(_, name)| name.eq_ignore_ascii_case(&column)) => {
-                p.error("duplicate-column", key_span, format!("`include` makes two columns `{column}`"), "rename one of them");
+                p.error(
+                    "duplicate-column",
+                    key_span,
+                    format!("`include` makes two columns `{column}`"),
+                    "rename one of them",
+                );
             }
             Some((_, what)) => include.push((*what, column)),
         };
@@ -339,7 +483,12 @@ impl Reader<'_> {
                     }
                 }
             }
-            _ => p.error("wrong-type", node.span(), format!("`include` must be a mapping, found {}", node.kind()), "write include: {value: raw_data, offset: _offset}"),
+            _ => p.error(
+                "wrong-type",
+                node.span(),
+                format!("`include` must be a mapping, found {}", node.kind()),
+                "write include: {value: raw_data, offset: _offset}",
+            ),
         }
         include
     }
@@ -347,16 +496,30 @@ impl Reader<'_> {
     fn primary_key(&self, config: &Config<'_>, columns: &[Column], format: Format, p: &mut Problems) -> Vec<String> {
         let Some(node) = config.get("primary_key") else { return Vec::new() };
         if format != Format::DebeziumJson {
-            p.error("primary-key", node.span(), "`primary_key` needs a changelog", "use format: debezium-json, or deduplicate in a model with row_number() = 1");
+            p.error(
+                "primary-key",
+                node.span(),
+                "`primary_key` needs a changelog",
+                "use format: debezium-json, or deduplicate in a model with row_number() = 1",
+            );
         }
         let keys = node.texts("primary_key", p).unwrap_or_default();
         let mut found = Vec::new();
         for key in keys {
-            match columns.iter().find(|c| c.name == key).or_else(|| columns.iter().find(|c| c.name.eq_ignore_ascii_case(&key))) {
+            match columns
+                .iter()
+                .find(|c| c.name == key)
+                .or_else(|| columns.iter().find(|c| c.name.eq_ignore_ascii_case(&key)))
+            {
                 Some(column) => found.push(column.name.clone()),
                 None => {
                     let hint = suggest(&key, columns.iter().map(|c| c.name.as_str()), "columns");
-                    p.error("unknown-column", node.span(), format!("`primary_key` names no declared column: `{key}`"), hint);
+                    p.error(
+                        "unknown-column",
+                        node.span(),
+                        format!("`primary_key` names no declared column: `{key}`"),
+                        hint,
+                    );
                 }
             }
         }
@@ -368,7 +531,12 @@ impl Reader<'_> {
             return None;
         }
         let Some(column) = node.get("column") else {
-            p.error("missing-column", node.span(), "`watermark` has no `column`", "write watermark: {column: ts, delay: 10 minutes}");
+            p.error(
+                "missing-column",
+                node.span(),
+                "`watermark` has no `column`",
+                "write watermark: {column: ts, delay: 10 minutes}",
+            );
             return None;
         };
         let name = column.text("column", p)?;
@@ -383,11 +551,16 @@ impl Reader<'_> {
             Some(node) => node.duration(key, p),
             None => Some(Duration::from_secs(default)),
         };
-        Some(Watermark { column: found.to_string(), delay: duration("delay", 0, p)?, idle_timeout: duration("idle_timeout", 30, p)? })
+        Some(Watermark {
+            column: found.to_string(),
+            delay: duration("delay", 0, p)?,
+            idle_timeout: duration("idle_timeout", 30, p)?,
+        })
     }
 }
 
-const ON_ERROR: &[(&str, OnError)] = &[("dead_letter", OnError::DeadLetter), ("keep", OnError::Keep), ("fail", OnError::Fail)];
+const ON_ERROR: &[(&str, OnError)] =
+    &[("dead_letter", OnError::DeadLetter), ("keep", OnError::Keep), ("fail", OnError::Fail)];
 const ON_DATA_LOSS: &[(&str, OnDataLoss)] = &[("fail", OnDataLoss::Fail), ("skip", OnDataLoss::Skip)];
 
 /// The columns of a source table or model; a column without a name is recorded and left out.
@@ -423,7 +596,12 @@ fn start(node: &Node, p: &mut Problems) -> Option<Start> {
                 (Ok(partition), Value::Int(offset)) if partition >= 0 && *offset >= 0 => {
                     offsets.insert(partition, *offset);
                 }
-                _ => p.error("bad-start", node.span_of(entry.key_mark), "`start` must map partitions to offsets", "write start: {0: 1500, 1: 1720}"),
+                _ => p.error(
+                    "bad-start",
+                    node.span_of(entry.key_mark),
+                    "`start` must map partitions to offsets",
+                    "write start: {0: 1500, 1: 1720}",
+                ),
             }
         }
         return Some(Start::Offsets(offsets));
@@ -442,7 +620,9 @@ fn start(node: &Node, p: &mut Problems) -> Option<Start> {
 
 /// ISO 8601; without an offset it is UTC.
 fn timestamp_micros(text: &str) -> Option<i64> {
-    if let Ok(t) = DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%:z")) {
+    if let Ok(t) =
+        DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%:z"))
+    {
         return Some(t.timestamp_micros());
     }
     for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {

@@ -12,8 +12,17 @@ use super::{Connection, LoadOptions, Target};
 use crate::error::Span;
 
 const KEYS: &[&str] = &[
-    "lake", "schema", "commit_interval", "epoch", "heartbeat", "deleted_file_retention", "log_retention", "fsync", "memory_limit",
-    "threads", "connections",
+    "lake",
+    "schema",
+    "commit_interval",
+    "epoch",
+    "heartbeat",
+    "deleted_file_retention",
+    "log_retention",
+    "fsync",
+    "memory_limit",
+    "threads",
+    "connections",
 ];
 
 const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
@@ -22,7 +31,13 @@ const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta"
 const DEFAULT_SCHEMA: &str = "default";
 
 /// Reads a target whose Jinja has been rendered. Returns it with the schema of models that name none.
-pub(super) fn read(name: &str, node: Option<&Node>, at: &Span, options: &LoadOptions, p: &mut Problems) -> (Target, String) {
+pub(super) fn read(
+    name: &str,
+    node: Option<&Node>,
+    at: &Span,
+    options: &LoadOptions,
+    p: &mut Problems,
+) -> (Target, String) {
     let mut target = Target {
         name: name.to_string(),
         lake: String::new(),

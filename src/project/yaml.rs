@@ -137,7 +137,11 @@ pub(super) fn parse(text: &Arc<Text>) -> Result<Node> {
             Err(e) => return Err(builder.syntax(*e.marker(), e.info())),
         }
     }
-    Ok(builder.root.unwrap_or(Node { value: Value::Null, mark: Mark { line: 1, column: 1, width: 1 }, text: Arc::clone(text) }))
+    Ok(builder.root.unwrap_or(Node {
+        value: Value::Null,
+        mark: Mark { line: 1, column: 1, width: 1 },
+        text: Arc::clone(text),
+    }))
 }
 
 struct Builder<'a> {
@@ -192,7 +196,8 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, value: Value, mark: Mark, anchor: usize) -> Result<()> {
-        let waits_for_key = matches!(self.stack.last(), Some(Open { node: Node { value: Value::Map(_), .. }, key: None, .. }));
+        let waits_for_key =
+            matches!(self.stack.last(), Some(Open { node: Node { value: Value::Map(_), .. }, key: None, .. }));
         if waits_for_key {
             // `key: {{ var('x') }}` without quotes is a mapping in a mapping to YAML.
             let span = self.span(mark);
@@ -226,7 +231,9 @@ impl Builder<'_> {
                         Value::Bool(b) => b.to_string(),
                         _ => "null".to_string(),
                     };
-                    if key != "<<" && let Some(first) = entries.iter().find(|e| e.key == key) {
+                    if key != "<<"
+                        && let Some(first) = entries.iter().find(|e| e.key == key)
+                    {
                         let line = first.key_mark.line;
                         return Err(Error::user("duplicate-key", format!("key `{key}` stands twice in one mapping"))
                             .with_span(self.span(node.mark))

@@ -12,13 +12,21 @@ use crate::project::yaml::Node;
 
 impl Engine {
     /// The error of rendering `template`.
-    pub(super) fn failure(&self, error: &minijinja::Error, template: &Template, environment: Option<&Environment<'_>>) -> Error {
+    pub(super) fn failure(
+        &self,
+        error: &minijinja::Error,
+        template: &Template,
+        environment: Option<&Environment<'_>>,
+    ) -> Error {
         let (error, own) = innermost(error);
         let place = self.place(error, template);
-        let mut names: Vec<String> = environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
+        let mut names: Vec<String> =
+            environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
         names.extend(self.macro_names().map(str::to_string));
         names.extend(template.names.iter().cloned());
-        if let Some(macros) = place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template)) {
+        if let Some(macros) =
+            place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template))
+        {
             names.extend(macros.names.iter().cloned());
         }
         let mut failure = describe(error, own, &names);
@@ -42,7 +50,11 @@ impl Engine {
     }
 
     /// The template and the byte range in its file where `error` stands.
-    fn place<'a>(&'a self, error: &minijinja::Error, template: &'a Template) -> Option<(&'a Template, std::ops::Range<usize>)> {
+    fn place<'a>(
+        &'a self,
+        error: &minijinja::Error,
+        template: &'a Template,
+    ) -> Option<(&'a Template, std::ops::Range<usize>)> {
         let range = error.range()?;
         if error.name() == Some(MACROS) {
             let (in_template, start) = self.macros.iter().rev().find(|(_, start)| *start <= range.start)?;
@@ -97,11 +109,15 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String]) -> 
             Some(path) => {
                 let failure = Error::user("undefined-variable", format!("`{path}` is not defined"));
                 match path.rsplit_once('.') {
-                    Some((base, _)) => failure.with_hint(format!("`{base}` has no such member; give a default: {path} | default(…)")),
-                    None => failure.with_hint(crate::error::did_you_mean(path, names.iter().map(String::as_str)).map_or_else(
-                        || format!("define it: {{% set {path} = … %}}, or use var('{path}')"),
-                        |near| format!("did you mean `{near}`?"),
-                    )),
+                    Some((base, _)) => {
+                        failure.with_hint(format!("`{base}` has no such member; give a default: {path} | default(…)"))
+                    }
+                    None => failure.with_hint(
+                        crate::error::did_you_mean(path, names.iter().map(String::as_str)).map_or_else(
+                            || format!("define it: {{% set {path} = … %}}, or use var('{path}')"),
+                            |near| format!("did you mean `{near}`?"),
+                        ),
+                    ),
                 }
             }
             None => Error::user("undefined-variable", "an undefined value is used"),
@@ -112,19 +128,23 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String]) -> 
         }
         ErrorKind::UnknownFilter => {
             let name = detail.split_whitespace().nth(1).unwrap_or("");
-            Error::user("unknown-filter", format!("no filter `{name}`")).with_hint("filters: https://docs.rs/minijinja/latest/minijinja/filters/")
+            Error::user("unknown-filter", format!("no filter `{name}`"))
+                .with_hint("filters: https://docs.rs/minijinja/latest/minijinja/filters/")
         }
         ErrorKind::SyntaxError => {
             let failure = Error::user("jinja-syntax", format!("invalid Jinja: {detail}"));
             match detail.strip_prefix("unknown statement ") {
                 Some("snapshot") => failure.with_hint("snapshots are declared in YAML under `snapshots:`"),
-                Some("test" | "docs" | "materialization") => failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do"),
+                Some("test" | "docs" | "materialization") => {
+                    failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do")
+                }
                 _ => failure,
             }
         }
-        ErrorKind::TooManyArguments | ErrorKind::MissingArgument => {
-            Error::user("bad-call", if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) })
-        }
+        ErrorKind::TooManyArguments | ErrorKind::MissingArgument => Error::user(
+            "bad-call",
+            if detail.is_empty() { error.kind().to_string() } else { format!("{}: {detail}", error.kind()) },
+        ),
         kind => Error::user("jinja", if detail.is_empty() { kind.to_string() } else { format!("{kind}: {detail}") }),
     }
 }

@@ -35,9 +35,12 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
     });
     environment.add_filter("as_number", |value: Value| match value.to_string().trim().parse::<i64>() {
         Ok(i) => Ok(Value::from(i)),
-        Err(_) => value.to_string().trim().parse::<f64>().map(Value::from).map_err(|_| {
-            Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number"))
-        }),
+        Err(_) => value
+            .to_string()
+            .trim()
+            .parse::<f64>()
+            .map(Value::from)
+            .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number"))),
     });
     environment.add_filter("as_text", |value: Value| value.to_string());
     environment.add_filter("as_native", |value: Value| value);
@@ -65,7 +68,10 @@ fn parse_json(text: &str, default: Option<Value>) -> Result<Value, Error> {
         (Ok(json), _) => Ok(from_json(&json)),
         (Err(_), Some(default)) => Ok(default),
         // The text is not quoted: it may be a secret.
-        (Err(e), None) => Err(Error::new(ErrorKind::InvalidOperation, format!("fromjson: not valid JSON at line {} column {}", e.line(), e.column()))),
+        (Err(e), None) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("fromjson: not valid JSON at line {} column {}", e.line(), e.column()),
+        )),
     }
 }
 
@@ -126,7 +132,10 @@ fn var(scope: &Scope, args: &Args) -> Result<Value, Error> {
     }
     default.ok_or_else(|| {
         let known = scope.globals.vars.keys().map(String::as_str);
-        let hint = format!("{}; set it under `vars:` or with --vars, or give a default: var('{name}', …)", suggest(name, known, "variables"));
+        let hint = format!(
+            "{}; set it under `vars:` or with --vars, or give a default: var('{name}', …)",
+            suggest(name, known, "variables")
+        );
         fail(Failure::user("unknown-var", format!("no variable `{name}`")).with_hint(hint))
     })
 }
@@ -194,7 +203,10 @@ impl Args {
     }
 
     fn usage(&self, name: &str, usage: &str) -> Error {
-        fail(Failure::user("bad-call", format!("`{name}` is called with the wrong arguments")).with_hint(format!("write {usage}")))
+        fail(
+            Failure::user("bad-call", format!("`{name}` is called with the wrong arguments"))
+                .with_hint(format!("write {usage}")),
+        )
     }
 }
 
@@ -260,7 +272,11 @@ impl Object for Config {
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let args = Args::new(args)?;
-        let key = args.positional.first().and_then(Value::as_str).ok_or_else(|| args.usage("config.get", "config.get('key', default)"))?;
+        let key = args
+            .positional
+            .first()
+            .and_then(Value::as_str)
+            .ok_or_else(|| args.usage("config.get", "config.get('key', default)"))?;
         let default = args.positional.get(1).cloned().or_else(|| args.keyword("default"));
         match (method, self.0.config.get(key)) {
             ("get" | "require", Some(value)) => Ok(from_json(value)),

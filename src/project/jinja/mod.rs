@@ -90,7 +90,9 @@ impl Engine {
                     let message = format!("macro `{name}` is defined twice");
                     let hint = format!("it is also in {}: rename one of them", first.file.display());
                     p.error("duplicate-macro", text.span(*offset, name.len()), message, hint);
-                } else if self.base.globals().any(|(global, _)| global == name) || functions::MODEL_NAMES.contains(&name.as_str()) {
+                } else if self.base.globals().any(|(global, _)| global == name)
+                    || functions::MODEL_NAMES.contains(&name.as_str())
+                {
                     let message = format!("macro `{name}` would replace a built-in function");
                     p.error("reserved-name", text.span(*offset, name.len()), message, "give it another name");
                 } else {
@@ -166,7 +168,14 @@ impl Engine {
         self.render_node(node, skip, &environment, scope, p)
     }
 
-    fn render_node(&self, node: &Node, skip: &[&str], environment: &Environment<'_>, scope: &Scope, p: &mut Problems) -> Node {
+    fn render_node(
+        &self,
+        node: &Node,
+        skip: &[&str],
+        environment: &Environment<'_>,
+        scope: &Scope,
+        p: &mut Problems,
+    ) -> Node {
         let value = match &node.value {
             yaml::Value::Str(text) if text.contains("{{") || text.contains("{%") => {
                 let before = scope.secrets_read();
@@ -204,14 +213,20 @@ impl Engine {
             let file = self.template_of(template, site.file);
             let Some(tag) = file.tag_at(site.offset) else { continue };
             let inside = file.text.content[tag.start + 2..tag.end - 2].trim_matches(['-', '+', ' ', '\n', '\t']);
-            let bare = tag.expression && inside.starts_with("env_var") && !inside.contains(['|', '~', '[']) && inside.ends_with(')');
+            let bare = tag.expression
+                && inside.starts_with("env_var")
+                && !inside.contains(['|', '~', '['])
+                && inside.ends_with(')');
             if bare && inside.matches('(').count() == 1 {
                 continue;
             }
             if !tag.expression || site.file != template.file {
-                return Err(Error::user("secret-in-jinja", format!("the secret `{name}` is computed with, where its traces cannot be kept out of logs"))
-                    .with_span(file.text.span(site.offset, "env_var".len()))
-                    .with_hint(format!("print it where it is needed: {{{{ env_var('{name}') }}}}")));
+                return Err(Error::user(
+                    "secret-in-jinja",
+                    format!("the secret `{name}` is computed with, where its traces cannot be kept out of logs"),
+                )
+                .with_span(file.text.span(site.offset, "env_var".len()))
+                .with_hint(format!("print it where it is needed: {{{{ env_var('{name}') }}}}")));
             }
             for output in unmarked.printed_by(tag) {
                 self.env.remember_secret(output);
@@ -266,9 +281,11 @@ impl Template {
     pub fn checked(text: Arc<Text>, file: u32) -> Result<Self> {
         let template = Template::new(text, file);
         match template.has_marks_of_its_own() {
-            Some(offset) => Err(Error::user("bad-character", "the file contains a Unicode noncharacter (U+FDD0 or U+FDD1)")
-                .with_span(template.text.span(offset, 3))
-                .with_hint("remove it")),
+            Some(offset) => {
+                Err(Error::user("bad-character", "the file contains a Unicode noncharacter (U+FDD0 or U+FDD1)")
+                    .with_span(template.text.span(offset, 3))
+                    .with_hint("remove it"))
+            }
             None => Ok(template),
         }
     }

@@ -174,7 +174,9 @@ impl Object for RunDependent {
             (RunValue::Instant(t), "timestamp") => Ok(Value::from(t.timestamp_micros() as f64 / 1e6)),
             (RunValue::Instant(t), "date") => Ok(self.with(RunValue::Date(t.date_naive()))),
             (RunValue::Instant(t), "replace" | "astimezone") => Ok(self.with(RunValue::Instant(*t))),
-            (RunValue::Module("datetime.datetime", now), "now" | "utcnow" | "today") => Ok(self.with(RunValue::Instant(*now))),
+            (RunValue::Module("datetime.datetime", now), "now" | "utcnow" | "today") => {
+                Ok(self.with(RunValue::Instant(*now)))
+            }
             (RunValue::Module("date", now), "today") => Ok(self.with(RunValue::Date(now.date_naive()))),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }

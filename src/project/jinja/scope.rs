@@ -93,11 +93,21 @@ impl Scope {
     }
 
     /// A scope for rendering SQL.
-    pub fn compiling(globals: &Arc<Globals>, resolve: Arc<dyn Resolve>, this: Option<Relation>, config: BTreeMap<String, Json>) -> Arc<Self> {
+    pub fn compiling(
+        globals: &Arc<Globals>,
+        resolve: Arc<dyn Resolve>,
+        this: Option<Relation>,
+        config: BTreeMap<String, Json>,
+    ) -> Arc<Self> {
         Self::with(globals, Some(resolve), this, config)
     }
 
-    fn with(globals: &Arc<Globals>, resolve: Option<Arc<dyn Resolve>>, this: Option<Relation>, config: BTreeMap<String, Json>) -> Arc<Self> {
+    fn with(
+        globals: &Arc<Globals>,
+        resolve: Option<Arc<dyn Resolve>>,
+        this: Option<Relation>,
+        config: BTreeMap<String, Json>,
+    ) -> Arc<Self> {
         Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, record: Mutex::new(Record::default()) })
     }
 

@@ -121,7 +121,8 @@ impl Template {
 
     /// Takes the marks out of rendered output.
     pub fn unmark(&self, output: &str) -> Unmarked {
-        let mut unmarked = Unmarked { sql: String::with_capacity(output.len()), pieces: Vec::new(), outputs: Vec::new() };
+        let mut unmarked =
+            Unmarked { sql: String::with_capacity(output.len()), pieces: Vec::new(), outputs: Vec::new() };
         let mut rest = output;
         let mut mark: Option<usize> = None;
         loop {
@@ -173,7 +174,8 @@ impl Template {
             let inside = &content[tag.start..tag.end];
             inside.match_indices(word).map(|(i, _)| i).find_map(|i| {
                 let is_name = |c: char| c.is_alphanumeric() || c == '_';
-                let before = inside[..i].chars().next_back().is_some_and(|c| is_name(c) || c == '.' || c == '\'' || c == '"');
+                let before =
+                    inside[..i].chars().next_back().is_some_and(|c| is_name(c) || c == '.' || c == '\'' || c == '"');
                 let after = inside[i + word.len()..].chars().next().is_some_and(is_name);
                 (!before && !after).then_some(tag.start + i)
             })
@@ -322,7 +324,9 @@ impl Cutter<'_> {
             let Some(i) = self.content[at..].find("{%") else { return self.rest_verbatim(start) };
             let tag = at + i;
             match self.lex(tag + 2, b'%') {
-                Some(end) if end.words.len() == 1 && self.content[end.words[0].0..].starts_with("endraw") => break (tag, end),
+                Some(end) if end.words.len() == 1 && self.content[end.words[0].0..].starts_with("endraw") => {
+                    break (tag, end);
+                }
                 _ => at = tag + 2,
             }
         };

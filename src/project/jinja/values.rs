@@ -40,6 +40,8 @@ pub(in crate::project) fn from_json(json: &Json) -> Value {
         },
         Json::String(s) => Value::from(s.as_str()),
         Json::Array(items) => Value::from_iter(items.iter().map(from_json)),
-        Json::Object(members) => Value::from_pairs(members.iter().map(|(k, v)| (Value::from(k.as_str()), from_json(v)))),
+        Json::Object(members) => {
+            Value::from_pairs(members.iter().map(|(k, v)| (Value::from(k.as_str()), from_json(v))))
+        }
     }
 }

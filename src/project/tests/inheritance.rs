@@ -42,13 +42,19 @@ models:
         ("models/m.yml", properties),
         ("queries/top.sql", "select 1 as x"),
         ("queries/bronze/b.sql", "select 1 as x"),
-        ("queries/bronze/raw/r.sql", "{{ config(partition_by=['a', 'b'], tags='own', full_refresh=true) }}select 1 as x"),
+        (
+            "queries/bronze/raw/r.sql",
+            "{{ config(partition_by=['a', 'b'], tags='own', full_refresh=true) }}select 1 as x",
+        ),
         ("queries/gold/g.sql", "{{ config({'materialized': 'view'}, schema='mart') }}select 1 as x"),
         ("queries/off.sql", "select broken from {{ ref('nothing') }}"),
     ]);
     let project = folder.load();
     let top = model(&project, "top");
-    assert_eq!((top.materialized, top.schema.as_str(), top.tags.as_slice()), (Materialization::Table, "default", &["all".to_string()][..]));
+    assert_eq!(
+        (top.materialized, top.schema.as_str(), top.tags.as_slice()),
+        (Materialization::Table, "default", &["all".to_string()][..])
+    );
     let b = model(&project, "b");
     assert_eq!((b.materialized, b.schema.as_str()), (Materialization::StreamingTable, "bronze"));
     assert_eq!(b.config.partition_by, ["day"]);
@@ -72,7 +78,10 @@ models:
 #[test]
 fn unknown_config_is_kept_and_noted() {
     let folder = Folder::new(&[
-        ("models/m.yml", "version: 2\nmodels:\n  - {name: a, config: {partiton_by: day, meta: {anything: goes}}}\n  - {name: ab}\n"),
+        (
+            "models/m.yml",
+            "version: 2\nmodels:\n  - {name: a, config: {partiton_by: day, meta: {anything: goes}}}\n  - {name: ab}\n",
+        ),
         ("queries/a.sql", "{{ config(materialised='view', sql_header='set x') }}\nselect 1 as x"),
     ]);
     assert_eq!(

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Folder, data_test, model, reads};
-use crate::project::{Connector, Format, Include, Materialization, OnDataLoss, OnError, OnViolation, Severity, Start, Topics, write_compiled};
+use crate::project::{
+    Connector, Format, Include, Materialization, OnDataLoss, OnError, OnViolation, Severity, Start, Topics,
+    write_compiled,
+};
 
 const SOURCES: &str = "\
 version: 2
@@ -37,7 +40,10 @@ sources:
 fn a_plain_project_loads() {
     let folder = Folder::new(&[
         ("models/telco.yml", SOURCES),
-        ("queries/bronze/bronze_calls.sql", "{{ config(materialized='streaming_table', schema='bronze') }}\nselect * from STREAM {{ source('telco', 'calls') }}\n"),
+        (
+            "queries/bronze/bronze_calls.sql",
+            "{{ config(materialized='streaming_table', schema='bronze') }}\nselect * from STREAM {{ source('telco', 'calls') }}\n",
+        ),
         ("queries/gold/calls_per_day.sql", "select sid, count(*) as n\nfrom {{ ref('Bronze_Calls') }} group by sid"),
     ]);
     let project = folder.load();
@@ -71,9 +77,20 @@ fn sources_inherit_and_are_typed() {
     assert_eq!(kafka.properties["fetch.min.bytes"], "2000000", "the table's property wins");
     assert_eq!(calls.on_error, OnError::Keep);
     let include: Vec<(Include, &str)> = calls.include.iter().map(|(i, n)| (*i, n.as_str())).collect();
-    assert_eq!(include, [(Include::Value, "raw_data"), (Include::Error, "_error"), (Include::Offset, "_offset"), (Include::Parsed, "parsed_data")]);
+    assert_eq!(
+        include,
+        [
+            (Include::Value, "raw_data"),
+            (Include::Error, "_error"),
+            (Include::Offset, "_offset"),
+            (Include::Parsed, "parsed_data")
+        ]
+    );
     let watermark = calls.watermark.as_ref().unwrap();
-    assert_eq!((watermark.column.as_str(), watermark.delay, watermark.idle_timeout), ("ts", Duration::from_secs(600), Duration::from_secs(30)));
+    assert_eq!(
+        (watermark.column.as_str(), watermark.delay, watermark.idle_timeout),
+        ("ts", Duration::from_secs(600), Duration::from_secs(30))
+    );
     let columns: Vec<&str> = calls.columns.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(columns, ["sid", "ts"], "`_error` is described, but `include` makes it");
     assert_eq!(calls.columns[1].format.as_deref(), Some("%Y-%m-%d"));
@@ -108,7 +125,10 @@ targets:
     memory_limit: 4GB
     threads: \"{{ env_var('CORES') | int }}\"
 ";
-    let folder = Folder::new(&[("smelt.yml", smelt), ("queries/a.sql", "select '{{ target.name }}/{{ target.schema }}/{{ target.threads }}' as x")]);
+    let folder = Folder::new(&[
+        ("smelt.yml", smelt),
+        ("queries/a.sql", "select '{{ target.name }}/{{ target.schema }}/{{ target.threads }}' as x"),
+    ]);
     let project = folder.with_vars(&[("CORES", "3")]).load();
     let target = &project.target;
     assert_eq!(target.lake, "s3://telco/lake");
@@ -145,7 +165,12 @@ select {{ list(columns.keys()) }}, {{ cents('amount') }}, {{ cents('fee', scale=
 {% call wrap() %}1{% endcall %} {{ {'a': [1, '<x>']} | tojson }} {{ fromjson('{\"k\": [7]}').k[0] }} {{ this.name }}@{{ this.schema }}
 {%- set x %} captured {% endset %} [{{ x | trim }}] {{ x == ' captured ' }}";
     let smelt = format!("{}vars: {{limit: 3, telecom: {{limit: 100}}}}\n", super::SMELT);
-    let folder = Folder::new(&[("smelt.yml", &smelt), ("macros/a.sql", macros), ("macros/z.sql", more), ("queries/q.sql", query)]);
+    let folder = Folder::new(&[
+        ("smelt.yml", &smelt),
+        ("macros/a.sql", macros),
+        ("macros/z.sql", more),
+        ("queries/q.sql", query),
+    ]);
     let project = folder.load();
     assert_eq!(
         model(&project, "q").sql,
@@ -171,7 +196,10 @@ from {{ ref('base') }}";
     ]);
     let project = folder.load();
     let q = model(&project, "q");
-    assert_eq!(q.sql, "select\n  sum(x) as total_1,\n  sum(y) as total_2,\n  é +\n  b as m, bad_column\nfrom \"default\".\"base\"");
+    assert_eq!(
+        q.sql,
+        "select\n  sum(x) as total_1,\n  sum(y) as total_2,\n  é +\n  b as m, bad_column\nfrom \"default\".\"base\""
+    );
     let at = |needle: &str| {
         let span = q.source_map.span(q.sql.find(needle).unwrap(), needle.len());
         (span.line, span.column, span.width)
@@ -186,7 +214,10 @@ from {{ ref('base') }}";
     assert_eq!(at("\"default\""), (7, 6, 17));
     // The planner speaks of lines and columns, in characters.
     let span = q.source_map.span_at_line(&q.sql, 5, 11, 10);
-    assert_eq!((span.line, span.column, span.width, span.text.as_str()), (6, 31, 10, "  {{ money('é', 'b') }} as m, bad_column"));
+    assert_eq!(
+        (span.line, span.column, span.width, span.text.as_str()),
+        (6, 31, 10, "  {{ money('é', 'b') }} as m, bad_column")
+    );
     assert_eq!(span.file.to_string_lossy(), "queries/q.sql");
 }
 
@@ -199,7 +230,9 @@ fn the_order_is_topological_and_always_the_same() {
         ("queries/c.sql", "select * from {{ ref('telecom', 'z_first') }}"),
         ("queries/lonely.sql", "select 2 as x"),
     ];
-    let names = |files: &[(&str, &str)]| -> Vec<String> { Folder::new(files).load().models.iter().map(|m| m.name.clone()).collect() };
+    let names = |files: &[(&str, &str)]| -> Vec<String> {
+        Folder::new(files).load().models.iter().map(|m| m.name.clone()).collect()
+    };
     let forward = names(&files);
     assert_eq!(forward, ["lonely", "z_first", "b", "c", "a"]);
     let mut backward = files;
@@ -240,12 +273,21 @@ models:
         ("models/m.yml", properties),
         ("queries/users.sql", "select 1 as id"),
         ("queries/cities.sql", "select 1 as name"),
-        ("queries/tests/no_future.sql", "{{ config(severity='warn', tags=['slow']) }}select * from {{ ref('users') }} where age > 200"),
-        ("macros/t.sql", "{% test at_least(model, n) %}select count(*) from {{ model }} having count(*) < {{ n }}{% endtest %}"),
+        (
+            "queries/tests/no_future.sql",
+            "{{ config(severity='warn', tags=['slow']) }}select * from {{ ref('users') }} where age > 200",
+        ),
+        (
+            "macros/t.sql",
+            "{% test at_least(model, n) %}select count(*) from {{ model }} having count(*) < {{ n }}{% endtest %}",
+        ),
     ]);
     let project = folder.load();
     let sql = |name: &str| data_test(&project, name).sql.as_str();
-    assert_eq!(sql("not_null_users_id"), "select *\nfrom (select * from \"default\".\"dim_user\" where day > '2026-01-01') as tested\nwhere id is null");
+    assert_eq!(
+        sql("not_null_users_id"),
+        "select *\nfrom (select * from \"default\".\"dim_user\" where day > '2026-01-01') as tested\nwhere id is null"
+    );
     assert_eq!(data_test(&project, "not_null_users_id").tags, ["nightly"]);
     assert_eq!(
         sql("unique_users_id"),
@@ -332,7 +374,11 @@ targets:
 #[test]
 fn spark_quotes_with_backticks() {
     let smelt = format!("{}dialect: databricks\n", super::SMELT);
-    let folder = Folder::new(&[("smelt.yml", &smelt), ("queries/a.sql", "select 1 as x"), ("queries/b.sql", "select * from {{ ref('a') }}")]);
+    let folder = Folder::new(&[
+        ("smelt.yml", &smelt),
+        ("queries/a.sql", "select 1 as x"),
+        ("queries/b.sql", "select * from {{ ref('a') }}"),
+    ]);
     assert_eq!(model(&folder.load(), "b").sql, "select * from `default`.`a`");
 }
 

@@ -14,11 +14,20 @@ models:
 ";
     Folder::new(&[
         ("models/m.yml", sources),
-        ("queries/bronze/bronze_calls.sql", "{{ config(materialized='streaming_table') }}select * from {{ source('telco', 'calls') }}"),
-        ("queries/bronze/bronze_sms.sql", "{{ config(materialized='streaming_table') }}select * from {{ source('telco', 'sms') }}"),
+        (
+            "queries/bronze/bronze_calls.sql",
+            "{{ config(materialized='streaming_table') }}select * from {{ source('telco', 'calls') }}",
+        ),
+        (
+            "queries/bronze/bronze_sms.sql",
+            "{{ config(materialized='streaming_table') }}select * from {{ source('telco', 'sms') }}",
+        ),
         ("queries/silver/silver_calls.sql", "select * from {{ ref('bronze_calls') }}"),
         ("queries/silver/silver_sms.sql", "{{ config(materialized='view') }}select * from {{ ref('bronze_sms') }}"),
-        ("queries/gold/gold_kpi.sql", "select * from {{ ref('silver_calls') }} union all select * from {{ ref('silver_sms') }}"),
+        (
+            "queries/gold/gold_kpi.sql",
+            "select * from {{ ref('silver_calls') }} union all select * from {{ ref('silver_sms') }}",
+        ),
     ])
     .load()
 }
@@ -27,7 +36,11 @@ models:
 fn check(select_words: &str, exclude: &str, expected: &str) {
     let words = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_string()] };
     let names = select(&project(), &words(select_words), &words(exclude)).unwrap();
-    assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected, "--select {select_words} --exclude {exclude}");
+    assert_eq!(
+        names.into_iter().collect::<Vec<_>>().join(" "),
+        expected,
+        "--select {select_words} --exclude {exclude}"
+    );
 }
 
 #[test]
@@ -62,8 +75,14 @@ fn methods_operators_and_sets() {
 #[test]
 fn mistakes_are_named() {
     let error = |word: &str| select(&project(), &[word.to_string()], &[]).unwrap_err().render();
-    assert_eq!(error("silver_cals"), "error[empty-selection]: nothing is called `silver_cals`\n  = did you mean `silver_calls`?");
+    assert_eq!(
+        error("silver_cals"),
+        "error[empty-selection]: nothing is called `silver_cals`\n  = did you mean `silver_calls`?"
+    );
     assert_eq!(error("tags:x"), "error[bad-selection]: unknown selection method `tags`\n  = did you mean `tag`?");
-    assert_eq!(error("path:queries/glod"), "error[empty-selection]: no model is at `queries/glod`\n  = paths are relative to the project: path:queries/gold");
+    assert_eq!(
+        error("path:queries/glod"),
+        "error[empty-selection]: no model is at `queries/glod`\n  = paths are relative to the project: path:queries/gold"
+    );
     assert!(error("tag:").contains("nothing is named"));
 }
