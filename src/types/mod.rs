@@ -5,10 +5,12 @@ mod batch;
 mod position;
 mod record;
 mod reject;
+mod sql_type;
 mod traits;
 
 pub use batch::{SignedBatch, Weight};
 pub use position::{Positions, SourcePartition};
 pub use record::{DecodedChunk, RawChunk, RecordError};
 pub use reject::{RejectKind, reject_schema};
+pub use sql_type::{parse_sql_type, sql_type_name};
 pub use traits::{Catalog, ChangeKind, FileEntry, Ledger, Poll, PollLimit, Source, SourceBatch};
