@@ -9,15 +9,20 @@
 //! | [`datetime`] | `to_timestamp`, `to_date`, `strptime`; `try_…`: NULL where a text does not match |
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
+//! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
 //!
 //! Everything here is immutable: the same arguments give the same value, in any order of rows.
 
 mod aggregate;
+mod arithmetic;
 mod datetime;
+mod dialect;
 mod format;
 mod surrogate_key;
 mod to_char;
+
+pub use dialect::null_ordering;
 
 use crate::error::Result;
 use crate::project::Dialect;
@@ -37,6 +42,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
     for function in aggregate::functions() {
         registry.register_udaf(Arc::new(function))?;
     }
+    registry.register_function_rewrite(Arc::new(arithmetic::CheckedArithmetic::new()))?;
     Ok(())
 }
 

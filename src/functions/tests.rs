@@ -287,3 +287,33 @@ fn sums_of_decimals_are_checked_against_their_precision() {
     let overflow = error(DF, &format!("SELECT sum(x) FROM {values}"));
     assert_eq!((overflow.code(), overflow.message()), ("overflow", "the sum does not fit its type, DECIMAL(38, 0)"));
 }
+
+#[test]
+fn integers_do_not_wrap_around() {
+    let max = i64::MAX;
+    for (expression, message) in [
+        (format!("x + {max}"), format!("1 + {max} does not fit Int64")),
+        (format!("-2 - {max} * x"), format!("-2 - {max} does not fit Int64")),
+        (format!("{max} * (x + 1)"), format!("{max} * 2 does not fit Int64")),
+        ("arrow_cast(127, 'Int8') + arrow_cast(x, 'Int8')".to_string(), "127 + 1 does not fit Int8".to_string()),
+    ] {
+        let error = error(DF, &format!("SELECT {expression} FROM (VALUES (1)) v(x)"));
+        assert_eq!((error.code(), error.message()), ("overflow", message.as_str()), "{expression}");
+    }
+    let values = "(VALUES (1, 2), (3, NULL)) v(x, y)";
+    assert_eq!(
+        rows(DF, &format!("SELECT x + y, x - 1, 2 * x FROM {values} ORDER BY x")),
+        ["3 | 0 | 2", "NULL | 2 | 6"]
+    );
+    // Names, grouping, ordering and correlation are as before.
+    let grouped = "SELECT x + 1, sum(x * 2) FROM (VALUES (1), (1), (2)) v(x) GROUP BY x + 1 ORDER BY x + 1";
+    assert_eq!(rows(DF, grouped), ["2 | 4", "3 | 4"]);
+    assert_eq!(rows(DF, "SELECT \"v.x + Int64(1)\" FROM (SELECT x + 1 FROM (VALUES (1)) v(x)) w"), ["2"]);
+    let correlated =
+        "SELECT x FROM (VALUES (1), (5)) v(x) WHERE EXISTS (SELECT 1 FROM (VALUES (2)) w(y) WHERE y = x + 1)";
+    assert_eq!(rows(DF, correlated), ["1"]);
+    // Other types keep their operators.
+    assert_eq!(one(DF, "date '2024-02-28' + interval '1 day' = timestamp '2024-02-29'"), "true");
+    assert_eq!(one(DF, "1 + 0.5"), "1.5");
+    assert_eq!(one(DF, "cast(2 as int) * cast(3 as bigint)"), "6");
+}
