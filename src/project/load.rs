@@ -7,7 +7,7 @@
 //!
 //! A step that finds problems records them and goes on with what it has; nothing is returned unless all steps found none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,6 +72,9 @@ struct Loader<'a> {
     globals: Arc<Globals>,
 }
 
+/// What a file reads, each with the place of the first call that says so.
+type Reads = Vec<(Dependency, Span)>;
+
 /// A model's file with its configuration.
 struct Draft {
     template: Template,
@@ -81,6 +84,8 @@ struct Draft {
     properties: Option<ModelProperties>,
     raw: RawConfig,
     configured: Configured,
+    /// Its Jinja works; if not, that has been recorded.
+    readable: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -101,8 +106,8 @@ impl<'a> Loader<'a> {
         self.note_unused(&drafts, &properties, p);
         let names = Arc::new(self.names(&drafts, &properties, p));
 
-        let mut models: Vec<(Model, Vec<(Dependency, Span)>)> = Vec::new();
-        for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
+        let mut models: Vec<(Model, Reads)> = Vec::new();
+        for draft in drafts.iter().filter(|d| d.readable && d.configured.config.enabled) {
             if let Some(model) = self.compile(draft, &names, p) {
                 models.push(model);
             }
@@ -176,13 +181,9 @@ impl<'a> Loader<'a> {
             for call in scope.configs() {
                 config::merge(&mut raw, &self.called_config(&template, &call, p));
             }
-            let before = p.errors.len();
-            let mut configured = config::model_config(&raw, p);
-            if !readable || p.errors.len() > before {
-                // The name stays known, so that its readers do not complain about it as well; the error is already recorded.
-                configured.config.enabled &= readable;
-            }
-            drafts.push(Draft { template, name, fqn, properties: own, raw, configured });
+            let configured = config::model_config(&raw, p);
+            // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
+            drafts.push(Draft { template, name, fqn, properties: own, raw, configured, readable });
         }
         drafts
     }
@@ -228,11 +229,9 @@ impl<'a> Loader<'a> {
                 && !holds(&level.path)
                 && (parent.is_empty() || holds(parent))
             {
-                let siblings: Vec<&str> =
-                    drafts.iter().filter(|d| d.fqn.starts_with(parent)).map(|d| d.fqn[parent.len()].as_str()).collect();
                 let what = if parent.is_empty() { "project" } else { "folder or model" };
-                let mut siblings = siblings;
-                siblings.dedup();
+                let below = drafts.iter().filter(|d| d.fqn.starts_with(parent)).filter_map(|d| d.fqn.get(parent.len()));
+                let siblings: BTreeSet<&str> = below.map(String::as_str).collect();
                 let hint = suggest(folder, siblings, "there is");
                 p.warn(
                     "unused-config",
@@ -277,7 +276,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Step 3: the compiled model, and what it reads with the places of the calls.
-    fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Vec<(Dependency, Span)>)> {
+    fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
         let this = names.model(None, &draft.name).ok()?;
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
         let (rendered, reads, scope) = self.render(&draft.template, names, Some(this.clone()), config, p)?;
@@ -320,7 +319,7 @@ impl<'a> Loader<'a> {
         this: Option<Relation>,
         config: BTreeMap<String, Json>,
         p: &mut Problems,
-    ) -> Option<(Rendered, Vec<(Dependency, Span)>, Arc<Scope>)> {
+    ) -> Option<(Rendered, Reads, Arc<Scope>)> {
         let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
         let scope = Scope::compiling(&self.globals, resolve, this, config);
         let rendered = p.ok(self.engine.render(template, &scope));

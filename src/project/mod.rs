@@ -1,7 +1,7 @@
 //! From a folder of files to a checked graph of models.
 //!
 //! `smelt.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
-//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
+//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
 //! brings them together: configuration is inherited, names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
 //! what comes out ([`model`]) holds no YAML and no Jinja any more.
 //!
@@ -11,6 +11,7 @@
 
 mod artifacts;
 mod config;
+mod connectors;
 mod data_tests;
 mod graph;
 mod jinja;

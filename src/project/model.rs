@@ -228,7 +228,8 @@ pub struct Model {
     /// Relative to the project.
     pub path: PathBuf,
     pub materialized: Materialization,
-    /// Compiled SQL: Jinja is gone, `ref`/`source` have become `"schema"."name"`.
+    /// Compiled SQL: Jinja is gone, `ref` has become `"schema"."alias"` and `source` `"source"."table"`, by their names in the
+    /// project whatever they read (in backticks where the dialect's `"` makes a string). No two of them are equal.
     pub sql: String,
     /// From positions in `sql` back to the file.
     pub source_map: SourceMap,

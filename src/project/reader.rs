@@ -235,5 +235,5 @@ fn parse_bytes(text: &str) -> Option<usize> {
         _ => return None,
     };
     let bytes = number.parse::<f64>().ok()? * factor as f64;
-    (bytes >= 0.0 && bytes < 1e18).then_some(bytes as usize)
+    (0.0..1e18).contains(&bytes).then_some(bytes as usize)
 }

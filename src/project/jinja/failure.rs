@@ -1,6 +1,7 @@
 //! From minijinja's errors to ours: the place in the file, the name that is wrong, and what to do.
 
 use std::error::Error as _;
+use std::ops::Range;
 
 use minijinja::{Environment, ErrorKind};
 
@@ -29,14 +30,19 @@ impl Engine {
         {
             names.extend(macros.names.iter().cloned());
         }
-        let mut failure = describe(error, own, &names, place.as_ref().and_then(|(t, range)| undefined_name(t, range)));
+        let undefined = match (error.kind(), &place) {
+            (ErrorKind::UndefinedError, Some((in_template, range))) => undefined_name(in_template, range),
+            _ => None,
+        };
+        let name = undefined.clone().and_then(|range| place.as_ref()?.0.text.content.get(range));
+        let mut failure = describe(error, own, &names, name);
         if let (ErrorKind::SyntaxError, Some(start)) = (error.kind(), template.unclosed) {
             // minijinja notices at the end of the file.
             return Error::user("jinja-syntax", "invalid Jinja: this tag is not closed")
                 .with_span(template.text.span(start, usize::MAX / 2));
         }
         if let Some((in_template, range)) = place {
-            failure = failure.with_span(span(in_template, range, error.kind()));
+            failure = failure.with_span(span(in_template, undefined.unwrap_or(range), error.kind()));
             if in_template.file != template.file {
                 let hint = failure.hint().map(|h| format!("{h} ")).unwrap_or_default();
                 failure = failure.with_hint(format!("{hint}(rendering {})", template.text.file.display()));
@@ -51,15 +57,18 @@ impl Engine {
     pub(super) fn yaml_failure(&self, error: &minijinja::Error, at: &Node, environment: &Environment<'_>) -> Error {
         let (error, own) = innermost(error);
         let names: Vec<String> = environment.globals().map(|(n, _)| n.to_string()).collect();
-        describe(error, own, &names, None).with_span(at.span())
+        let failure = describe(error, own, &names, None).with_span(at.span());
+        match failure.hint() {
+            // In YAML there is nothing before the expression that could set a variable.
+            Some(hint) if hint.starts_with("define it") => {
+                failure.with_hint("values come from var('…'), env_var('…') and target")
+            }
+            _ => failure,
+        }
     }
 
     /// The template and the byte range in its file where `error` stands.
-    fn place<'a>(
-        &'a self,
-        error: &minijinja::Error,
-        template: &'a Template,
-    ) -> Option<(&'a Template, std::ops::Range<usize>)> {
+    fn place<'a>(&'a self, error: &minijinja::Error, template: &'a Template) -> Option<(&'a Template, Range<usize>)> {
         let range = error.range()?;
         if error.name() == Some(MACROS) {
             let (in_template, start) = self.macros.iter().rev().find(|(_, start)| *start <= range.start)?;
@@ -74,7 +83,7 @@ impl Engine {
     }
 }
 
-fn span(template: &Template, range: std::ops::Range<usize>, kind: ErrorKind) -> Span {
+fn span(template: &Template, range: Range<usize>, kind: ErrorKind) -> Span {
     let content = &template.text.content;
     let mut range = range.start.min(content.len())..range.end.min(content.len()).max(range.start.min(content.len()));
     if matches!(kind, ErrorKind::UnknownFunction) {
@@ -103,23 +112,22 @@ fn innermost(error: &minijinja::Error) -> (&minijinja::Error, Option<&Error>) {
     (deepest, own)
 }
 
-/// The name in the text of an undefined value, when minijinja does not say it: the path in `range`, or in front of the filter
-/// that `range` names.
-fn undefined_name<'a>(template: &'a Template, range: &std::ops::Range<usize>) -> Option<&'a str> {
+/// Where the name of an undefined value stands: the path that `range` begins with, or the one in front of the filter that
+/// `range` names.
+fn undefined_name(template: &Template, range: &Range<usize>) -> Option<Range<usize>> {
     let content = &template.text.content;
     let is_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
-    let before = content.get(..range.start)?.trim_end();
-    let name = match before.strip_suffix('|') {
+    let name = match content.get(..range.start)?.trim_end().strip_suffix('|') {
         Some(value) => {
             let value = value.trim_end();
-            &value[value.rfind(|c| !is_path(c)).map_or(0, |i| i + 1)..]
+            value.rfind(|c| !is_path(c)).map_or(0, |i| i + 1)..value.len()
         }
         None => {
             let inside = content.get(range.clone())?;
-            &inside[..inside.find(|c| !is_path(c)).unwrap_or(inside.len())]
+            range.start..range.start + inside.find(|c| !is_path(c)).unwrap_or(inside.len())
         }
     };
-    name.starts_with(|c: char| c.is_alphabetic() || c == '_').then_some(name)
+    content[name.clone()].starts_with(|c: char| c.is_alphabetic() || c == '_').then_some(name)
 }
 
 fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], undefined: Option<&str>) -> Error {

@@ -274,7 +274,13 @@ fn render_value(text: &str, environment: &Environment<'_>) -> Result<Value, mini
         && !expression.contains("{{")
         && !expression.contains("{%")
     {
-        return environment.compile_expression(expression.trim_matches('-'))?.eval(Value::from(()));
+        let expression = expression.trim_matches('-').trim();
+        let value = environment.compile_expression(expression)?.eval(Value::from(()))?;
+        if value.is_undefined() {
+            let detail = format!("`{expression}` is undefined");
+            return Err(minijinja::Error::new(minijinja::ErrorKind::UndefinedError, detail));
+        }
+        return Ok(value);
     }
     environment.render_str(text, Value::from(())).map(Value::from)
 }
@@ -317,6 +323,3 @@ pub(super) fn map_to_node(sql: &str, node: &Node) -> SourceMap {
     let piece = Piece { compiled: 0, file: line_start + column, len: sql.len(), produced_by: Some(node.mark.width) };
     SourceMap::new(node.text.file.clone(), Arc::clone(content), vec![piece])
 }
-
-#[cfg(test)]
-mod tests;

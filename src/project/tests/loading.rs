@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Folder, data_test, model, reads};
 use crate::project::{
-    Connector, Format, Include, Materialization, OnDataLoss, OnError, OnViolation, Severity, Start, Topics,
-    write_compiled,
+    Connector, Format, Include, LoadOptions, Materialization, OnDataLoss, OnError, OnViolation, Severity, Start,
+    Topics, load, write_compiled,
 };
 
 const SOURCES: &str = "\
@@ -393,4 +393,31 @@ fn run_dependent_values_work_in_tables() {
     let query = "{{ config(materialized='table') }}select '{{ run_started_at.strftime('%Y-%m-%d') }}' as d, '{{ modules.datetime.date.today() }}' as t";
     let project = Folder::new(&[("queries/a.sql", query)]).load();
     assert_eq!(model(&project, "a").sql, "select '2026-01-31' as d, '2026-01-31' as t");
+}
+
+#[test]
+fn the_sample_project_loads_on_every_target() {
+    let load_sample = |target: &str, vars: &[(&str, &str)]| {
+        let options = LoadOptions {
+            dir: env!("CARGO_MANIFEST_DIR").into(),
+            target: Some(target.to_string()),
+            ..LoadOptions::default()
+        };
+        match load(&options, &super::env(vars)) {
+            Ok(project) => project,
+            Err(errors) => panic!("{}", errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n\n")),
+        }
+    };
+    let dev = load_sample("dev", &[]);
+    let warnings: Vec<String> = dev.warnings.iter().map(|w| w.render_warning()).collect();
+    assert_eq!(warnings, [""; 0]);
+    assert!(dev.tests.len() > 40, "{} tests", dev.tests.len());
+    let fact = model(&dev, "fact_events");
+    assert_eq!((fact.schema.as_str(), fact.materialized), ("gold", Materialization::MaterializedView));
+    let files = load_sample("files", &[("SMELT_DATA", "/data")]);
+    let calls = files.sources.iter().find(|s| s.name == "call_event").unwrap();
+    let Connector::Files(config) = &calls.connector else { panic!("{:?}", calls.connector) };
+    assert_eq!(config.path, "/data/call_event/*.ndjson");
+    let secret = r#"{"api_key": "KEY-4711", "api_secret": "hunter22"}"#;
+    load_sample("prod", &[("LAKE", "s3://telco/lake"), ("KAFKA", "broker:9092"), ("SMELT_SECRET_TELCO", secret)]);
 }
