@@ -41,6 +41,7 @@ impl Sql {
         })?;
         let mut sql = Sql { tokens, streamed: BTreeSet::new(), respelled: BTreeMap::new() };
         sql.take_stream_marks();
+        sql.free_offset();
         Ok(sql)
     }
 
@@ -89,6 +90,20 @@ impl Sql {
             index += 1;
             !drop.contains(&(index - 1))
         });
+    }
+
+    /// `offset` is a column unless a number of rows follows; sqlparser takes it for the clause behind every comma.
+    fn free_offset(&mut self) {
+        for i in 0..self.tokens.len() {
+            let follows = self.tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
+            let count = follows.is_some_and(|t| matches!(t.token, Token::Number(..) | Token::Placeholder(_) | Token::LParen));
+            if let Token::Word(w) = &mut self.tokens[i].token
+                && w.keyword == Keyword::OFFSET
+                && !count
+            {
+                w.keyword = Keyword::NoKeyword;
+            }
+        }
     }
 
     pub fn parse(&self, dialect: &dyn SqlDialect) -> Result<Query, Fault> {
