@@ -82,8 +82,8 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => match first::window_below(&filter.input) {
-                Some(window) => self.first(&filter.predicate, window),
+            LogicalPlan::Filter(filter) => match first::window_below(&filter.input)? {
+                Some((window, columns)) => self.first(filter, window, columns),
                 None => {
                     no_subquery(std::slice::from_ref(&filter.predicate))?;
                     Ok(filter_of(self.plan(&filter.input)?, filter.predicate.clone()))
