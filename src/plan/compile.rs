@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, TableScan};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, Origin, Place};
 use super::fingerprint::{self, Meaning};
 use super::incremental::Node;
 use super::lower::{Fallback, Slots, lower};
@@ -143,6 +143,7 @@ impl Compiler {
         }
         let is_view = matches!(model.materialized, Materialization::View | Materialization::Ephemeral);
         let stream = model.materialized == Materialization::StreamingTable;
+        let place = |relation: &Relation| place_of_relation(&self.planner, model, &scope, relation);
         if planned.marked && !stream {
             let fault = Fault::new("stream-mark", "only a streaming_table reads a STREAM");
             return Err(fail(fault.hint("take STREAM out: a view always reads all rows of its inputs")));
@@ -161,7 +162,7 @@ impl Compiler {
         })?;
         let mut plan = plan;
         let mut slots = self.slots(&plan);
-        let stream_slot = if stream { Some(self.stream_slot(model, &planned, &mut plan, &mut slots).map_err(fail)?) } else { None };
+        let stream_slot = if stream { Some(self.stream_slot(model, &planned, &mut plan, &mut slots, place).map_err(fail)?) } else { None };
         let bulk = self.planner.optimize(plan.clone(), |_, _| {}).map_err(datafusion)?;
         let incremental = lower(&bulk, &slots, &self.planner.state);
 
@@ -172,7 +173,7 @@ impl Compiler {
             check::streamable(&incremental, &streamed).map_err(fail)?;
         }
         if model.materialized == Materialization::MaterializedView {
-            self.check_replayable(&slots, &scope).map_err(fail)?;
+            self.check_replayable(&slots, place).map_err(fail)?;
         }
         if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
             let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
@@ -257,6 +258,7 @@ impl Compiler {
         planned: &Planned,
         plan: &mut LogicalPlan,
         slots: &mut Slots,
+        place: impl Fn(&Relation) -> Option<Place>,
     ) -> Result<usize, Fault> {
         // A marked view: the mark goes to the one relation it reads.
         if planned.marked && !slots.streamed.contains(&true) {
@@ -299,25 +301,26 @@ impl Compiler {
                 "changing-stream",
                 format!("`{}` retracts rows, and a streaming_table processes each row once", input.relation),
             )
-            .hint("make this model a materialized_view, or set `skip_change_commits: true` to see only the rows it adds"));
+            .hint("make this model a materialized_view, or set `skip_change_commits: true` to see only the rows it adds")
+            .at(place(&input.relation)));
         }
         Ok(slot)
     }
 
-    fn check_replayable(&self, slots: &Slots, scope: &Scope) -> Result<(), Fault> {
+    fn check_replayable(&self, slots: &Slots, place: impl Fn(&Relation) -> Option<Place>) -> Result<(), Fault> {
         for input in &slots.inputs {
             if self.known.get(&input.relation).is_none_or(|k| k.replayable) {
                 continue;
             }
             let Relation::Source(source, table) = &input.relation else { continue };
-            let _ = scope;
             return Err(Fault::new(
                 "not-replayable",
                 format!("a materialized_view cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the view"),
             )
             .hint(format!(
                 "add a streaming_table `bronze_{table}` with `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read {{{{ ref('bronze_{table}') }}}} here"
-            )));
+            ))
+            .at(place(&input.relation)));
         }
         Ok(())
     }
@@ -394,7 +397,7 @@ impl Compiler {
     }
 }
 
-fn place_of_call(planner: &Planner, model: &Model, name: &str) -> Option<super::fault::Place> {
+fn place_of_call(planner: &Planner, model: &Model, name: &str) -> Option<Place> {
     let sql = super::parse::Sql::tokenize(&model.sql, planner.sql_dialect().as_ref()).ok()?;
     let aliases: &[&str] = match name {
         "now" => &["now", "current_timestamp"],
@@ -406,6 +409,13 @@ fn place_of_call(planner: &Planner, model: &Model, name: &str) -> Option<super::
             .iter()
             .find_map(|a| sql.all_words().find(|w| w.eq_ignore_ascii_case(a)).and_then(|w| sql.place_of(*sql.words(w).first()?)))
     })
+}
+
+/// Where the model names `relation`, if it does so itself.
+fn place_of_relation(planner: &Planner, model: &Model, scope: &Scope, relation: &Relation) -> Option<Place> {
+    let sql = super::parse::Sql::tokenize(&model.sql, planner.sql_dialect().as_ref()).ok()?;
+    let named = scope.relations.iter().find(|n| n.source.relation == *relation)?;
+    sql.place_of_path(&[named.schema.clone(), named.name.clone()])
 }
 
 /// Makes every scan of `relation` the streamed one.

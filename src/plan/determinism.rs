@@ -66,7 +66,8 @@ fn plan_is_sensitive(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
         sensitive |= match node {
             LogicalPlan::Window(w) => w.window_expr.iter().any(|e| window_of(e).is_some_and(is_order_sensitive)),
             LogicalPlan::Aggregate(a) => a.aggr_expr.iter().any(|e| {
-                e.exists(|e| Ok(matches!(e, Expr::AggregateFunction(f) if is_ordered_aggregate(f)))).unwrap_or(true)
+                e.exists(|e| Ok(matches!(e, Expr::AggregateFunction(f) if is_ordered_aggregate(f) || f.func.name() == "any_value")))
+                    .unwrap_or(true)
             }),
             LogicalPlan::Distinct(Distinct::On(_)) | LogicalPlan::Limit(_) => true,
             _ => false,
@@ -196,6 +197,11 @@ fn order_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, Dat
                     let add = ties(&aggregate.input, &function.params.order_by, &aggregate.group_expr);
                     function.params.order_by.extend(add);
                 }
+                Ok(Transformed::yes(Expr::AggregateFunction(function)))
+            }
+            // Any value will do, as long as it is always the same one.
+            Expr::AggregateFunction(mut function) if function.func.name() == "any_value" => {
+                function.func = datafusion::functions_aggregate::min_max::min_udaf();
                 Ok(Transformed::yes(Expr::AggregateFunction(function)))
             }
             other => Ok(Transformed::no(other)),

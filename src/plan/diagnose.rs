@@ -13,7 +13,11 @@ use crate::error::did_you_mean;
 
 /// Everything `error` says, as faults. Never empty.
 pub(crate) fn faults(error: &DataFusionError, seen: Seen, sql: &Sql, planner: &Planner) -> Vec<Fault> {
-    let mut diagnosis = Diagnosis { sql, planner, dropped: seen.fault, found: Vec::new() };
+    // What our own hooks said is nearer to the cause than what DataFusion made of it.
+    if let Some((fault, words)) = seen.fault {
+        return vec![fault.at(sql.place_of_path(&words))];
+    }
+    let mut diagnosis = Diagnosis { sql, planner, found: Vec::new() };
     diagnosis.visit(error, None);
     diagnosis.found
 }
@@ -29,8 +33,6 @@ pub(crate) fn of_text(error: &DataFusionError, text: &str, planner: &Planner) ->
 struct Diagnosis<'a> {
     sql: &'a Sql,
     planner: &'a Planner,
-    /// What [`super::fields`] said and DataFusion dropped.
-    dropped: Option<(Fault, Vec<String>)>,
     found: Vec<Fault>,
 }
 
@@ -95,7 +97,9 @@ impl Diagnosis<'_> {
         if let (Some(relation), true) = (&field.relation, among.is_empty()) {
             // The qualifier itself is unknown, or it is a column without such a field.
             let tables: BTreeSet<&str> = valid.iter().filter_map(|c| c.relation.as_ref()).map(|r| r.table()).collect();
-            let fault = Fault::new("unknown-column", format!("no relation `{relation}` to take `{}` from", field.name)).at(place);
+            let place = self.sql.place_of_path(&[relation.table().to_string()]).or(place);
+            let message = format!("no relation `{relation}` to take `{}` from", field.name);
+            let fault = Fault::new("unknown-column", message).at(place);
             let columns = valid.iter().map(|c| c.name.as_str());
             return match did_you_mean(relation.table(), tables.iter().copied().chain(columns)) {
                 Some(near) => fault.hint(format!("did you mean `{near}.{}`?", field.name)),
@@ -124,7 +128,7 @@ impl Diagnosis<'_> {
         if hints.is_empty() { fault } else { fault.hint(hints.join("   ")) }
     }
 
-    fn text(&mut self, message: &str) -> Fault {
+    fn text(&self, message: &str) -> Fault {
         if let Some(name) = between(message, "Invalid function '", "'") {
             let state = &self.planner.state;
             let known = state
@@ -141,10 +145,16 @@ impl Diagnosis<'_> {
                 None => fault,
             };
         }
-        if message.starts_with("could not parse compound identifier")
-            && let Some((fault, words)) = self.dropped.take()
+        if message.contains("must appear in the GROUP BY clause")
+            && let Some(column) = between(message, "column \"", "\"")
         {
-            return fault.at(self.sql.place_of_path(&words));
+            let column = column.rsplit('.').next().unwrap_or(column);
+            return Fault::new("not-grouped", format!("`{column}` is neither grouped by nor aggregated"))
+                .hint(format!("add it to GROUP BY, or aggregate it: `max({column})`"));
+        }
+        if message.contains("require unique expression names") {
+            return Fault::new("duplicate-column", "two expressions here have the same name")
+                .hint("give one of them another name with AS");
         }
         let call = between(message, "Function '", "'")
             .or_else(|| between(message, "function '", "'"))

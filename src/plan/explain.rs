@@ -29,6 +29,7 @@ impl Planner {
             _ => {}
         }
         match &model.incremental {
+            _ if model.model.materialized == Materialization::Table => {}
             Ok(node) => Tree { inputs: &model.inputs, stream: model.stream, out: &mut out }.node(node, 1, ""),
             Err(fallback) => {
                 let _ = writeln!(out, "  full refresh: {}: {}", fallback.operator, fallback.reason);

@@ -4,8 +4,8 @@
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, TableReference};
 use datafusion::functions::core::get_field;
-use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, cast, lit};
 use datafusion::prelude::Column;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -122,6 +122,18 @@ impl ExprPlanner for FieldPlanner {
         };
         let found = find_field(&fields, name, &raw.expr.to_string())?;
         Ok(PlannerResult::Planned(get(raw.expr, found.name())))
+    }
+
+    /// Ranks are counts: BIGINT, not an unsigned type that no table can hold.
+    fn plan_window(&self, raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>, DataFusionError> {
+        if !["row_number", "rank", "dense_rank", "ntile"].contains(&raw.func_def.name()) {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let RawWindowExpr { func_def, args, partition_by, order_by, window_frame, filter, null_treatment, distinct } = raw;
+        let params =
+            WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct };
+        let rank = Expr::from(WindowFunction { fun: func_def, params });
+        Ok(PlannerResult::Planned(cast(rank, DataType::Int64)))
     }
 
     fn plan_binary_op(

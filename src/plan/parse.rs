@@ -6,7 +6,7 @@
 //! `FROM STREAM x` and `FROM STREAM(x)` are ours, not SQL's: the mark is taken out of the tokens here and remembered by
 //! the place of the relation that follows it.
 
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr};
 use datafusion::sql::sqlparser::dialect::Dialect as SqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
@@ -41,6 +41,7 @@ impl Sql {
         })?;
         let mut sql = Sql { tokens, streamed: BTreeSet::new(), respelled: BTreeMap::new() };
         sql.take_stream_marks();
+        sql.free_offset();
         Ok(sql)
     }
 
@@ -91,6 +92,20 @@ impl Sql {
         });
     }
 
+    /// `offset` is a column unless a number of rows follows; sqlparser takes it for the clause behind every comma.
+    fn free_offset(&mut self) {
+        for i in 0..self.tokens.len() {
+            let follows = self.tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
+            let count = follows.is_some_and(|t| matches!(t.token, Token::Number(..) | Token::Placeholder(_) | Token::LParen));
+            if let Token::Word(w) = &mut self.tokens[i].token
+                && w.keyword == Keyword::OFFSET
+                && !count
+            {
+                w.keyword = Keyword::NoKeyword;
+            }
+        }
+    }
+
     pub fn parse(&self, dialect: &dyn SqlDialect) -> Result<Query, Fault> {
         let mut parser = Parser::new(dialect)
             .with_options(ParserOptions::new().with_trailing_commas(false))
@@ -101,6 +116,9 @@ impl Sql {
         if next.token != Token::EOF {
             let fault = Fault::new("syntax", format!("expected the end of the query, found `{}`", next.token));
             return Err(fault.at(place(next.span)));
+        }
+        if matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)) {
+            return Err(Fault::new("syntax", "a model is one SELECT").hint("smelt writes its rows to the model's table"));
         }
         Ok(*query)
     }
@@ -212,6 +230,14 @@ impl Sql {
             Token::Word(w) => Some(w.value.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether a person put the word into quotes: it then means that spelling only.
+    pub fn is_quoted(&self, place: At) -> bool {
+        !self.respelled.contains_key(&place)
+            && self.tokens.iter().any(|t| {
+                at(t.span.start) == place && matches!(&t.token, Token::Word(w) if w.quote_style.is_some())
+            })
     }
 
     /// Spells the word at `place` as `spelling`, exactly (quoted). False if it already was.

@@ -12,7 +12,8 @@ use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, Statement, VisitMut, VisitorMut,
+    Expr as SqlExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, Statement, TableFactor, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span as SqlSpan;
 use std::collections::BTreeSet;
@@ -65,8 +66,7 @@ impl Planner {
                     });
                 }
                 Err(error) => {
-                    let faults = respell(&mut sql, &error)?;
-                    if !faults {
+                    if seen.fault.is_some() || !respell(&mut sql, &query, scope, &error)? {
                         return Err(diagnose::faults(&error, seen, &sql, self));
                     }
                 }
@@ -86,23 +86,115 @@ impl Planner {
 }
 
 /// Corrects the spelling of what `error` says is unknown. `Ok(false)`: nothing to correct; the error stands.
-fn respell(sql: &mut Sql, error: &DataFusionError) -> Result<bool, Vec<Fault>> {
+fn respell(sql: &mut Sql, query: &Query, scope: &Scope, error: &DataFusionError) -> Result<bool, Vec<Fault>> {
     let mut changed = false;
     for missing in missing_names(error) {
         match missing {
-            Missing::Column { field, valid } => changed |= respell_column(sql, &field, &valid)?,
+            Missing::Column { field, valid } => {
+                changed |= respell_column(sql, &field, &valid)? || respell_outer(sql, query, scope, &field);
+            }
             Missing::Relation(name) => {
-                // A common table expression or alias in another case: its definition is a word of the query, too.
-                let spelled = sql.definitions(&name);
-                if let [one] = spelled.as_slice() {
+                // A common table expression in another case.
+                if let Some(spelling) = only(&Defined::by(query).tables, &name) {
                     for place in sql.words(&name) {
-                        changed |= sql.respell(place, one);
+                        changed |= sql.respell(place, &spelling);
                     }
                 }
             }
         }
     }
     Ok(changed)
+}
+
+/// The one spelling among `known` that matches `name` ignoring case; `None` when it is there exactly, or several are.
+fn only(known: &BTreeSet<String>, name: &str) -> Option<String> {
+    let found: Vec<&String> = known.iter().filter(|k| k.eq_ignore_ascii_case(name)).collect();
+    match found.as_slice() {
+        [one] if *one != name => Some((*one).clone()),
+        _ => None,
+    }
+}
+
+/// A column of an outer query: DataFusion names only the inner one's columns as visible. So the relation must be an alias of
+/// the query, and the column one of any relation it reads.
+fn respell_outer(sql: &mut Sql, query: &Query, scope: &Scope, field: &Column) -> bool {
+    let defined = Defined::by(query);
+    let mut columns = defined.columns;
+    for named in &scope.relations {
+        columns.extend(named.source.schema.fields().iter().map(|f| f.name().clone()));
+    }
+    let mut changed = false;
+    let starts = match field.spans.first() {
+        Some(span) => vec![(span.start.line, span.start.column)],
+        None => sql.words(field.relation.as_ref().map_or(field.name.as_str(), |r| r.table())),
+    };
+    for start in starts {
+        let name = sql.name_at(start);
+        let (relation, column) = match name.as_slice() {
+            [column] => (None, column),
+            [relation, column, ..] => (Some(relation), column),
+            [] => continue,
+        };
+        if let Some((place, written)) = relation
+            && let Some(spelling) = only(&defined.tables, written)
+        {
+            changed |= sql.respell(*place, &spelling);
+        }
+        if let Some(spelling) = only(&columns, &column.1).filter(|_| !sql.is_quoted(column.0)) {
+            changed |= sql.respell(column.0, &spelling);
+        }
+    }
+    changed
+}
+
+/// Names that a query itself defines.
+#[derive(Default)]
+struct Defined {
+    /// Common table expressions and aliases of relations.
+    tables: BTreeSet<String>,
+    /// Aliases of expressions.
+    columns: BTreeSet<String>,
+}
+
+impl Defined {
+    fn by(query: &Query) -> Self {
+        let mut defined = Defined::default();
+        let _ = Visit::visit(query, &mut defined);
+        defined
+    }
+}
+
+impl Visitor for Defined {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|w| &w.cte_tables) {
+            self.tables.insert(cte.alias.name.value.clone());
+            self.columns.extend(cte.alias.columns.iter().map(|c| c.name.value.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        let alias = match table {
+            TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } => alias.as_ref(),
+            _ => None,
+        };
+        if let Some(alias) = alias {
+            self.tables.insert(alias.name.value.clone());
+            self.columns.extend(alias.columns.iter().map(|c| c.name.value.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.columns.insert(alias.value.clone());
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 enum Missing {
@@ -167,7 +259,7 @@ fn respell_column(sql: &mut Sql, field: &Column, valid: &[Column]) -> Result<boo
             let mut found: Vec<&Column> = valid.iter().filter(matches).collect();
             found.sort_by(|a, b| (&a.name, &a.relation).cmp(&(&b.name, &b.relation)));
             found.dedup_by(|a, b| a.name == b.name && a.relation == b.relation);
-            if found.is_empty() {
+            if found.is_empty() || sql.is_quoted(name[column].0) {
                 continue;
             }
             let spellings: BTreeSet<&str> = found.iter().map(|c| c.name.as_str()).collect();
@@ -207,17 +299,6 @@ fn qualifier_matches(column: &Column, written: &[(At, String)]) -> bool {
     same(Some(relation.table()), words.next())
         && same(relation.schema(), words.next())
         && same(relation.catalog(), words.next())
-}
-
-impl Sql {
-    /// Spellings under which the query defines `name`, ignoring case: words followed by AS ( or standing behind AS.
-    fn definitions(&self, name: &str) -> Vec<String> {
-        let mut found: Vec<String> =
-            self.all_words().filter(|w| w.eq_ignore_ascii_case(name) && *w != name).map(String::from).collect();
-        found.sort();
-        found.dedup();
-        found
-    }
 }
 
 /// Marks streamed relations, and names outputs as they were written.

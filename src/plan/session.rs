@@ -139,6 +139,7 @@ impl Planner {
 
 fn register_functions(state: &mut SessionState, options: &PlannerOptions) -> Result<()> {
     use datafusion::execution::FunctionRegistry;
+    crate::functions::register(state, options.dialect)?;
     for function in clock::functions(&options.clock) {
         state.register_udf(function)?;
     }

@@ -1,21 +1,29 @@
 //! `row_number() over (partition by … order by …) = 1`: the first row of each partition.
 
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::{Column, DataFusionError, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, Operator, Window, WindowFunctionDefinition, lit,
+    BinaryExpr, Expr, Filter, LogicalPlan, Operator, Window, WindowFunctionDefinition, lit,
 };
 use std::sync::Arc;
 
-use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, unaliased};
+use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, substitute, unaliased};
 use crate::plan::incremental::Node;
 
-/// The window a filter looks at, when it stands right below it.
-pub(super) fn window_below(plan: &LogicalPlan) -> Option<&Window> {
-    match plan {
-        LogicalPlan::Window(window) => Some(window),
-        _ => None,
+/// The window below a filter, and the filter's input columns over it: the optimizer leaves projections and aliases between.
+pub(super) fn window_below(plan: &LogicalPlan) -> Result<Option<(&Window, Vec<Expr>)>, DataFusionError> {
+    let mut columns = columns_of(plan.schema());
+    let mut at = plan;
+    loop {
+        let (schema, exprs, input) = match at {
+            LogicalPlan::Window(window) => return Ok(Some((window, columns))),
+            LogicalPlan::Projection(p) => (&p.schema, p.expr.iter().map(unaliased).collect(), &p.input),
+            LogicalPlan::SubqueryAlias(a) => (&a.schema, columns_of(a.input.schema()), &a.input),
+            _ => return Ok(None),
+        };
+        columns = columns.into_iter().map(|e| substitute(e, schema, &exprs)).collect::<Result<_, _>>()?;
+        at = input;
     }
 }
 
@@ -49,12 +57,15 @@ pub(super) fn why_not(window: &Window) -> Fallback {
 }
 
 impl Lowering<'_> {
-    pub(super) fn first(&self, predicate: &Expr, window: &Window) -> Result<Node, Fallback> {
+    /// `filter` over `window`; `columns` are the filter's columns, over the window's.
+    pub(super) fn first(&self, filter: &Filter, window: &Window, columns: Vec<Expr>) -> Result<Node, Fallback> {
         let function = row_number(window).ok_or_else(|| why_not(window))?;
         let rank = window.schema.fields().len() - 1;
+        let schema = filter.input.schema();
+        let predicate = substitute(filter.predicate.clone(), schema, &columns)?;
         let mut first = false;
         let mut rest = Vec::new();
-        for part in split_conjunction(predicate) {
+        for part in split_conjunction(&predicate) {
             if selects_first(part, |c| window.schema.maybe_index_of_column(c) == Some(rank)) {
                 first = true;
             } else {
@@ -65,6 +76,7 @@ impl Lowering<'_> {
             return Err(why_not(window));
         }
         no_subquery(&rest)?;
+        no_subquery(&columns)?;
         let input = self.plan(&window.input)?;
         let mut exprs = columns_of(input.schema());
         let first = Node::First {
@@ -73,11 +85,11 @@ impl Lowering<'_> {
             order: function.params.order_by,
         };
         exprs.push(lit(1u64));
-        let node = project(first, exprs, Arc::clone(&window.schema))?;
-        Ok(match conjunction(rest) {
-            Some(predicate) => filter_of(node, predicate),
-            None => node,
-        })
+        let mut node = project(first, exprs, Arc::clone(&window.schema))?;
+        if let Some(predicate) = conjunction(rest) {
+            node = filter_of(node, predicate);
+        }
+        Ok(project(node, columns, Arc::clone(schema))?)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, JoinType};
-use datafusion::logical_expr::{Expr, Join};
+use datafusion::logical_expr::{Expr, Join, lit};
 use std::sync::Arc;
 
 use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, substitute};
@@ -22,14 +22,12 @@ impl Lowering<'_> {
                 return Err(Fallback::new(format!("{other} join"), "its matches are counted by a bulk plan"));
             }
         };
-        if join.on.is_empty() {
-            return Err(Fallback::new(
-                "a join without equality",
-                "every row is compared with every other; an equal pair of columns would make it incremental",
-            ));
-        }
         no_subquery(join.filter.as_slice())?;
         let mut on = join.on.clone();
+        if on.is_empty() {
+            // A join without equality compares every row with every other: one key for all. Scalar subqueries are such joins.
+            on.push((lit(1i64), lit(1i64)));
+        }
         let (left, right) = if join.join_type == JoinType::Right {
             on = on.into_iter().map(|(l, r)| (r, l)).collect();
             (self.plan(&join.right)?, self.plan(&join.left)?)

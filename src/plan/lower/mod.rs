@@ -13,9 +13,11 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection, TableScan, Values};
-use datafusion::physical_plan::ColumnarValue;
+use datafusion::physical_plan::{ColumnarValue, ExecutionPlanProperties};
+use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,6 +50,9 @@ impl From<DataFusionError> for Fallback {
     }
 }
 
+/// Rows of a table function that are kept as a constant.
+const MOST_GENERATED: usize = 1_000_000;
+
 /// Lowers `plan`, whose scans read `inputs`. `key` of an input is its relation and whether it is streamed.
 pub(crate) fn lower(plan: &LogicalPlan, slots: &Slots, state: &SessionState) -> Result<Node, Fallback> {
     Lowering { slots, state }.plan(plan)
@@ -77,8 +82,8 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => match first::window_below(&filter.input) {
-                Some(window) => self.first(&filter.predicate, window),
+            LogicalPlan::Filter(filter) => match first::window_below(&filter.input)? {
+                Some((window, columns)) => self.first(filter, window, columns),
                 None => {
                     no_subquery(std::slice::from_ref(&filter.predicate))?;
                     Ok(filter_of(self.plan(&filter.input)?, filter.predicate.clone()))
@@ -111,9 +116,11 @@ impl Lowering<'_> {
     }
 
     fn scan(&self, scan: &TableScan) -> Result<Node, Fallback> {
-        let slot = relation_of(&scan.source)
-            .and_then(|source| self.slots.find(source))
-            .ok_or_else(|| Fallback::new(format!("`{}`", scan.table_name), "it is no table or source"))?;
+        let Some(source) = relation_of(&scan.source) else { return self.generated(scan) };
+        let slot = self
+            .slots
+            .find(source)
+            .ok_or_else(|| Fallback::new(format!("`{}`", scan.table_name), "it is no input of the model"))?;
         if scan.fetch.is_some() {
             return Err(Fallback::new("LIMIT", "the visible range is found by sorting all rows"));
         }
@@ -121,6 +128,32 @@ impl Lowering<'_> {
             scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
         // The scan's filters are hints; a filter above it applies them.
         Ok(Node::Input { slot, columns, schema: Arc::clone(&scan.projected_schema) })
+    }
+
+    /// A table function over constants (`generate_series`): its rows are made here, they never change.
+    fn generated(&self, scan: &TableScan) -> Result<Node, Fallback> {
+        let operator = || format!("table function `{}`", scan.table_name);
+        if !["generate_series()", "range()"].contains(&scan.table_name.table()) {
+            return Err(Fallback::new(operator(), "its rows are read by a bulk plan"));
+        }
+        let provider = source_as_provider(&scan.source)?;
+        // Nothing here waits: the rows are computed from two numbers.
+        let rows = futures::executor::block_on(async {
+            let plan = provider.scan(self.state, scan.projection.as_ref(), &[], None).await?;
+            let mut rows: Vec<RecordBatch> = Vec::new();
+            for partition in 0..plan.output_partitioning().partition_count() {
+                let mut stream = plan.execute(partition, self.state.task_ctx())?;
+                while let Some(batch) = stream.try_next().await? {
+                    rows.push(batch);
+                    if rows.iter().map(RecordBatch::num_rows).sum::<usize>() > MOST_GENERATED {
+                        return Ok(None);
+                    }
+                }
+            }
+            Ok::<_, DataFusionError>(Some(rows))
+        })?;
+        let rows = rows.ok_or_else(|| Fallback::new(operator(), format!("it has more than {MOST_GENERATED} rows")))?;
+        Ok(Node::Constant { rows, schema: Arc::clone(&scan.projected_schema) })
     }
 
     fn projection(&self, projection: &Projection) -> Result<Node, Fallback> {

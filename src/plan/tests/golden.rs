@@ -86,3 +86,38 @@ fn run(input: &str, models: &mut Vec<Arc<Model>>) -> String {
 fn linear() {
     script("linear");
 }
+
+#[test]
+fn names() {
+    script("names");
+}
+
+#[test]
+fn joins() {
+    script("joins");
+}
+
+#[test]
+fn aggregates() {
+    script("aggregates");
+}
+
+#[test]
+fn first() {
+    script("first");
+}
+
+#[test]
+fn full_refresh() {
+    script("full_refresh");
+}
+
+#[test]
+fn streams() {
+    script("streams");
+}
+
+#[test]
+fn errors() {
+    script("errors");
+}

@@ -1,4 +1,6 @@
 //! Tests of the planner. Golden scripts stand in `scripts/`; `SMELT_UPDATE_GOLDEN=1 cargo test plan::` rewrites them.
 
+mod execute;
+mod fingerprints;
 mod golden;
 mod project;
