@@ -1,8 +1,8 @@
 //! The sample project's SQL, run by stock DataFusion over the generator's records, gives what the generator counted.
 //!
-//! No part of smelt's engine takes part: this checks the SQL and the manifest against each other, so that a difference
-//! in the end-to-end tests is the engine's. Decoding is arrow-json's, Jinja has `ref`, `source`, `config` and the project's macros, and
-//! each model's result is the next one's table.
+//! No part of smelt's engine takes part but the project's loader: this checks the SQL and the manifest against each other,
+//! so that a difference in the end-to-end tests is the engine's. Decoding is arrow-json's, and each model's result is the next
+//! one's table.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
@@ -16,31 +16,48 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use smelt::env::{Env, FaultPlan, FaultyStore};
+use smelt::project::{Connector, LoadOptions, Materialization, Project, load};
 use smelt::source::datagen::telecom::{Manifest, Options, TableDigest, TableManifest, Telecom, reference_files};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const MODELS: [(&str, &str); 18] = [
-    ("queries/silver/staging", "stg_call_events"),
-    ("queries/silver/staging", "stg_sms_events"),
-    ("queries/silver", "silver_call_events"),
-    ("queries/silver", "silver_sms_events"),
-    ("queries/silver", "silver_quarantine"),
-    ("queries/silver", "silver_event_users"),
-    ("queries/silver", "silver_cell_sites"),
-    ("queries/silver", "silver_device_tacs"),
-    ("queries/gold", "dim_date"),
-    ("queries/gold", "dim_time"),
-    ("queries/gold", "dim_user"),
-    ("queries/gold", "dim_cell_site"),
-    ("queries/gold", "dim_device_tac"),
-    ("queries/gold", "fact_events"),
-    ("queries/gold", "gold_user_daily"),
-    ("queries/gold", "gold_user_360"),
-    ("queries/tests", "every_event_is_in_the_fact"),
-    ("queries/tests", "user_totals_agree"),
-];
+/// The sample project on the target that reads files.
+fn sample() -> Project {
+    let options =
+        LoadOptions { dir: env!("CARGO_MANIFEST_DIR").into(), target: Some("files".into()), ..LoadOptions::default() };
+    load(&options, &Env::real()).unwrap_or_else(|errors| {
+        panic!("{}", errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n"));
+    })
+}
+
+#[test]
+fn the_sample_project_loads_without_a_warning_on_every_target() {
+    let vars = BTreeMap::from([
+        ("LAKE", "/lake"),
+        ("KAFKA", "broker:9092"),
+        ("SMELT_SECRET_TELCO", r#"{"api_key": "key", "api_secret": "secret"}"#),
+    ]);
+    let vars = vars.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let env = Env::simulated(1, 0, vars, FaultyStore::new(FaultPlan::default()));
+    for target in ["dev", "files", "prod"] {
+        let options = LoadOptions {
+            dir: env!("CARGO_MANIFEST_DIR").into(),
+            target: Some(target.into()),
+            ..LoadOptions::default()
+        };
+        let project = load(&options, &env).unwrap_or_else(|errors| {
+            panic!("{target}: {}", errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n"));
+        });
+        let warnings: Vec<String> = project.warnings.iter().map(|w| w.render_warning()).collect();
+        assert_eq!(warnings, Vec::<String>::new(), "{target}");
+        assert_eq!(project.models.len(), 21, "{target}");
+        let calls = project.sources.iter().find(|s| s.name == "call_event").unwrap();
+        assert_eq!(matches!(calls.connector, Connector::Kafka(_)), target != "files", "{target}");
+        let users = project.sources.iter().find(|s| s.name == "event_users").unwrap();
+        assert!(matches!(users.connector, Connector::Files(_)), "reference data are files on {target}");
+    }
+}
 
 #[tokio::test]
 async fn the_sample_sql_gives_what_the_generator_counted() {
@@ -67,26 +84,35 @@ async fn the_sample_sql_gives_what_the_generator_counted() {
     }
     let manifest = telecom.manifest();
     let context = context();
-    for (bronze, records) in &values {
-        let table = bronze_table(columns(bronze), records);
-        check(&manifest, bronze, &table);
-        register(&context, bronze, table);
+    for schema in ["bronze", "silver", "gold", "rejects"] {
+        context.sql(&format!("create schema {schema}")).await.unwrap();
     }
-    for (folder, name) in MODELS {
-        let sql = render(folder, name);
-        let table = query(&context, name, &sql).await;
-        if let Some(entity) = name.strip_prefix("stg_") {
-            let (kept, rejects) = quarantine(&context, name, table).await;
-            register(&context, &format!("stg_{entity}__quarantine"), rejects);
-            check(&manifest, name, &kept);
-            register(&context, name, kept);
-        } else if folder == "queries/tests" {
-            assert_eq!(table.num_rows(), 0, "{name}");
+    let project = sample();
+    // A view over the tables of rejects depends on no model, and shows them once they are there.
+    let (views, tables): (Vec<_>, Vec<_>) =
+        project.models.iter().partition(|m| m.materialized == Materialization::View);
+    for model in tables.into_iter().chain(views) {
+        let name = &model.name;
+        let table = match values.get(name) {
+            Some(records) => bronze_table(columns(name), records),
+            None => query(&context, name, &model.sql).await,
+        };
+        let kept = if model.expectations.is_empty() {
+            table
         } else {
-            check(&manifest, name, &table);
-            register(&context, name, table);
-        }
+            let (kept, rejects) = quarantine(&context, name, table).await;
+            register(&context, &format!("rejects.{name}__quarantine"), rejects);
+            kept
+        };
+        check(&manifest, name, &kept);
+        register(&context, &format!("{}.{name}", model.schema), kept);
     }
+    assert_eq!(project.models.len(), manifest.tables.len(), "every model is checked");
+    for test in &project.tests {
+        let failures = query(&context, &test.name, &test.sql).await;
+        assert_eq!(failures.num_rows(), 0, "{}:\n{}", test.name, test.sql);
+    }
+    assert!(project.tests.len() > 50, "only {} data tests", project.tests.len());
 }
 
 struct Record {
@@ -229,26 +255,9 @@ fn parse(schema: &SchemaRef, value: &[u8]) -> Option<RecordBatch> {
     decoder.flush().ok()?
 }
 
-/// The model's SQL without Jinja.
-fn render(folder: &str, name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut text = String::new();
-    for entry in std::fs::read_dir(root.join("macros")).unwrap() {
-        text += &read(entry.unwrap().path());
-    }
-    text += &read(root.join(folder).join(format!("{name}.sql")));
-    let mut jinja = minijinja::Environment::new();
-    jinja.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    jinja.add_function("ref", |name: String| name);
-    jinja.add_function("source", |_: String, table: String| table);
-    jinja.add_function("config", |_: minijinja::value::Kwargs| "");
-    // What smelt's own parser allows and DataFusion's does not: the STREAM mark, and a column named offset.
-    let sql = jinja.render_str(&text, ()).unwrap();
-    sql.replace("from STREAM ", "from ").replace(" offset", " \"offset\"")
-}
-
 async fn query(context: &SessionContext, name: &str, sql: &str) -> RecordBatch {
+    // What smelt's own parser allows and DataFusion's does not: the STREAM mark, and a column named offset.
+    let sql = &sql.replace("from STREAM ", "from ").replace(" offset", " \"offset\"");
     let frame = context.sql(sql).await.unwrap_or_else(|e| panic!("{name}: {e}\n{sql}"));
     let planned = Arc::new(frame.schema().as_arrow().clone());
     let batches = frame.collect().await.unwrap_or_else(|e| panic!("{name}: {e}"));
