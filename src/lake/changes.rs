@@ -77,7 +77,7 @@ impl Table {
             let before = path.before.flatten();
             let changed = self.path_changes(before.as_ref(), path.after.as_ref()).await;
             delta.extend(changed.map_err(|e| {
-                if e.code() == "object-store" && e.message().contains("not found") {
+                if e.message().contains("not found") {
                     gone("a data file was vacuumed".to_string())
                 } else {
                     e
@@ -89,8 +89,9 @@ impl Table {
 
     async fn path_changes(&self, before: Option<&Add>, after: Option<&Add>) -> Result<Vec<SignedBatch>> {
         let Some(known) = after.or(before) else { return Ok(Vec::new()) };
-        let rows = super::reader::row_count(&self.store, &percent_decode(&known.path)?, self.size_of(known).await?).await?;
-        let known = LiveFile::from_add(&Add { stats: None, size: self.size_of(known).await?, ..known.clone() }, &self.store, Some(rows))?;
+        let size = self.size_of(known).await?;
+        let rows = reader::row_count(&self.store, &percent_decode(&known.path)?, size).await?;
+        let known = LiveFile::from_add(&Add { stats: None, size, ..known.clone() }, &self.store, Some(rows))?;
         let live = async |add: Option<&Add>| -> Result<RoaringBitmap> {
             let mut live = RoaringBitmap::new();
             if let Some(add) = add {

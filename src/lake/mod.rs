@@ -12,6 +12,8 @@
 //! 4. [`Table::diff`] compares with a wanted content, [`Table::changes`] reads the log backwards into signed rows.
 //! 5. Between commits: [`maintain`] and [`compact`].
 //!
+//! Beside the models' tables a lake has its [`instances`], its [`epochs`] and the [`ledger`] of each files source.
+//!
 //! Invariants: a commit costs one put of the log, whatever the table's size, and no listing or read unless a put failed. A
 //! staged change that is not committed leaves no trace but unreferenced files. Rows never change when files are rewritten.
 
@@ -22,8 +24,11 @@ mod checkpoint;
 mod commit;
 mod compact;
 mod diff;
+mod epochs;
 mod files;
 mod hash;
+mod instances;
+mod ledger;
 mod locator;
 mod log;
 mod maintain;
@@ -46,8 +51,13 @@ mod writer;
 
 pub use catalog::{Lake, OWN, TableSpec};
 pub use commit::CommitRequest;
+pub use epochs::{EpochRow, Epochs};
+pub use instances::InstanceInfo;
 pub use maintain::Vacuumed;
 pub use options::{Codec, LakeOptions};
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
 pub use table::{INSTANCE, Table};
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,19 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::files::DataFile;
@@ -17,6 +24,71 @@ use super::store::TableStore;
 use crate::error::{Error, Result};
 
 const BATCH_ROWS: usize = 8192;
+
+/// Files up to this size are fetched whole: one request instead of three.
+const WHOLE: u64 = 1 << 20;
+
+/// A Parquet file in an object store.
+struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+    /// The file, once fetched whole.
+    bytes: Option<Bytes>,
+}
+
+impl ObjectReader {
+    fn new(store: &TableStore, path: Path, size: u64) -> Self {
+        ObjectReader { store: Arc::clone(&store.store), path, size, bytes: None }
+    }
+
+    async fn whole(&mut self) -> parquet::errors::Result<Option<&Bytes>> {
+        if self.bytes.is_none() && self.size <= WHOLE {
+            self.bytes = Some(self.store.get(&self.path).await?.bytes().await?);
+        }
+        Ok(self.bytes.as_ref())
+    }
+}
+
+fn slice(bytes: &Bytes, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
+    let range = range.start as usize..range.end as usize;
+    if range.end > bytes.len() {
+        return Err(parquet::errors::ParquetError::EOF(format!("{} bytes, {range:?} wanted", bytes.len())));
+    }
+    Ok(bytes.slice(range))
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        Box::pin(async move {
+            if let Some(bytes) = self.whole().await? {
+                return slice(bytes, &range);
+            }
+            Ok(self.store.get_range(&self.path, range).await?)
+        })
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            if let Some(bytes) = self.whole().await? {
+                return ranges.iter().map(|range| slice(bytes, range)).collect();
+            }
+            Ok(self.store.get_ranges(&self.path, &ranges).await?)
+        })
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        Box::pin(async move {
+            let size = self.size;
+            // With the offset index a row selection skips pages instead of decoding them.
+            let reader = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Optional);
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        })
+    }
+}
 
 /// What every reader of a table's files needs to know of it.
 #[derive(Debug, Clone)]
@@ -72,9 +144,7 @@ pub async fn open(
     file: &Arc<DataFile>,
     selection: Option<RowSelection>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let object = ParquetObjectReader::new(Arc::clone(&layout.store.store), file.location.clone())
-        .with_file_size(file.size)
-        .with_preload_offset_index(selection.is_some());
+    let object = ObjectReader::new(&layout.store, file.location.clone(), file.size);
     let lost = |e: parquet::errors::ParquetError| Error::from(e).context(format!("reading {}", file.location));
     let mut builder = ParquetRecordBatchStreamBuilder::new(object).await.map_err(lost)?;
     let roots: Vec<usize> = builder
@@ -124,7 +194,7 @@ fn complete(batch: &RecordBatch, layout: &Layout, file: &DataFile) -> Result<Rec
 
 /// Number of rows of a file whose log entry does not say.
 pub async fn row_count(store: &TableStore, path: &str, size: i64) -> Result<u64> {
-    let object = ParquetObjectReader::new(Arc::clone(&store.store), store.path(path)?).with_file_size(size.max(0) as u64);
+    let object = ObjectReader::new(store, store.path(path)?, size.max(0) as u64);
     let builder = ParquetRecordBatchStreamBuilder::new(object).await?;
     Ok(builder.metadata().file_metadata().num_rows().max(0) as u64)
 }
