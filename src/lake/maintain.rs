@@ -145,6 +145,11 @@ impl Table {
         Ok(())
     }
 
+    /// Whether a background job has ended and waits to be applied.
+    pub fn maintenance_ended(&self) -> bool {
+        self.maintenance.job.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     fn check_idle(&self) -> Result<()> {
         self.check_writable()?;
         if self.has_staged() || self.unresolved.is_some() {

@@ -1,0 +1,127 @@
+//! Compaction, checkpoints, clean-up: contents stay, files and log shrink.
+
+use super::*;
+
+async fn names(world: &World, part: &str) -> Vec<String> {
+    use object_store::ObjectStore;
+    let all: Vec<_> = world.store.list(None).try_collect().await.unwrap();
+    all.iter().map(|o| o.location.to_string()).filter(|n| n.contains(part)).collect()
+}
+
+#[tokio::test]
+async fn many_commits_keep_few_files_a_short_log_and_a_small_checkpoint() {
+    let world = World::new(1);
+    let retention = std::time::Duration::from_secs(10);
+    let options = LakeOptions { deleted_file_retention: retention, log_retention: retention, ..LakeOptions::default() };
+    let lake = Lake::open(&world.env, "memory://lake", options).unwrap();
+    let mut table = lake.create_table("s", "t", spec(true)).await.unwrap();
+    let mut model = Model::new();
+    let mut most = 0;
+    for i in 0..1200i64 {
+        let mut changes = vec![(i, 1), (i + 100_000, 2)];
+        if i >= 30 {
+            changes.extend([(i - 30, -1), (i - 30 + 100_000, -1)]);
+        }
+        for (key, weight) in &changes {
+            *model.entry(*key).or_default() += weight;
+        }
+        table.stage(&[signed(&changes)]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+        table.start_maintenance();
+        tokio::task::yield_now().await;
+        table.finish_maintenance().await.unwrap();
+        world.env.advance(1_000_000);
+        most = most.max(table.state.files.len());
+    }
+    model.retain(|_, n| *n != 0);
+    while table.is_maintaining() {
+        tokio::task::yield_now().await;
+        table.finish_maintenance().await.unwrap();
+    }
+    assert!(most <= 200, "{most} files");
+    assert_eq!(content(&table).await, model);
+    let other = lake.table("s", "t").await.unwrap().unwrap();
+    assert_eq!(content(&other).await, model);
+    assert!(other.state.tombstones.len() < 600, "{} tombstones", other.state.tombstones.len());
+    // The in-memory store's objects are young by its own clock and old by ours: what is left is bounded either way.
+    let log = names(&world, "_delta_log").await.len();
+    assert!(log < 400, "{log} files in the log");
+}
+
+#[tokio::test]
+async fn rows_deleted_during_a_compaction_stay_deleted() {
+    for deletion_vectors in [true, false] {
+        let world = World::new(2);
+        let mut table = world.lake().create_table("s", "t", spec(deletion_vectors)).await.unwrap();
+        for i in 0..20 {
+            table.stage(&[signed(&[(2 * i, 1), (2 * i + 1, 1)])]).await.unwrap();
+            table.commit(instance(1)).await.unwrap();
+        }
+        assert!(table.start_maintenance());
+        table.stage(&[signed(&[(0, -1), (1, -1), (7, -1), (39, -1), (50, 1)])]).await.unwrap();
+        while !table.maintenance_ended() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!table.finish_maintenance().await.unwrap(), "waits while changes are staged");
+        table.commit(instance(1)).await.unwrap();
+        let before = table.state.files.len();
+        assert!(table.finish_maintenance().await.unwrap());
+        assert_eq!(table.state.files.len() < before, deletion_vectors, "without vectors the merge is abandoned");
+        let mut expected: Model = (0..40).map(|k| (k, 1)).collect();
+        [0, 1, 7, 39].iter().for_each(|k| {
+            expected.remove(k);
+        });
+        expected.insert(50, 1);
+        assert_eq!(content(&table).await, expected);
+        // Rows are found where they went.
+        table.stage(&[signed(&[(2, -1), (38, -1)])]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+        expected.remove(&2);
+        expected.remove(&38);
+        assert_eq!(content(&world.lake().table("s", "t").await.unwrap().unwrap()).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn vacuum_deletes_what_nothing_refers_to() {
+    let world = World::new(3);
+    let mut table = world.lake().create_table("s", "t", spec(true)).await.unwrap();
+    for i in 0..4 {
+        table.stage(&[signed(&[(i, 1), (i + 10, 1)])]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+    }
+    table.stage(&[signed(&[(0, -1)])]).await.unwrap();
+    table.commit(instance(1)).await.unwrap();
+    // A crashed process left this behind.
+    let mut crashed = world.lake().table("s", "t").await.unwrap().unwrap();
+    crashed.stage(&[signed(&[(99, 1)])]).await.unwrap();
+    drop(crashed);
+    table.optimize().await.unwrap();
+    table.vacuum(true).await.unwrap();
+    assert_eq!(names(&world, ".parquet").await.iter().filter(|n| n.contains("part-")).count(), 6, "young files stay");
+    world.env.advance(2 * 3600 * 1_000_000);
+    assert_eq!(table.vacuum(true).await.unwrap().files, 1, "the crashed process's file");
+    assert_eq!(names(&world, "part-").await.len(), 1);
+    assert_eq!(names(&world, "deletion_vector").await.len(), 0);
+    assert_eq!(table.state.tombstones.len(), 0);
+    assert_eq!(content(&world.lake().table("s", "t").await.unwrap().unwrap()).await.len(), 7);
+}
+
+#[tokio::test]
+async fn followed_history_is_kept() {
+    let world = World::new(4);
+    let mut table = world.lake().create_table("s", "t", spec(true)).await.unwrap();
+    for i in 0..4 {
+        table.stage(&[signed(&[(i, 1), (i - 1, if i > 0 { -1 } else { 1 })])]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+    }
+    table.retain_from(Some(2));
+    world.env.advance(48 * 3600 * 1_000_000);
+    table.vacuum(true).await.unwrap();
+    let changes = table.changes(2, 4).await.unwrap();
+    assert_eq!(changes.iter().map(SignedBatch::num_rows).sum::<usize>(), 2);
+    table.retain_from(None);
+    world.env.advance(48 * 3600 * 1_000_000);
+    table.vacuum(true).await.unwrap();
+    assert_eq!(table.changes(2, 4).await.unwrap_err().code(), "history-gone");
+}
