@@ -126,10 +126,8 @@ impl Lake {
         let env = &self.0.env;
         let (path, title) = names(schema, name);
         let mut configuration = spec.properties;
-        configuration.insert(
-            "delta.deletedFileRetentionDuration".to_string(),
-            interval(self.0.options.deleted_file_retention),
-        );
+        configuration
+            .insert("delta.deletedFileRetentionDuration".to_string(), interval(self.0.options.deleted_file_retention));
         configuration.insert("delta.logRetentionDuration".to_string(), interval(self.0.options.log_retention));
         if spec.deletion_vectors {
             configuration.insert(protocol::ENABLE_VECTORS.to_string(), "true".to_string());

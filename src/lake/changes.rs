@@ -77,11 +77,7 @@ impl Table {
             let before = path.before.flatten();
             let changed = self.path_changes(before.as_ref(), path.after.as_ref()).await;
             delta.extend(changed.map_err(|e| {
-                if e.message().contains("not found") {
-                    gone("a data file was vacuumed".to_string())
-                } else {
-                    e
-                }
+                if e.message().contains("not found") { gone("a data file was vacuumed".to_string()) } else { e }
             })?);
         }
         self.netted(delta)
@@ -139,7 +135,8 @@ impl Table {
         }
         let schema = Arc::clone(&self.layout().schema);
         let net = net(&delta, &schema, &RowHasher::new(&schema)?)?;
-        let signed = |rows: RecordBatch, make: fn(RecordBatch) -> SignedBatch| (rows.num_rows() > 0).then(|| make(rows));
+        let signed =
+            |rows: RecordBatch, make: fn(RecordBatch) -> SignedBatch| (rows.num_rows() > 0).then(|| make(rows));
         Ok([signed(net.retracts, SignedBatch::retracts), signed(net.inserts, SignedBatch::inserts)]
             .into_iter()
             .flatten()

@@ -55,7 +55,13 @@ fn schema() -> SchemaRef {
         let vector = || {
             structure(
                 "deletionVector",
-                vec![text("storageType"), text("pathOrInlineDv"), int("offset"), int("sizeInBytes"), long("cardinality")],
+                vec![
+                    text("storageType"),
+                    text("pathOrInlineDv"),
+                    int("offset"),
+                    int("sizeInBytes"),
+                    long("cardinality"),
+                ],
             )
         };
         Arc::new(Schema::new(vec![

@@ -180,7 +180,8 @@ impl Table {
         if pending.replaced {
             effect.removes.extend(self.state.files.iter().map(|(o, f)| (*o, f.to_remove(now, true))));
         } else {
-            let removed = pending.removed.iter().filter_map(|o| Some((*o, self.state.files.get(o)?.to_remove(now, true))));
+            let removed =
+                pending.removed.iter().filter_map(|o| Some((*o, self.state.files.get(o)?.to_remove(now, true))));
             effect.removes.extend(removed);
             for (ordinal, deleted) in &pending.deletes {
                 let Some(file) = self.state.files.get(ordinal) else { continue };
@@ -322,9 +323,14 @@ impl Table {
                 return Err(Error::new(
                     ErrorKind::Environment,
                     "foreign-change",
-                    format!("version {version} of `{}` was committed by another program and changes its data", self.name),
+                    format!(
+                        "version {version} of `{}` was committed by another program and changes its data",
+                        self.name
+                    ),
                 )
-                .with_hint("smelt owns the tables of its models: restart to recompute the table, and write elsewhere"));
+                .with_hint(
+                    "smelt owns the tables of its models: restart to recompute the table, and write elsewhere",
+                ));
             }
         }
         let touched: BTreeMap<Ordinal, LiveFile> = self
@@ -376,7 +382,10 @@ impl Table {
         for hash in lost {
             let Some(place) = self.locator.as_mut().and_then(|l| l.remove(hash)) else {
                 self.lost = true;
-                return Err(Error::diverged(format!("a row of `{}` is gone after another program's commit", self.name)));
+                return Err(Error::diverged(format!(
+                    "a row of `{}` is gone after another program's commit",
+                    self.name
+                )));
             };
             rows.entry(place.file()).or_default().push(place.row());
             self.pending.undo.push(Undo::Removed(hash, place));

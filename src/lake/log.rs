@@ -36,9 +36,7 @@ pub fn parse_name(name: &str) -> Option<(i64, LogFile)> {
         ["json"] => LogFile::Commit,
         ["checkpoint", "parquet"] => LogFile::Checkpoint,
         ["checkpoint", _uuid, "parquet" | "json"] => LogFile::Checkpoint,
-        ["checkpoint", part, parts, "parquet"] => {
-            LogFile::CheckpointPart(part.parse().ok()?, parts.parse().ok()?)
-        }
+        ["checkpoint", part, parts, "parquet"] => LogFile::CheckpointPart(part.parse().ok()?, parts.parse().ok()?),
         _ => return None,
     };
     Some((version, kind))
@@ -144,10 +142,7 @@ mod tests {
         let name = |rest: &str| parse_name(&format!("{:020}.{rest}", 7));
         assert_eq!(name("json"), Some((7, LogFile::Commit)));
         assert_eq!(name("checkpoint.parquet"), Some((7, LogFile::Checkpoint)));
-        assert_eq!(
-            name("checkpoint.0000000001.0000000003.parquet"),
-            Some((7, LogFile::CheckpointPart(1, 3)))
-        );
+        assert_eq!(name("checkpoint.0000000001.0000000003.parquet"), Some((7, LogFile::CheckpointPart(1, 3))));
         assert_eq!(name("json.tmp"), None);
         assert_eq!(parse_name("_last_checkpoint"), None);
     }

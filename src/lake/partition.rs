@@ -23,8 +23,10 @@ pub fn check_type(column: &str, data_type: &DataType) -> Result<()> {
         | DataType::Date32
         | DataType::Decimal128(_, _)
         | DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(()),
-        other => Err(Error::user("bad-partition", format!("`{column}` is {other}: a table is not partitioned by that"))
-            .with_hint("partition by a date, a string or an integer")),
+        other => {
+            Err(Error::user("bad-partition", format!("`{column}` is {other}: a table is not partitioned by that"))
+                .with_hint("partition by a date, a string or an integer"))
+        }
     }
 }
 
@@ -94,7 +96,8 @@ pub fn split(batch: &RecordBatch, columns: &[String]) -> Result<Vec<(PartitionVa
 
 /// The rows at `rows` without their partition columns.
 pub fn body(batch: &RecordBatch, rows: Option<&UInt64Array>, file_schema: &SchemaRef) -> Result<RecordBatch> {
-    let indices = file_schema.fields().iter().map(|f| batch.schema().index_of(f.name())).collect::<Result<Vec<_>, _>>()?;
+    let indices =
+        file_schema.fields().iter().map(|f| batch.schema().index_of(f.name())).collect::<Result<Vec<_>, _>>()?;
     let projected = batch.project(&indices)?;
     Ok(match rows {
         Some(rows) => take_record_batch(&projected, rows)?,

@@ -22,12 +22,7 @@ pub const ENABLE_VECTORS: &str = "delta.enableDeletionVectors";
 /// The protocol of a table we create.
 pub fn of_new_table(deletion_vectors: bool, timestamp_ntz: bool) -> Protocol {
     if !deletion_vectors && !timestamp_ntz {
-        return Protocol {
-            min_reader_version: 1,
-            min_writer_version: 2,
-            reader_features: None,
-            writer_features: None,
-        };
+        return Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None };
     }
     let features: Vec<String> = [(deletion_vectors, "deletionVectors"), (timestamp_ntz, "timestampNtz")]
         .into_iter()

@@ -9,10 +9,10 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectMeta;
@@ -100,7 +100,8 @@ impl TableProvider for Provider {
             .iter()
             .map(|name| Ok(Arc::clone(&layout.schema.fields()[layout.schema.index_of(name)?])))
             .collect::<Result<Vec<FieldRef>>>()?;
-        let table_schema = TableSchema::builder(file_schema).with_table_partition_cols(partition_fields.clone()).build();
+        let table_schema =
+            TableSchema::builder(file_schema).with_table_partition_cols(partition_fields.clone()).build();
         // The scan's own order is: columns of files, then partition columns.
         let wanted: Vec<usize> = match projection {
             Some(columns) => columns.clone(),

@@ -202,7 +202,11 @@ pub fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
             if done.logical_null_count() != array.logical_null_count() {
                 return Err(Error::user("cast", format!("a value of {} does not fit {target}", array.data_type())));
             }
-            return if matches!(target, DataType::Float32 | DataType::Float64) { conform(&done, target) } else { Ok(done) };
+            return if matches!(target, DataType::Float32 | DataType::Float64) {
+                conform(&done, target)
+            } else {
+                Ok(done)
+            };
         }
     };
     Ok(nested)
@@ -232,8 +236,9 @@ pub fn conform_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBa
         .fields()
         .iter()
         .map(|field| match from.index_of(field.name()) {
-            Ok(i) => conform(batch.column(i), field.data_type())
-                .map_err(|e| e.context(format!("column `{}`", field.name()))),
+            Ok(i) => {
+                conform(batch.column(i), field.data_type()).map_err(|e| e.context(format!("column `{}`", field.name())))
+            }
             Err(_) => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
         })
         .collect::<Result<Vec<_>>>()?;

@@ -42,8 +42,14 @@ enum Bounds {
     None,
     Integer(Option<(i64, i64)>),
     Date(Option<(i64, i64)>),
-    Timestamp { zone: bool, range: Option<(i64, i64)> },
-    Decimal { scale: i8, range: Option<(i128, i128)> },
+    Timestamp {
+        zone: bool,
+        range: Option<(i64, i64)>,
+    },
+    Decimal {
+        scale: i8,
+        range: Option<(i128, i128)>,
+    },
     /// `None` at either side: no value yet (outer) or one that is too long (inner).
     Text(Option<(Option<String>, Option<String>)>),
 }
@@ -248,11 +254,12 @@ fn decimal(unscaled: i128, scale: i8) -> Option<Value> {
     serde_json::Number::from_f64(text.parse().ok()?).map(Value::Number)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{
+        Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
+    };
     use std::sync::Arc;
 
     fn stats(columns: Vec<(&str, ArrayRef)>) -> Value {

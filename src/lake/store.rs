@@ -29,7 +29,8 @@ pub enum Created {
 impl TableStore {
     /// The whole path of `relative`, taken literally (never percent-decoded).
     pub fn path(&self, relative: &str) -> Result<Path> {
-        let text = if self.root.as_ref().is_empty() { relative.to_string() } else { format!("{}/{relative}", self.root) };
+        let text =
+            if self.root.as_ref().is_empty() { relative.to_string() } else { format!("{}/{relative}", self.root) };
         Path::parse(&text).map_err(|e| Error::environment("bad-path", format!("{text}: {e}")).permanent())
     }
 

@@ -204,9 +204,9 @@ impl Table {
 
     /// Reads the log again and forgets everything else: after an error that says the state is lost.
     pub async fn reload(&mut self) -> Result<()> {
-        let state = log::load(&self.store, &self.name).await?.ok_or_else(|| {
-            Error::environment("no-table", format!("the table `{}` is gone", self.name)).permanent()
-        })?;
+        let state = log::load(&self.store, &self.name)
+            .await?
+            .ok_or_else(|| Error::environment("no-table", format!("the table `{}` is gone", self.name)).permanent())?;
         self.hasher = Arc::new(RowHasher::new(&state.schema)?);
         self.state = state;
         self.pending = Pending::default();
@@ -267,10 +267,11 @@ impl Table {
             .iter()
             .filter(|(o, _)| !pending.replaced && !pending.removed.contains(o))
             .map(|(o, f)| snapshot_file(*o, f));
-        let added = pending
-            .added
-            .iter()
-            .map(|(o, f)| SnapshotFile { ordinal: *o, file: Arc::clone(f), deleted: Deleted::None });
+        let added = pending.added.iter().map(|(o, f)| SnapshotFile {
+            ordinal: *o,
+            file: Arc::clone(f),
+            deleted: Deleted::None,
+        });
         committed.chain(added).map(overlay).filter(|f| rows_left(f) > 0).collect()
     }
 
@@ -278,8 +279,8 @@ impl Table {
     pub(super) fn conform(&self, rows: &arrow::array::RecordBatch) -> Result<arrow::array::RecordBatch> {
         let layout = self.layout();
         schema::check_columns(rows, &layout.schema, &self.name)?;
-        let rows = schema::conform_batch(rows, &layout.schema)
-            .map_err(|e| e.context(format!("writing `{}`", self.name)))?;
+        let rows =
+            schema::conform_batch(rows, &layout.schema).map_err(|e| e.context(format!("writing `{}`", self.name)))?;
         partition::canonical(rows, &layout.partition_columns)
     }
 }

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::actions::PartitionValues;
 use super::files::DataFile;
@@ -108,11 +108,8 @@ impl Writer {
 
     async fn append(&mut self, values: PartitionValues, rows: RecordBatch, hashes: Option<Vec<u128>>) -> Result<()> {
         if !self.open.contains_key(&values) {
-            let parquet = ArrowWriter::try_new(
-                Vec::new(),
-                Arc::clone(&self.target.file_schema),
-                Some(self.properties.clone()),
-            )?;
+            let parquet =
+                ArrowWriter::try_new(Vec::new(), Arc::clone(&self.target.file_schema), Some(self.properties.clone()))?;
             let stats = Collector::new(&self.target.file_schema);
             let hashes = hashes.is_some().then(Vec::new);
             self.open.insert(values.clone(), Open { parquet, stats, rows: 0, hashes });
@@ -139,10 +136,8 @@ impl Writer {
     pub async fn finish(mut self) -> Result<Vec<Written>> {
         let target = &self.target;
         let open = std::mem::take(&mut self.open);
-        let written = futures::future::try_join_all(
-            open.into_iter().map(|(values, open)| close(target, values, open)),
-        )
-        .await?;
+        let written =
+            futures::future::try_join_all(open.into_iter().map(|(values, open)| close(target, values, open))).await?;
         self.done.extend(written);
         Ok(self.done)
     }
@@ -164,6 +159,7 @@ async fn close(target: &Target, values: PartitionValues, open: Open) -> Result<W
         rows: open.rows,
         stats: Some(Arc::from(open.stats.to_json())),
         modified: target.env.now_millis(),
+        wide_stats: OnceLock::new(),
     };
     Ok(Written { file: Arc::new(file), hashes: open.hashes })
 }
