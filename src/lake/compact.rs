@@ -56,7 +56,7 @@ pub fn plan(files: &[SnapshotFile], target: u64, fan_in: usize) -> Vec<Vec<Snaps
         let dirty = gone * 4 >= rows;
         // What the file would have without its deleted rows.
         let size = file.file.size * (rows - gone.min(rows)) / rows;
-        if size >= target / 2 || (dirty && (file.file.size >= target / 16 || fan_in <= 2)) {
+        if size >= target / 2 || (dirty && file.file.size >= target / 16) {
             if dirty {
                 groups.push(vec![file.clone()]);
             }
@@ -68,7 +68,8 @@ pub fn plan(files: &[SnapshotFile], target: u64, fan_in: usize) -> Vec<Vec<Snaps
     }
     for classes in partitions.into_values() {
         for class in classes.into_values() {
-            if class.len() < fan_in {
+            let alone = fan_in <= 2 && class.iter().all(|f| f.deleted.cardinality() * 4 >= f.file.rows);
+            if class.len() < fan_in && !alone {
                 continue;
             }
             let (mut group, mut bytes) = (Vec::new(), 0);
@@ -80,7 +81,7 @@ pub fn plan(files: &[SnapshotFile], target: u64, fan_in: usize) -> Vec<Vec<Snaps
                     bytes = 0;
                 }
             }
-            if group.len() > 1 {
+            if group.len() > 1 || (alone && !group.is_empty()) {
                 groups.push(group);
             }
         }

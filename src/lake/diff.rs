@@ -2,8 +2,7 @@
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
-use futures::TryStreamExt;
-use futures::stream::BoxStream;
+use futures::{Stream, TryStreamExt};
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -45,7 +44,11 @@ impl Matched {
 impl Table {
     /// The delta from the staged content to the multiset `wanted`: rows to insert as they were given, rows to retract as the
     /// table holds them, bit for bit. Stages nothing.
-    pub async fn diff(&mut self, mut wanted: BoxStream<'static, Result<RecordBatch>>) -> Result<Vec<SignedBatch>> {
+    pub async fn diff<S, E>(&mut self, mut wanted: S) -> Result<Vec<SignedBatch>>
+    where
+        S: Stream<Item = Result<RecordBatch, E>> + Send + Unpin,
+        Error: From<E>,
+    {
         self.check_usable()?;
         let mut delta = Vec::new();
         if self.row_count() == 0 {

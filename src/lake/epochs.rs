@@ -1,8 +1,8 @@
 //! `_smelt/epochs`: one row per epoch, a consistent cut of the lake: every table's version and every position.
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int64Array, MapBuilder, MapFieldNames, RecordBatch, Int64Builder,
-    StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BooleanArray, Int64Array, Int64Builder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use futures::TryStreamExt;
@@ -43,7 +43,8 @@ pub struct Epochs {
 }
 
 fn map_type() -> DataType {
-    let pair = Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int64, true)]);
+    let pair =
+        Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int64, true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair), false)), false)
 }
 

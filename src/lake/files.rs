@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 use roaring::RoaringBitmap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::actions::{Add, PartitionValues, Remove};
 use super::stats;
@@ -28,6 +28,8 @@ pub struct DataFile {
     pub stats: Option<Arc<str>>,
     /// ms since 1970.
     pub modified: i64,
+    /// The same statistics with bounds that need not be tight, made once.
+    pub wide_stats: OnceLock<String>,
 }
 
 /// A file of the table at one version.
@@ -86,6 +88,7 @@ impl LiveFile {
                 rows,
                 stats: add.stats.as_deref().map(Arc::from),
                 modified: add.modification_time,
+                wide_stats: OnceLock::new(),
             }),
             vector: add.deletion_vector.clone().map(|d| Arc::new(Vector::stored(d))),
         })
@@ -111,7 +114,10 @@ impl LiveFile {
             size: self.file.size as i64,
             modification_time: self.file.modified,
             data_change,
-            stats: stats.map(|s| if self.vector.is_some() { stats::wide(s) } else { s.to_string() }),
+            stats: stats.map(|s| match self.vector {
+                Some(_) => self.file.wide_stats.get_or_init(|| stats::wide(s)).clone(),
+                None => s.to_string(),
+            }),
             deletion_vector: self.vector.as_ref().map(|v| v.descriptor.clone()),
         }
     }

@@ -53,7 +53,8 @@ impl Ledger for TableLedger {
         let mut rows = table.committed_snapshot().rows();
         let mut found = Vec::new();
         while let Some(batch) = rows.try_next().await? {
-            let (seq, size) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(2).as_primitive::<Int64Type>());
+            let (seq, size) =
+                (batch.column(0).as_primitive::<Int64Type>(), batch.column(2).as_primitive::<Int64Type>());
             let (path, etag) = (batch.column(1).as_string::<i32>(), batch.column(3).as_string::<i32>());
             found.extend((0..batch.num_rows()).map(|i| FileEntry {
                 seq: seq.value(i),
@@ -74,7 +75,8 @@ impl Ledger for TableLedger {
         self.load(&mut guard).await?;
         if guard.is_none() {
             let mut spec = TableSpec::new(schema(), false);
-            spec.description = Some("Files a source has discovered, in the order in which they are consumed".to_string());
+            spec.description =
+                Some("Files a source has discovered, in the order in which they are consumed".to_string());
             *guard = Some(self.lake.create_table(OWN, &self.name, spec).await?);
         }
         let Some(table) = guard.as_mut() else { return Err(Error::internal("no ledger table")) };

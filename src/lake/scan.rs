@@ -100,7 +100,8 @@ impl TableProvider for Provider {
             .iter()
             .map(|name| Ok(Arc::clone(&layout.schema.fields()[layout.schema.index_of(name)?])))
             .collect::<Result<Vec<FieldRef>>>()?;
-        let table_schema = TableSchema::builder(file_schema).with_table_partition_cols(partition_fields.clone()).build();
+        let table_schema =
+            TableSchema::builder(file_schema).with_table_partition_cols(partition_fields.clone()).build();
         // The scan's own order is: columns of files, then partition columns.
         let wanted: Vec<usize> = match projection {
             Some(columns) => columns.clone(),

@@ -8,8 +8,7 @@
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -218,6 +217,8 @@ impl Table {
         if self.locator.is_some() {
             return Ok(());
         }
+        // What it learns of staged files cannot be taken back row by row.
+        self.pending.forget_locator |= self.has_staged();
         let mut locator = Locator::default();
         let layout = self.layout();
         let files = self.staged_files();
@@ -241,12 +242,16 @@ impl Table {
 
     /// Stages a whole new content under a new schema: everything there is now leaves, `rows` come. Earlier staged changes are
     /// discarded. `properties` are added to the table's.
-    pub async fn replace(
+    pub async fn replace<S, E>(
         &mut self,
         schema: SchemaRef,
         properties: BTreeMap<String, String>,
-        mut rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<StageSummary> {
+        mut rows: S,
+    ) -> Result<StageSummary>
+    where
+        S: Stream<Item = Result<RecordBatch, E>> + Send + Unpin,
+        Error: From<E>,
+    {
         self.discard();
         self.check_writable()?;
         self.stage_schema(&schema, properties)?;
@@ -258,7 +263,7 @@ impl Table {
                 Ok(None) => break,
                 Err(e) => {
                     self.discard();
-                    return Err(e);
+                    return Err(e.into());
                 }
             };
             inserted += batch.num_rows() as u64;

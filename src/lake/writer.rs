@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::actions::PartitionValues;
 use super::files::DataFile;
@@ -159,6 +159,7 @@ async fn close(target: &Target, values: PartitionValues, open: Open) -> Result<W
         rows: open.rows,
         stats: Some(Arc::from(open.stats.to_json())),
         modified: target.env.now_millis(),
+        wide_stats: OnceLock::new(),
     };
     Ok(Written { file: Arc::new(file), hashes: open.hashes })
 }

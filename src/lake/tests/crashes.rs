@@ -40,7 +40,13 @@ async fn every_crash_point() {
     let calm = World::new(1);
     life(&calm.lake()).await.unwrap();
     let expected = end(&calm).await;
-    let more = ["table-created-before-log", "compaction-after-write", "compaction-after-put", "checkpoint-before", "checkpoint-after"];
+    let more = [
+        "table-created-before-log",
+        "compaction-after-write",
+        "compaction-after-put",
+        "checkpoint-before",
+        "checkpoint-after",
+    ];
     for point in POINTS.iter().chain(&more) {
         let world = World::new(2);
         let crashed = life(&world.lake_of(&world.crashing_at(3, point))).await;

@@ -4,6 +4,7 @@ mod commits;
 mod crashes;
 mod maintenance;
 mod oracle;
+mod other_engines;
 mod own_tables;
 mod scans;
 

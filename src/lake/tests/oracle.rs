@@ -33,7 +33,8 @@ fn random_changes(rng: &mut ChaCha8Rng, model: &Model) -> Vec<(i64, i64)> {
     for _ in 0..rng.random_range(1..25) {
         let key = rng.random_range(0..40);
         let count = now.entry(key).or_default();
-        let weight = if *count > 0 && rng.random_bool(0.55) { -rng.random_range(1..=*count) } else { rng.random_range(1..4) };
+        let weight =
+            if *count > 0 && rng.random_bool(0.55) { -rng.random_range(1..=*count) } else { rng.random_range(1..4) };
         *count += weight;
         changes.push((key, weight));
     }
@@ -118,7 +119,9 @@ impl Case {
                 }
             },
             _ => {
-                if let (Some((from, before)), Some((to, after))) = (self.history.first_key_value(), self.history.last_key_value()) {
+                if let (Some((from, before)), Some((to, after))) =
+                    (self.history.first_key_value(), self.history.last_key_value())
+                {
                     let changes = self.table.changes(*from, *to).await;
                     if self.vacuumed && changes.is_err() {
                         assert_eq!(changes.unwrap_err().code(), "history-gone");
