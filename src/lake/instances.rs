@@ -13,6 +13,9 @@ pub struct InstanceInfo {
     pub number: i64,
     pub host: String,
     pub pid: u32,
+    /// Start of that process in clock ticks since boot, to tell it from a later one with the same pid; 0: unknown.
+    #[serde(default)]
+    pub process_start: u64,
     /// µs since 1970.
     pub started: i64,
     /// Tells our own claim from another's when a put was not confirmed.
@@ -34,14 +37,14 @@ impl Lake {
     }
 
     /// Takes the next number; from now on this process's tables carry it.
-    pub async fn claim_instance(&self, host: &str, pid: u32) -> Result<InstanceInfo> {
+    pub async fn claim_instance(&self, host: &str, pid: u32, process_start: u64) -> Result<InstanceInfo> {
         let store = self.instances()?;
         let mut number = self.newest_number().await?.unwrap_or(0) + 1;
         let claim = self.0.env.new_uuid().to_string();
         let mut attempts = 0;
         loop {
             let started = self.0.env.now_micros();
-            let info = InstanceInfo { number, host: host.to_string(), pid, started, claim: claim.clone() };
+            let info = InstanceInfo { number, host: host.to_string(), pid, process_start, started, claim: claim.clone() };
             let bytes = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
             let created = store.create(&path(number), bytes.into()).await?;
             let unknown = match created {

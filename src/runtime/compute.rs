@@ -369,7 +369,7 @@ impl Pipeline {
             cell.consumed.retain(|app, _| !app.starts_with("smelt/") || app == super::positions::INSTANCE);
             let table = cell.ready().await?;
             let schema = if kind.is_none() { Arc::clone(&schema) } else { table.schema() };
-            table.replace(schema, BTreeMap::new(), futures::stream::empty().boxed()).await?;
+            table.replace(schema, BTreeMap::new(), futures::stream::empty::<Result<RecordBatch>>().boxed()).await?;
             cell.must_commit = true;
         }
         node.circuit = None;

@@ -5,14 +5,14 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Fields, SchemaRef};
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::schema::{declared, relation_schema, shows_declared};
-use crate::decode::{DecodeFormat, DecodeOptions, Decoder, decoder};
+use crate::decode::{CsvOptions, DecodeFormat, DecodeOptions, Decoder, decoder};
 use crate::error::{Error, Result};
-use crate::project::{Format, Include, OnError, SourceTable};
+use crate::project::{Connector, Format, Include, OnError, SourceTable};
 use crate::types::{RawChunk, RecordError, RejectKind, SignedBatch, reject_schema};
 
 /// Turns chunks of records into rows of one source table.
@@ -22,6 +22,30 @@ pub(super) struct Assembler {
     schema: SchemaRef,
     /// None for `format: raw`.
     decoder: Option<Box<dyn Decoder>>,
+    csv: CsvOptions,
+}
+
+fn decode_options(table: &SourceTable, declared: &Fields, csv: CsvOptions) -> DecodeOptions {
+    DecodeOptions {
+        formats: table.columns.iter().filter_map(|c| Some((c.name.clone(), c.format.clone()?))).collect(),
+        rescued: table.rescued_data.is_some(),
+        primary_key: table.primary_key.clone(),
+        csv,
+        ..DecodeOptions::new(Arc::new(Schema::new(declared.clone())))
+    }
+}
+
+/// `options: {delimiter, quote, "null"}` of a files source.
+fn csv_options(table: &SourceTable) -> CsvOptions {
+    let mut csv = CsvOptions::default();
+    if let Connector::Files(config) = &table.connector {
+        let text = |name: &str| config.options.get(name).and_then(|v| v.as_str());
+        let byte = |name: &str| text(name).and_then(|t| t.bytes().next());
+        csv.delimiter = byte("delimiter").unwrap_or(csv.delimiter);
+        csv.quote = byte("quote").unwrap_or(csv.quote);
+        csv.null = text("null").map(str::to_string);
+    }
+    csv
 }
 
 /// Rows and rejects of one chunk, each with the index of its record.
@@ -43,28 +67,45 @@ impl Assembler {
             // Parquet files are columns already: the files source fills them in.
             Format::Parquet => None,
         };
+        let csv = csv_options(&table);
         let decoder = match format {
             None => None,
             Some(format) => {
-                let mut formats: Vec<Option<String>> = Vec::new();
-                for column in &table.columns {
-                    formats.push(column.format.clone());
-                }
-                let options = DecodeOptions {
-                    fields: declared.clone(),
-                    timestamp_formats: formats,
-                    rescued: table.rescued_data.is_some(),
-                    primary_key: table.primary_key.clone(),
-                    ..DecodeOptions::default()
-                };
-                Some(decoder(format, &options)?)
+                Some(decoder(format, &decode_options(&table, &declared, csv.clone()))?)
             }
         };
-        Ok(Assembler { table, declared, schema, decoder })
+        Ok(Assembler { table, declared, schema, decoder, csv })
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// The next chunks are CSV records whose cells have these names.
+    pub(super) fn set_csv_header(&mut self, header: Vec<String>) -> Result<()> {
+        if self.csv.header.as_ref() != Some(&header) {
+            self.csv.header = Some(header);
+            let options = decode_options(&self.table, &self.declared, self.csv.clone());
+            self.decoder = Some(decoder(DecodeFormat::Csv, &options)?);
+        }
+        Ok(())
+    }
+
+    /// How the source's CSV files are written.
+    pub(super) fn csv(&self) -> &CsvOptions {
+        &self.csv
+    }
+
+    /// The declared columns.
+    pub(super) fn declared(&self) -> &Fields {
+        &self.declared
+    }
+
+    /// Rows whose declared columns are known already; `chunk` says only where they come from.
+    pub(super) fn columns(&self, chunk: &RawChunk, columns: &[ArrayRef], processing_time: i64) -> Result<Assembled> {
+        let records: UInt32Array = (0..chunk.len() as u32).collect::<Vec<_>>().into();
+        let rows = self.rows(chunk, columns, &records, None, &HashMap::new(), processing_time)?;
+        Ok(Assembled { rows: SignedBatch::inserts(rows), records, rejects: None })
     }
 
     /// Decodes a chunk read at `processing_time` (µs).

@@ -3,12 +3,14 @@
 //! Discovery lists the folder before the glob's first wildcard and appends what is new to the ledger, in name order, before
 //! anything is read: a file keeps its sequence number for ever, and the position is the next number to read.
 
-use arrow::array::{BinaryBuilder, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, TimestampMicrosecondArray, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use super::OpenContext;
 use super::assemble::Assembler;
 use super::schema::change_kind;
+use crate::decode::csv::{parse_header, split_records};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::project::{FilesConfig, Format, SourceTable};
@@ -29,6 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A files source.
 pub(super) struct Files {
     table: Arc<SourceTable>,
+    config: FilesConfig,
     env: Env,
     ledger: Arc<dyn Ledger>,
     store: Arc<dyn ObjectStore>,
@@ -66,6 +70,7 @@ impl Files {
             next_seq: 0,
             known: BTreeMap::new(),
             bounded: false,
+            config,
             table,
         })
     }
@@ -125,9 +130,21 @@ impl Files {
         };
         let path = Path::parse(&entry.path).map_err(|e| Error::user("bad-path", e.to_string()))?;
         let bytes = self.store.get(&path).await.map_err(missing)?.bytes().await.map_err(missing)?;
-        let chunk = self.chunk(entry, &bytes)?;
         let mut offsets = Vec::new();
-        let assembled = self.assembler.assemble(&chunk, self.env.now_micros())?;
+        let now = self.env.now_micros();
+        let assembled = match self.table.format {
+            Format::Parquet => {
+                let columns = self.parquet(entry, bytes)?;
+                let count = columns.first().map_or(0, |c| c.len());
+                let chunk = chunk_of(&self.table.name, entry, BinaryArray::new_null(count));
+                self.assembler.columns(&chunk, &columns, now)?
+            }
+            Format::Csv => {
+                let values = self.csv_records(&bytes)?;
+                self.assembler.assemble(&chunk_of(&self.table.name, entry, values), now)?
+            }
+            _ => self.assembler.assemble(&chunk_of(&self.table.name, entry, lines(&bytes)), now)?,
+        };
         // A row's position is its file: all of a file, or none of it.
         offsets.resize(assembled.records.len(), entry.seq);
         let rejects =
@@ -141,33 +158,80 @@ impl Files {
         })
     }
 
-    /// The file's records: its lines, blank ones left out.
-    fn chunk(&self, entry: &FileEntry, bytes: &[u8]) -> Result<RawChunk> {
-        let mut values = BinaryBuilder::with_capacity(bytes.len() / 200 + 1, bytes.len());
-        let mut start = 0;
-        while start < bytes.len() {
-            let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i);
-            let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                values.append_value(line);
-            }
-            start = end + 1;
+    /// The records of a CSV file; the header line, if the file has one, is taken out.
+    fn csv_records(&mut self, bytes: &[u8]) -> Result<BinaryArray> {
+        let header = self.config.options.get("header").and_then(serde_json::Value::as_bool).unwrap_or(true);
+        let mut records = split_records(bytes, self.assembler.csv());
+        if header && !records.is_empty() {
+            let first = records.remove(0);
+            let names = parse_header(&bytes[first], self.assembler.csv())?;
+            self.assembler.set_csv_header(names)?;
         }
-        let values = values.finish();
-        let count = arrow::array::Array::len(&values);
-        if self.table.format == Format::Parquet {
-            return Err(Error::internal("parquet files are read as columns"));
+        Ok(BinaryArray::from_iter_values(records.into_iter().map(|r| &bytes[r])))
+    }
+
+    /// The declared columns of a Parquet file: found by name, exactly, then ignoring case; missing ones are NULL.
+    fn parquet(&self, entry: &FileEntry, bytes: bytes::Bytes) -> Result<Vec<ArrayRef>> {
+        let bad = |e: String| {
+            Error::user("bad-parquet", format!("{}: {e}", entry.path))
+                .with_hint("remove the file, or declare the columns in the types it holds")
+        };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| bad(e.to_string()))?;
+        let schema = Arc::clone(builder.schema());
+        let batches: Vec<_> = builder
+            .build()
+            .map_err(|e| bad(e.to_string()))?
+            .collect::<Result<_, _>>()
+            .map_err(|e| bad(e.to_string()))?;
+        let all = arrow::compute::concat_batches(&schema, &batches)?;
+        self.assembler
+            .declared()
+            .iter()
+            .map(|field| {
+                let name = field.name();
+                let found = schema.fields().iter().position(|f| f.name() == name).or_else(|| {
+                    schema.fields().iter().position(|f| f.name().eq_ignore_ascii_case(name))
+                });
+                match found {
+                    None => Ok(new_null_array(field.data_type(), all.num_rows())),
+                    Some(at) => {
+                        let options = CastOptions { safe: false, ..CastOptions::default() };
+                        cast_with_options(all.column(at), field.data_type(), &options)
+                            .map_err(|e| bad(format!("column `{name}`: {e}")))
+                    }
+                }
+            })
+            .collect()
+    }
+}
+
+/// The lines of a file, blank ones left out.
+fn lines(bytes: &[u8]) -> BinaryArray {
+    let mut values = BinaryBuilder::with_capacity(bytes.len() / 200 + 1, bytes.len());
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i);
+        let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            values.append_value(line);
         }
-        Ok(RawChunk {
-            topic: self.table.name.as_str().into(),
-            partition: entry.seq as i32,
-            file: Some(entry.path.as_str().into()),
-            keys: None,
-            offsets: Int64Array::from_iter_values(0..count as i64),
-            timestamps: TimestampMicrosecondArray::from(vec![None; count]),
-            headers: None,
-            values,
-        })
+        start = end + 1;
+    }
+    values.finish()
+}
+
+/// The records of a file, with their numbers in it.
+fn chunk_of(table: &str, entry: &FileEntry, values: BinaryArray) -> RawChunk {
+    let count = values.len();
+    RawChunk {
+        topic: table.into(),
+        partition: entry.seq as i32,
+        file: Some(entry.path.as_str().into()),
+        keys: None,
+        offsets: Int64Array::from_iter_values(0..count as i64),
+        timestamps: TimestampMicrosecondArray::from(vec![None; count]),
+        headers: None,
+        values,
     }
 }
 

@@ -9,12 +9,12 @@ async fn each_start_takes_the_next_number() {
     let world = World::new(1);
     let lake = world.lake();
     assert_eq!(lake.newest_instance().await.unwrap(), None);
-    assert_eq!(lake.claim_instance("h", 1).await.unwrap().number, 1);
+    assert_eq!(lake.claim_instance("h", 1, 0).await.unwrap().number, 1);
     world.store.fail_next_put("instances", Fault::Timeout);
-    let second = lake.claim_instance("h", 2).await.unwrap();
+    let second = lake.claim_instance("h", 2, 0).await.unwrap();
     assert_eq!(second.number, 2, "a claim that landed although it failed is ours");
     world.store.fail_next_put("instances", Fault::Error);
-    assert_eq!(lake.claim_instance("g", 3).await.unwrap().number, 3);
+    assert_eq!(lake.claim_instance("g", 3, 0).await.unwrap().number, 3);
     assert_eq!(lake.newest_instance().await.unwrap().unwrap().host, "g");
     assert_eq!(lake.instance(), Some(3));
 }
@@ -75,7 +75,7 @@ async fn tables_are_listed_and_dropped() {
             table.stage(&[signed(&[(1, 1)])]).await.unwrap();
             table.commit(instance(1)).await.unwrap();
         }
-        lake.claim_instance("h", 1).await.unwrap();
+        lake.claim_instance("h", 1, 0).await.unwrap();
         assert_eq!(lake.create_table("a", "x", spec(true)).await.unwrap_err().code(), "table-exists");
         let named = |list: Vec<(String, String)>| {
             let mut names: Vec<String> = list.into_iter().map(|(s, n)| format!("{s}.{n}")).collect();
