@@ -4,6 +4,7 @@
 //! code, and only `print` writes to the terminal.
 
 mod args;
+mod generate;
 mod init;
 mod inspect;
 mod maintain;
@@ -69,7 +70,8 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         }
         Command::Query { sql, output } => tables::query(&session, sql, *output).await,
         Command::Test { selection } => tables::test(&session, selection).await,
-        Command::Generate(_) | Command::Demo { .. } => Err(vec![Error::internal("wiring")]),
+        Command::Generate(options) => generate::generate(&session, options).await,
+        Command::Demo { .. } => Err(vec![Error::internal("wiring")]),
         Command::Optimize { selection } => maintain::optimize(&session, selection).await,
         Command::Vacuum { selection, dry_run } => maintain::vacuum(&session, selection, *dry_run).await,
         Command::Prune { dry_run, yes } => maintain::prune(&session, *dry_run, *yes).await,

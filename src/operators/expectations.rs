@@ -63,7 +63,7 @@ impl Expectations {
     pub fn apply(&self, model: &str, change: SignedBatch) -> Result<Applied> {
         let rows = change.num_rows();
         let mut keep = vec![true; rows];
-        // Names of the violated expectations by quarantined row.
+        // The first violated expectation, by quarantined row.
         let mut reasons: Vec<Option<String>> = vec![None; rows];
         let mut counts = Vec::with_capacity(self.expectations.len());
         let mut failed = None;
@@ -77,10 +77,8 @@ impl Expectations {
                     OnViolation::Drop => keep[i] = false,
                     OnViolation::Quarantine => {
                         keep[i] = false;
-                        match &mut reasons[i] {
-                            Some(reason) => *reason = format!("{reason}, {name}"),
-                            none => *none = Some(name.clone()),
-                        }
+                        // A row is set aside once; what it violated first says why.
+                        reasons[i].get_or_insert_with(|| name.clone());
                     }
                     OnViolation::Fail if change.weight(i) > 0 && failed.is_none() => {
                         let row = json_rows(&change.rows.slice(i, 1))?.swap_remove(0);

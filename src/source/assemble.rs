@@ -13,7 +13,7 @@ use super::schema::{declared, relation_schema, shows_declared};
 use crate::decode::{CsvOptions, DecodeFormat, DecodeOptions, Decoder, decoder};
 use crate::error::{Error, Result};
 use crate::project::{Connector, Format, Include, OnError, SourceTable};
-use crate::types::{RawChunk, RecordError, RejectKind, SignedBatch, reject_schema};
+use crate::types::{RawChunk, RecordError, RejectKind, SignedBatch, SourceBatch, SourcePartition, reject_schema};
 
 /// Turns chunks of records into rows of one source table.
 pub(super) struct Assembler {
@@ -190,6 +190,21 @@ impl Assembler {
                 Ok(Assembled { rows: signed(rows, weights)?, records, rejects: None })
             }
         }
+    }
+
+    /// Decodes a chunk into a batch whose positions are its records' offsets.
+    pub(super) fn batch(&mut self, chunk: &RawChunk, processing_time: i64) -> Result<SourceBatch> {
+        let assembled = self.assemble(chunk, processing_time)?;
+        let offsets = |records: &UInt32Array| -> Int64Array {
+            records.values().iter().map(|r| chunk.offsets.value(*r as usize)).collect::<Vec<_>>().into()
+        };
+        Ok(SourceBatch {
+            partition: SourcePartition { topic: Arc::clone(&chunk.topic), partition: chunk.partition },
+            next: chunk.offsets.values().last().map_or(0, |o| o + 1),
+            offsets: offsets(&assembled.records),
+            rejects: assembled.rejects.map(|(rows, records)| (rows, offsets(&records))),
+            rows: assembled.rows,
+        })
     }
 
     fn rows(

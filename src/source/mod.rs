@@ -34,7 +34,11 @@ pub fn open(table: &Arc<SourceTable>, context: &OpenContext) -> Result<Box<dyn S
     match &table.connector {
         Connector::Files(config) => Ok(Box::new(files::Files::new(Arc::clone(table), config.clone(), context)?)),
         Connector::Kafka(_) => Err(Error::internal("kafka")),
-        Connector::Datagen { .. } => Err(Error::internal("datagen")),
+        Connector::Datagen { options } => {
+            let mut assembler = assemble::Assembler::new(Arc::clone(table))?;
+            let schema = assembler.schema();
+            datagen::open(table, options, &context.env, schema, move |chunk, now| assembler.batch(chunk, now))
+        }
         Connector::Delta { .. } => Err(Error::internal("a Delta table is read from the lake, not opened as a source")),
     }
 }
