@@ -1,0 +1,288 @@
+//! Random queries over [`super::tables`].
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::tables::{Kind, TABLES};
+
+type Column = (String, Kind);
+
+/// SQL text, and its columns.
+pub struct Query {
+    pub sql: String,
+    pub columns: Vec<Column>,
+}
+
+pub struct Generator<'a> {
+    pub rng: &'a mut ChaCha8Rng,
+    names: usize,
+}
+
+impl<'a> Generator<'a> {
+    pub fn new(rng: &'a mut ChaCha8Rng) -> Self {
+        Generator { rng, names: 0 }
+    }
+
+    pub fn query(&mut self, depth: usize) -> Query {
+        match self.rng.random_range(0..13) {
+            0 => self.linear(depth),
+            1 => self.union(depth),
+            2 => self.distinct(depth),
+            3..6 => self.join(depth),
+            6..8 => self.first(depth),
+            _ => self.aggregate(depth),
+        }
+    }
+
+    fn alias(&mut self, prefix: &str) -> String {
+        self.names += 1;
+        format!("{prefix}{}", self.names)
+    }
+
+    /// Something to select from, under an alias, with its columns qualified.
+    fn source(&mut self, depth: usize) -> (String, Vec<Column>) {
+        let alias = self.alias("r");
+        if depth == 0 || self.rng.random_bool(0.5) {
+            let table = if self.rng.random_bool(0.6) { &TABLES[0] } else { TABLES.choose(self.rng).unwrap() };
+            return Self::table(table.name, &alias);
+        }
+        let query = self.query(depth - 1);
+        let columns = query.columns.into_iter().map(|(n, k)| (format!("{alias}.{n}"), k)).collect();
+        (format!("({}) as {alias}", query.sql), columns)
+    }
+
+    fn table(name: &str, alias: &str) -> (String, Vec<Column>) {
+        let table = TABLES.iter().find(|t| t.name == name).unwrap();
+        let columns = table.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
+        (format!("\"src\".\"{name}\" as {alias}"), columns)
+    }
+
+    fn column(&mut self, columns: &[Column], kind: Kind) -> Option<String> {
+        let fitting: Vec<&Column> = columns.iter().filter(|(_, k)| *k == kind).collect();
+        fitting.choose(self.rng).map(|(n, _)| n.clone())
+    }
+
+    fn expr(&mut self, columns: &[Column], kind: Kind) -> String {
+        let column = self.column(columns, kind);
+        let Some(column) = column else {
+            return match kind {
+                Kind::Int => self.rng.random_range(0..5).to_string(),
+                Kind::Text => "'k'".into(),
+                Kind::Float => "cast(1.5 as double)".into(),
+                Kind::Decimal => "cast(1.25 as decimal(10,2))".into(),
+                Kind::Bool => "true".into(),
+                Kind::Time => "timestamp '2023-11-15 00:00:00'".into(),
+                Kind::Day => "date '2022-01-10'".into(),
+            };
+        };
+        let choice = self.rng.random_range(0..10);
+        match (kind, choice) {
+            (Kind::Int, 0) => format!("{column} + 1"),
+            (Kind::Int, 1) => format!("coalesce({column}, 3)"),
+            (Kind::Int, 2) => format!("case when {} then {column} else {column} % 3 end", self.predicate(columns)),
+            (Kind::Int, 3) => format!("nullif({column}, 2)"),
+            (Kind::Text, 0) => format!("upper({column})"),
+            (Kind::Text, 1) => format!("concat({column}, '!')"),
+            (Kind::Text, 2) => format!("coalesce({column}, 'none')"),
+            (Kind::Float, 0) => format!("{column} * 2"),
+            (Kind::Float, 1) => format!("{column} + cast(0.5 as double)"),
+            (Kind::Decimal, 0) => format!("cast({column} + {column} as decimal(10,2))"),
+            (Kind::Bool, 0) => format!("not {column}"),
+            (Kind::Time, 0) => format!("date_trunc('day', {column})"),
+            _ => column,
+        }
+    }
+
+    fn any_expr(&mut self, columns: &[Column]) -> Column {
+        let kind = columns.choose(self.rng).map_or(Kind::Int, |c| c.1);
+        (self.expr(columns, kind), kind)
+    }
+
+    fn predicate(&mut self, columns: &[Column]) -> String {
+        let (column, kind) = columns.choose(self.rng).unwrap().clone();
+        let simple = match (kind, self.rng.random_range(0..4)) {
+            (_, 0) => format!("{column} is not null"),
+            (Kind::Int, 1) => format!("{column} in (1, 2, 5)"),
+            (Kind::Int, _) => format!("{column} > {}", self.rng.random_range(0..6)),
+            (Kind::Text, 1) => format!("{column} like 'a%'"),
+            (Kind::Text, _) => format!("{column} <> 'b'"),
+            (Kind::Float, _) => format!("{column} < cast(2 as double)"),
+            (Kind::Decimal, _) => format!("{column} >= 0"),
+            (Kind::Bool, _) => column,
+            (Kind::Time, _) => format!("{column} > timestamp '2023-11-15 02:00:00'"),
+            (Kind::Day, _) => format!("{column} <> date '2022-01-10'"),
+        };
+        match self.rng.random_range(0..6) {
+            0 => format!("({simple} or {})", self.predicate(columns)),
+            1 => format!("({simple} and {})", self.predicate(columns)),
+            2 => format!("not ({simple})"),
+            _ => simple,
+        }
+    }
+
+    fn filter(&mut self, columns: &[Column]) -> String {
+        if self.rng.random_bool(0.4) { format!(" where {}", self.predicate(columns)) } else { String::new() }
+    }
+
+    /// `select` list of some expressions under new names.
+    fn select(&mut self, columns: &[Column]) -> (String, Vec<Column>) {
+        let count = self.rng.random_range(1..6);
+        let mut list = Vec::new();
+        let mut output = Vec::new();
+        for _ in 0..count {
+            let (expr, kind) = self.any_expr(columns);
+            let name = self.alias("c");
+            list.push(format!("{expr} as {name}"));
+            output.push((name, kind));
+        }
+        (list.join(", "), output)
+    }
+
+    fn linear(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (list, output) = self.select(&columns);
+        Query { sql: format!("select {list} from {source}{filter}"), columns: output }
+    }
+
+    fn distinct(&mut self, depth: usize) -> Query {
+        let query = self.linear(depth);
+        Query { sql: query.sql.replacen("select", "select distinct", 1), columns: query.columns }
+    }
+
+    fn union(&mut self, depth: usize) -> Query {
+        let kinds: Vec<Kind> =
+            (0..self.rng.random_range(1..4)).map(|_| [Kind::Int, Kind::Text, Kind::Float][self.rng.random_range(0..3)]).collect();
+        let names: Vec<String> = kinds.iter().map(|_| self.alias("c")).collect();
+        let mut parts = Vec::new();
+        for _ in 0..self.rng.random_range(2..4) {
+            let (source, columns) = self.source(depth);
+            let list: Vec<String> =
+                kinds.iter().zip(&names).map(|(k, n)| format!("{} as {n}", self.expr(&columns, *k))).collect();
+            parts.push(format!("select {} from {source}{}", list.join(", "), self.filter(&columns)));
+        }
+        let word = if self.rng.random_bool(0.5) { " union all " } else { " union " };
+        Query { sql: parts.join(word), columns: names.into_iter().zip(kinds).collect() }
+    }
+
+    /// A star: a base and one to three arms, each on the base, some with residuals; sometimes an arm on another arm.
+    fn join(&mut self, depth: usize) -> Query {
+        let (base, base_columns) = if self.rng.random_bool(0.7) {
+            let alias = self.alias("r");
+            Self::table("t", &alias)
+        } else {
+            self.source(depth)
+        };
+        let mut all = base_columns.clone();
+        let mut sql = base;
+        for _ in 0..self.rng.random_range(1..4) {
+            let (arm, arm_columns) = if self.rng.random_bool(0.75) {
+                let alias = self.alias("r");
+                Self::table(["a", "bb", "c", "t"][self.rng.random_range(0..4)], &alias)
+            } else {
+                self.source(depth)
+            };
+            let mut on = Vec::new();
+            let from = if self.rng.random_bool(0.9) { &base_columns } else { &all };
+            for _ in 0..self.rng.random_range(1..3) {
+                let kinds: Vec<Kind> =
+                    arm_columns.iter().map(|c| c.1).filter(|k| from.iter().any(|c| c.1 == *k) && *k != Kind::Float).collect();
+                let kind = kinds.choose(self.rng).copied().unwrap_or(Kind::Int);
+                on.push(format!("{} = {}", self.expr(from, kind), self.expr(&arm_columns, kind)));
+            }
+            if self.rng.random_bool(0.4) {
+                let (left, right) = (self.column(from, Kind::Int), self.column(&arm_columns, Kind::Int));
+                if let (Some(left), Some(right)) = (left, right) {
+                    on.push(format!("{left} <= {right} + 1"));
+                }
+            }
+            if self.rng.random_bool(0.15) {
+                on.push(self.predicate(&arm_columns));
+            }
+            let kind = if self.rng.random_bool(0.6) { "left join" } else { "join" };
+            sql.push_str(&format!(" {kind} {arm} on {}", on.join(" and ")));
+            all.extend(arm_columns);
+        }
+        let filter = self.filter(&all);
+        let (list, output) = self.select(&all);
+        Query { sql: format!("select {list} from {sql}{filter}"), columns: output }
+    }
+
+    fn first(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (list, output) = self.select(&columns);
+        let partition: Vec<String> = (0..self.rng.random_range(0..3)).map(|_| self.any_expr(&columns).0).collect();
+        let order: Vec<String> = (0..self.rng.random_range(1..3))
+            .map(|_| {
+                let direction = ["", " desc", " desc nulls last", " nulls first"][self.rng.random_range(0..4)];
+                format!("{}{direction}", self.any_expr(&columns).0)
+            })
+            .collect();
+        let partition =
+            if partition.is_empty() { String::new() } else { format!("partition by {} ", partition.join(", ")) };
+        let rank = self.alias("rn");
+        let names: Vec<&str> = output.iter().map(|(n, _)| n.as_str()).collect();
+        let sql = format!(
+            "select {} from (select {list}, row_number() over ({partition}order by {}) as {rank} from {source}{filter}) as x where {rank} = 1",
+            names.join(", "),
+            order.join(", ")
+        );
+        Query { columns: output.clone(), sql }
+    }
+
+    fn aggregate(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let group: Vec<Column> = (0..[0, 1, 1, 1, 2][self.rng.random_range(0..5)]).map(|_| self.any_expr(&columns)).collect();
+        let mut list = Vec::new();
+        let mut output = Vec::new();
+        for (expr, kind) in &group {
+            let name = self.alias("c");
+            list.push(format!("{expr} as {name}"));
+            output.push((name, *kind));
+        }
+        for _ in 0..self.rng.random_range(1..5) {
+            let (call, kind) = self.call(&columns);
+            let name = self.alias("c");
+            list.push(format!("{call} as {name}"));
+            output.push((name, kind));
+        }
+        let by = group.iter().map(|(e, _)| e.as_str()).collect::<Vec<_>>().join(", ");
+        let by = if group.is_empty() { by } else { format!(" group by {by}") };
+        let having = if self.rng.random_bool(0.15) { " having count(*) > 1" } else { "" };
+        Query { sql: format!("select {} from {source}{filter}{by}{having}", list.join(", ")), columns: output }
+    }
+
+    fn call(&mut self, columns: &[Column]) -> Column {
+        let filter = if self.rng.random_bool(0.25) {
+            format!(" filter (where {})", self.predicate(columns))
+        } else {
+            String::new()
+        };
+        let distinct = if self.rng.random_bool(0.15) { "distinct " } else { "" };
+        let int = self.expr(columns, Kind::Int);
+        let text = self.expr(columns, Kind::Text);
+        // Stock min and max of floats depend on where NaN stands: anything but floats.
+        let kinds = [Kind::Int, Kind::Text, Kind::Decimal, Kind::Time, Kind::Day];
+        let kind = kinds[self.rng.random_range(0..kinds.len())];
+        let (call, kind) = match self.rng.random_range(0..14) {
+            0 => (format!("count(*){filter}"), Kind::Int),
+            1 => (format!("count({distinct}{}){filter}", self.any_expr(columns).0), Kind::Int),
+            2 => (format!("sum({distinct}{int}){filter}"), Kind::Int),
+            3 => (format!("sum({}){filter}", self.expr(columns, Kind::Float)), Kind::Float),
+            4 => (format!("cast(sum({}){filter} as decimal(10,2))", self.expr(columns, Kind::Decimal)), Kind::Decimal),
+            5 => (format!("avg({int}){filter}"), Kind::Float),
+            6 => (format!("avg({}){filter}", self.expr(columns, Kind::Float)), Kind::Float),
+            7 => (format!("cast(avg({}){filter} as decimal(10,2))", self.expr(columns, Kind::Decimal)), Kind::Decimal),
+            8 => (format!("min({}){filter}", self.expr(columns, kind)), kind),
+            9 => (format!("max({}){filter}", self.expr(columns, kind)), kind),
+            10 => (format!("bool_and({}){filter}", self.expr(columns, Kind::Bool)), Kind::Bool),
+            11 => (format!("bool_or({}){filter}", self.expr(columns, Kind::Bool)), Kind::Bool),
+            12 => (format!("string_agg({text}, ',' order by {int}, {text}){filter}"), Kind::Text),
+            _ => (format!("first_value({int} order by {text} desc, {int}){filter}"), Kind::Int),
+        };
+        (call, kind)
+    }
+}
