@@ -52,7 +52,7 @@ pub fn rows(keys: &[i64]) -> RecordBatch {
     let inner: ArrayRef = Arc::new(keys.iter().map(|k| (k % 2 == 0).then_some(*k as i32)).collect::<Int32Array>());
     let nulls = arrow::buffer::NullBuffer::from(keys.iter().map(|k| k % 6 != 5).collect::<Vec<_>>());
     let fields = vec![Field::new("x", arrow::datatypes::DataType::Int32, true)].into();
-    let decimals: Decimal128Array = keys.iter().map(|k| Some(i128::from(*k) * 90_071_992_547_409_93 / 7)).collect();
+    let decimals: Decimal128Array = keys.iter().map(|k| Some(i128::from(*k) * 9_007_199_254_740_993 / 7)).collect();
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(Int64Array::from(keys.to_vec()))),
         ("name", Arc::new(keys.iter().map(name).collect::<StringArray>())),
