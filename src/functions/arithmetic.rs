@@ -5,6 +5,7 @@
 //! doubles have infinities, dates and intervals their own rules.
 
 use crate::error::Error;
+use crate::types::sql_type_name;
 use arrow::compute::kernels::numeric::{add, mul, sub};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -108,9 +109,11 @@ impl ScalarUDFImpl for Checked {
             DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
                 ArrowError::ArithmeticOverflow(message) => {
                     let what = message.strip_prefix("Overflow happened on: ").unwrap_or(message);
-                    let error =
-                        Error::user("overflow", format!("{what} does not fit {}", args.return_field.data_type()))
-                            .with_hint("cast to a wider type: cast(… as bigint), cast(… as decimal(38, 0))");
+                    let error = Error::user(
+                        "overflow",
+                        format!("{what} does not fit {}", sql_type_name(args.return_field.data_type())),
+                    )
+                    .with_hint("cast to a wider type: cast(… as bigint), cast(… as decimal(38, 0))");
                     DataFusionError::External(Box::new(error))
                 }
                 _ => error,

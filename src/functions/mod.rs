@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`datetime`] | `to_timestamp`, `to_date`, `strptime`; `try_…`: NULL where a text does not match |
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
+//! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
@@ -19,6 +20,7 @@ mod arithmetic;
 mod datetime;
 mod dialect;
 mod format;
+mod from_json;
 mod surrogate_key;
 mod to_char;
 
@@ -35,7 +37,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
     let scalars = datetime::functions(dialect)
         .into_iter()
         .chain(to_char::functions(dialect))
-        .chain([ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
+        .chain([ScalarUDF::from(from_json::FromJson::new()), ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
     for function in scalars {
         registry.register_udf(Arc::new(function))?;
     }

@@ -292,10 +292,10 @@ fn sums_of_decimals_are_checked_against_their_precision() {
 fn integers_do_not_wrap_around() {
     let max = i64::MAX;
     for (expression, message) in [
-        (format!("x + {max}"), format!("1 + {max} does not fit Int64")),
-        (format!("-2 - {max} * x"), format!("-2 - {max} does not fit Int64")),
-        (format!("{max} * (x + 1)"), format!("{max} * 2 does not fit Int64")),
-        ("arrow_cast(127, 'Int8') + arrow_cast(x, 'Int8')".to_string(), "127 + 1 does not fit Int8".to_string()),
+        (format!("x + {max}"), format!("1 + {max} does not fit BIGINT")),
+        (format!("-2 - {max} * x"), format!("-2 - {max} does not fit BIGINT")),
+        (format!("{max} * (x + 1)"), format!("{max} * 2 does not fit BIGINT")),
+        ("arrow_cast(127, 'Int8') + arrow_cast(x, 'Int8')".to_string(), "127 + 1 does not fit TINYINT".to_string()),
     ] {
         let error = error(DF, &format!("SELECT {expression} FROM (VALUES (1)) v(x)"));
         assert_eq!((error.code(), error.message()), ("overflow", message.as_str()), "{expression}");
@@ -316,4 +316,28 @@ fn integers_do_not_wrap_around() {
     assert_eq!(one(DF, "date '2024-02-28' + interval '1 day' = timestamp '2024-02-29'"), "true");
     assert_eq!(one(DF, "1 + 0.5"), "1.5");
     assert_eq!(one(DF, "cast(2 as int) * cast(3 as bigint)"), "6");
+}
+
+#[test]
+fn from_json_is_the_sources_decoder() {
+    let read = |json: &str, data_type: &str| one(DF, &format!("from_json('{json}', '{data_type}')"));
+    let call = "STRUCT<sid: STRING, duration: BIGINT, from: STRUCT<number: STRING>>";
+    assert_eq!(
+        read(r#"{"sid": "a", "duration": 7, "from": {"number": "1"}, "more": []}"#, call),
+        "{sid: a, duration: 7, from: {number: 1}}"
+    );
+    assert_eq!(read("[1, 2, null]", "ARRAY<INT>"), "[1, 2, ]");
+    assert_eq!(read(r#"{"id": 1, "name": "x"}"#, "id BIGINT, name STRING"), "{id: 1, name: x}");
+    // One bad text among good ones is NULL alone.
+    let texts = r#"('{"sid": "a"}'), ('{"sid": "b"'), ('{"duration": 1.5}'), (NULL), ('[]'), ('{"sid": "c"}')"#;
+    let fields = format!("SELECT f.sid FROM (SELECT from_json(t, '{call}') AS f FROM (VALUES {texts}) v(t)) w");
+    assert_eq!(rows(DF, &fields), ["a", "NULL", "NULL", "NULL", "NULL", "c"]);
+    let data_type = rows(DF, "SELECT arrow_typeof(from_json('1', 'STRUCT<at: TIMESTAMP, amount: DECIMAL(20, 2)>'))");
+    assert!(
+        data_type[0].contains("Timestamp(µs, \"UTC\")") && data_type[0].contains("Decimal128(20, 2)"),
+        "{data_type:?}"
+    );
+    let error = error(DF, "SELECT from_json('{}', 'STRUCT<a: INTT>')");
+    assert!(error.message().contains("INTT"), "{error:?}");
+    assert!(super::tests::error(DF, "SELECT from_json(t, t) FROM (VALUES ('{}')) v(t)").message().contains("literal"));
 }

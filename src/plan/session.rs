@@ -66,7 +66,7 @@ impl Planner {
         set.sql_parser.enable_ident_normalization = false;
         set.sql_parser.collect_spans = true;
         set.sql_parser.map_string_types_to_utf8view = false;
-        set.sql_parser.default_null_ordering = "nulls_max".to_string();
+        set.sql_parser.default_null_ordering = crate::functions::null_ordering(options.dialect).to_string();
         set.execution.time_zone = Some("UTC".to_string());
         set.execution.parquet.schema_force_view_types = false;
         set.optimizer.enable_topk_aggregation = false;

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::state::ExactSum;
+use crate::types::sql_type_name;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Float64Type, Int64Type,
@@ -113,14 +114,7 @@ impl Total for IntegerTotal {
             other => return internal_err!("{other} is not summed as an integer"),
         };
         value.ok_or_else(|| {
-            let name = match data_type {
-                DataType::Int64 => "BIGINT".to_string(),
-                DataType::UInt64 => "BIGINT UNSIGNED".to_string(),
-                DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
-                    format!("DECIMAL({p}, {s})")
-                }
-                other => other.to_string(),
-            };
+            let name = sql_type_name(data_type);
             let remedy = match data_type {
                 DataType::Int64 | DataType::UInt64 => "sum a wider type: sum(cast(… as decimal(38, 0)))",
                 _ => "sum fewer digits behind the point, or doubles",
