@@ -276,7 +276,7 @@ impl From<datafusion::error::DataFusionError> for Error {
             D::Context(context, inner) => Error::from(*inner).context(context),
             D::Diagnostic(_, inner) => Error::from(*inner),
             D::Collection(mut all) if !all.is_empty() => Error::from(all.swap_remove(0)),
-            D::Shared(inner) => Error::user("execution", inner.to_string()),
+            D::Shared(inner) => shared(&inner),
             D::External(inner) => match inner.downcast::<Error>() {
                 Ok(own) => *own,
                 Err(other) => Error::environment("external", other.to_string()),
@@ -286,6 +286,23 @@ impl From<datafusion::error::DataFusionError> for Error {
             D::Execution(m) => Error::user("execution", m),
             other => Error::user("sql", other.strip_backtrace()),
         }
+    }
+}
+
+/// An error several consumers share: ours when it holds one, else its text.
+fn shared(error: &datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError as D;
+    match error {
+        D::Shared(inner) => shared(inner),
+        D::Context(context, inner) => shared(inner).context(context),
+        D::Diagnostic(_, inner) => shared(inner),
+        D::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(own) => own.clone(),
+            None => Error::environment("external", inner.to_string()),
+        },
+        D::Execution(m) => Error::user("execution", m.clone()),
+        D::ResourcesExhausted(m) => Error::environment("out-of-memory", m.clone()).permanent(),
+        other => Error::user("execution", other.strip_backtrace()),
     }
 }
 

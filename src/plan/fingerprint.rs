@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::relation::Scope;
 use crate::project::{Dialect, Expectation};
+use crate::types::sql_type_name;
 
 
 /// Bumped by hand when the same SQL gives other rows than before.
@@ -67,6 +68,6 @@ fn reference(name: &ObjectName) -> Option<TableReference> {
 
 /// Columns as text: `sid STRING, seconds BIGINT`.
 pub(crate) fn columns(schema: &Schema) -> String {
-    let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+    let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), sql_type_name(f.data_type())));
     columns.collect::<Vec<_>>().join(", ")
 }

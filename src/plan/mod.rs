@@ -33,7 +33,6 @@ mod resolve;
 mod session;
 mod single_row;
 mod sources;
-mod stand_in;
 pub mod stored;
 #[cfg(test)]
 mod tests;

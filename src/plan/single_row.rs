@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
+use crate::error::Error;
+
 /// Guards every uncorrelated scalar subquery of `plan` that may give more than one row.
 pub(crate) fn guard(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     Ok(plan
@@ -99,7 +101,9 @@ impl Single {
         }
         self.rows += rows;
         if self.rows > 1 {
-            return Err(DataFusionError::Execution("a scalar subquery gave more than one row".to_string()));
+            let error = Error::user("several-rows", "a scalar subquery gave more than one row")
+                .with_hint("aggregate it: `max(…)`, or order it and LIMIT 1");
+            return Err(DataFusionError::External(Box::new(error)));
         }
         self.value = ScalarValue::try_from_array(values, at)?;
         Ok(())

@@ -6,8 +6,8 @@ use super::compile::{Known, nullable};
 use super::relation::Relation;
 use crate::error::{Error, Result};
 use crate::project::{Connector, SourceTable};
-use super::stand_in::{change_kind, relation_schema, replayable};
-use crate::types::{Catalog, ChangeKind};
+use crate::source::{change_kind, relation_schema, replayable};
+use crate::types::{Catalog, ChangeKind, RejectKind, reject_schema};
 
 /// A source table as a relation.
 pub(super) struct SourceRelation {
@@ -26,6 +26,8 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
         let columns = match catalog.table_schema(schema, identifier) {
             Some(columns) => columns,
             None if !table.columns.is_empty() => relation_schema(table)?,
+            // A side table appears with its first row; what it will look like is known.
+            None if is_side_table(identifier) => reject_schema(),
             None => {
                 return Err(Error::user("unknown-table", format!("there is no Delta table `{schema}`.`{identifier}` in the lake"))
                     .with_span(table.span.clone())
@@ -47,4 +49,11 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
         schema: nullable(relation_schema(table)?.as_ref()),
         known,
     })
+}
+
+/// Whether the name is one of `model__dead_letter`, `model__quarantine`, `model__late`.
+fn is_side_table(identifier: &str) -> bool {
+    [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late]
+        .iter()
+        .any(|kind| identifier.strip_suffix(kind.name()).is_some_and(|model| model.ends_with("__")))
 }

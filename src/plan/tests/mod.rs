@@ -4,3 +4,4 @@ mod execute;
 mod fingerprints;
 mod golden;
 mod project;
+mod sample;

@@ -94,7 +94,6 @@ pub fn sources() -> Vec<Arc<SourceTable>> {
         source("ref", "users", files(), &users),
         source("ref", "sites", files(), &[("site_id", "BIGINT"), ("city_id", "BIGINT"), ("name", "STRING")]),
         source("ref", "devices", files(), &[("device_id", "BIGINT"), ("brand", "STRING")]),
-        source("ref", "Odd", files(), &[("Value", "BIGINT"), ("value", "BIGINT"), ("Other", "BIGINT")]),
         changes,
         accounts,
     ]
