@@ -35,7 +35,11 @@ pub use settings::clean_targets;
 pub use source_map::{Piece, SourceMap};
 
 /// Records a SQL type that cannot be read.
-fn check_type(_sql_type: &str, _node: &yaml::Node, _p: &mut problems::Problems) {}
+fn check_type(sql_type: &str, node: &yaml::Node, p: &mut problems::Problems) {
+    if let Err(e) = crate::types::parse_sql_type(sql_type) {
+        p.error(e.code(), node.span(), e.message(), e.hint().unwrap_or(""));
+    }
+}
 
 #[cfg(test)]
 mod tests;

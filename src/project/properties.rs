@@ -181,7 +181,7 @@ fn read_model(node: &Node, p: &mut Problems) -> Option<ModelProperties> {
         description: node.get("description").and_then(|n| n.text("description", p)),
         config,
         expectations: expectations(node, p),
-        columns: sources::columns(node.get("columns"), p),
+        columns: sources::columns(node.get("columns"), false, p),
         node: node.clone(),
     })
 }

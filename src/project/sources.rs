@@ -194,7 +194,7 @@ impl Reader<'_> {
         let rescued_data = config.get("rescued_data").and_then(|n| n.text("rescued_data", p));
         let is_delta = matches!(connector, Connector::Delta { .. });
         let metadata: Vec<&str> = include.iter().map(|(_, n)| n.as_str()).chain(rescued_data.as_deref()).collect();
-        let declared = columns(node.get("columns"), p);
+        let declared = columns(node.get("columns"), true, p);
         // A column that `include` makes may be described and tested, but has its type already.
         let columns: Vec<Column> =
             declared.into_iter().filter(|c| !metadata.contains(&c.name.as_str()) || c.data_type.is_some()).collect();
@@ -378,8 +378,9 @@ impl Reader<'_> {
 const ON_ERROR: &[(&str, OnError)] =
     &[("dead_letter", OnError::DeadLetter), ("keep", OnError::Keep), ("fail", OnError::Fail)];
 
-/// The columns of a source table or model; a column without a name is recorded and left out.
-pub(super) fn columns(node: Option<&Node>, p: &mut Problems) -> Vec<Column> {
+/// The columns of a source table or model; a column without a name is recorded and left out. With `typed` their types must be
+/// types of ours; what a model says of its columns is a description, maybe in a warehouse's words.
+pub(super) fn columns(node: Option<&Node>, typed: bool, p: &mut Problems) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     for item in node.map_or(&[][..], |n| n.items("columns", p)) {
         if !item.check_keys("a column", COLUMN_KEYS, p) {
@@ -393,7 +394,7 @@ pub(super) fn columns(node: Option<&Node>, p: &mut Problems) -> Vec<Column> {
         }
         let text = |key: &str, p: &mut Problems| item.get(key).and_then(|n| n.text(key, p));
         let data_type = text("data_type", p);
-        if let (Some(sql_type), Some(node)) = (&data_type, item.get("data_type")) {
+        if let (true, Some(sql_type), Some(node)) = (typed, &data_type, item.get("data_type")) {
             super::check_type(sql_type, node, p);
         }
         columns.push(Column { data_type, format: text("format", p), description: text("description", p), name, span });
