@@ -2,6 +2,7 @@
 //! rows/s and ns/row, beside arrow-json over the same bytes.
 //!
 //! `cargo bench --bench decode [-- SECONDS]`
+#![allow(clippy::print_stdout)]
 
 use arrow::array::{BinaryArray, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -23,7 +24,7 @@ fn record(i: usize) -> String {
             n % 83 + 1,
             n * 104_729 % 10_000_000,
             1001 + n % 5000,
-            if n % 2 == 0 { "Prepaid" } else { "Postpaid" },
+            if n.is_multiple_of(2) { "Prepaid" } else { "Postpaid" },
         )
     };
     format!(

@@ -79,6 +79,9 @@ pub(super) struct Writing {
     /// An epoch ends at the latest after so many rows (instead of the target's epoch.max_rows)
     #[arg(long, value_name = "ROWS")]
     pub epoch_rows: Option<usize>,
+    /// An epoch ends at the latest after so many files (instead of the target's epoch.max_files)
+    #[arg(long, value_name = "FILES")]
+    pub epoch_files: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,7 +18,7 @@ use crate::runtime::{Event, How, Options, Runner, Summary, Watcher};
 const EDIT_POLL: Duration = Duration::from_millis(1000);
 
 pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile().await?;
+    let (project, compilation) = session.compile_with(writing).await?;
     let options = options(session, &project, writing)?;
     let printer = Arc::new(Printer::new(session));
     let runner = Runner {
@@ -38,7 +38,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     let mut first = true;
     loop {
         let stamp = files_stamp(&session.dir);
-        let (project, compilation) = match session.compile().await {
+        let (project, compilation) = match session.compile_with(writing).await {
             Ok(compiled) => compiled,
             // A project that does not compile at the start is a usage error; after an edit it is a matter of waiting.
             Err(errors) if first => return Err(errors),

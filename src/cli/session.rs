@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::{Global, Selection};
+use super::args::{Global, Selection, Writing};
 use super::print;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -44,7 +44,14 @@ impl Session {
 
     /// The project and its compiled models; warnings are printed.
     pub(super) async fn compile(&self) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
-        let project = self.load()?;
+        self.compile_with(&Writing::default()).await
+    }
+
+    /// The same, with the command line's epoch limits in place of the target's.
+    pub(super) async fn compile_with(&self, writing: &Writing) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        let mut project = self.load()?;
+        project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
+        project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);
         let catalog = runtime::lake_catalog(&self.env, &project).await.map_err(|e| vec![e])?;
         let compilation = plan::compile(&project, &catalog)?;
         if !self.quiet {

@@ -133,12 +133,12 @@ impl ScalarUDFImpl for FromText {
         };
         let values = value.to_array(rows)?;
         let result = match values.data_type() {
-            DataType::Utf8 if patterns.is_empty() => self.from_text(values.as_string(), |_, text| self.free(text))?,
+            DataType::Utf8 if patterns.is_empty() => self.of_texts(values.as_string(), |_, text| self.free(text))?,
             DataType::Utf8 => {
                 let mut patterns = patterns.iter().map(|p| Pattern::new(p, self)).collect::<Result<Vec<_>>>()?;
-                self.from_text(values.as_string(), |row, text| self.match_one(text, &mut patterns, row))?
+                self.of_texts(values.as_string(), |row, text| self.match_one(text, &mut patterns, row))?
             }
-            _ => self.from_value(&values)?,
+            _ => self.of_values(&values)?,
         };
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
@@ -155,7 +155,7 @@ impl FromText {
     }
 
     /// `convert` gives µs or days for each text that is there, and is told its row.
-    fn from_text(
+    fn of_texts(
         &self,
         texts: &StringArray,
         mut convert: impl FnMut(usize, &str) -> Result<Option<i64>>,
@@ -217,7 +217,7 @@ impl FromText {
     }
 
     /// Numbers are seconds (days for `to_date`); dates and timestamps are converted.
-    fn from_value(&self, values: &ArrayRef) -> Result<ArrayRef> {
+    fn of_values(&self, values: &ArrayRef) -> Result<ArrayRef> {
         let out_of_range = |value: String| {
             let error = Error::user("cast", format!("{}({value}): out of range", self.name));
             external(error.with_hint(format!("try_{} gives NULL instead", self.strict_name())))

@@ -36,8 +36,6 @@ pub(super) struct EpochState {
     pub versions_before: Vec<i64>,
     /// Changes of foreign tables, by index.
     pub foreign: Vec<Vec<SignedBatch>>,
-    /// First epoch after opening: tables catch up with their upstreams.
-    pub recovery: bool,
 }
 
 /// How a model was computed, for reports.

@@ -29,7 +29,7 @@ impl Pipeline {
         recovery: bool,
     ) -> Result<EpochReport> {
         let started = Instant::now();
-        let mut state = self.begin(sources, recovery).await?;
+        let mut state = self.begin(sources).await?;
         let mut reports: Vec<ModelReport> = Vec::with_capacity(self.nodes.len());
         for index in 0..self.nodes.len() {
             let begun = Instant::now();
@@ -55,7 +55,7 @@ impl Pipeline {
         self.finish_uploads().await?;
         self.env.crash_point("after-uploads")?;
         let uploaded = started.elapsed();
-        let changed = self.commit_all(&state, &mut reports).await?;
+        let changed = self.commit_all(&mut reports).await?;
         let report = EpochReport {
             epoch: self.epoch,
             recovery,
@@ -70,7 +70,7 @@ impl Pipeline {
         Ok(report)
     }
 
-    async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>, recovery: bool) -> Result<EpochState> {
+    async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>) -> Result<EpochState> {
         let mut rows_before = Vec::with_capacity(self.nodes.len());
         let mut versions_before = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -83,7 +83,7 @@ impl Pipeline {
         }
         let foreign = self.poll_foreign().await?;
         let deltas = vec![Vec::new(); self.nodes.len()];
-        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign, recovery })
+        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign })
     }
 
     /// Changes of foreign tables since they were last looked at.
@@ -218,21 +218,21 @@ impl Pipeline {
     }
 
     /// Puts the log entries in topological order, then the epochs row. Returns whether anything was committed.
-    async fn commit_all(&mut self, state: &EpochState, reports: &mut [ModelReport]) -> Result<bool> {
+    async fn commit_all(&mut self, reports: &mut [ModelReport]) -> Result<bool> {
         let now = self.env.now_micros();
         let heartbeat = i64::try_from(self.project.target.heartbeat.as_micros()).unwrap_or(i64::MAX);
         let epoch = self.epoch + 1;
         let extra = vec![(INSTANCE.to_string(), self.instance), (EPOCH.to_string(), epoch)];
         let mut committed = false;
         let mut moved = false;
-        for index in 0..self.nodes.len() {
+        for (index, report) in reports.iter_mut().enumerate() {
             if !self.nodes[index].runs() {
                 continue;
             }
             self.note_versions(index)?;
             let mut info = Map::new();
             info.insert("smelt.epoch".into(), epoch.into());
-            info.insert("smelt.rowsIn".into(), Value::from(reports[index].rows_in));
+            info.insert("smelt.rowsIn".into(), Value::from(report.rows_in));
             info.insert("smelt.version".into(), env!("CARGO_PKG_VERSION").into());
             for (kind, cell) in self.nodes[index].cells() {
                 moved |= cell.pending.iter().any(|(app, position)| cell.consumed.get(app) != Some(position));
@@ -242,12 +242,12 @@ impl Pipeline {
                 cell.commit(extra.clone(), info.clone(), now).await?;
                 committed = true;
                 if kind.is_none() {
-                    reports[index].committed = true;
+                    report.committed = true;
                 }
             }
             if let Some(cell) = &self.nodes[index].main {
-                reports[index].version = cell.table()?.version();
-                reports[index].table_rows = cell.table()?.row_count();
+                report.version = cell.table()?.version();
+                report.table_rows = cell.table()?.row_count();
             }
         }
         if committed || moved {
@@ -270,7 +270,6 @@ impl Pipeline {
                 }
             }
         }
-        let _ = state;
         Ok(committed)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::types::{Poll, PollLimit, Positions, Source, SourceBatch};
 
 /// Polls waiting in the channel; each holds at most [`PollLimit::max_rows`] rows, roughly.
@@ -117,9 +117,4 @@ async fn drive(
             return;
         }
     }
-}
-
-/// Fails with the source's error, with the source named.
-pub(super) fn failed(source: &str, error: Error) -> Result<()> {
-    Err(error.context(format!("source {source}")))
 }

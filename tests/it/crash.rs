@@ -2,7 +2,8 @@
 //! one undisturbed run makes.
 
 use crate::files::{customer, order, shop};
-use crate::support::Sandbox;
+use crate::support::{Sandbox, eventually};
+use std::time::Duration;
 
 /// Every crash point on the way of an epoch, with how often it is reached before the abort.
 const POINTS: [&str; 15] = [
@@ -79,4 +80,55 @@ fn two_crashes_in_a_row_are_no_worse() {
     }
     shop.smelt(&["run"]).ok();
     assert_eq!(contents(&shop), expected);
+}
+
+#[test]
+fn two_smelts_on_one_lake_never_write_both() {
+    let shop = shop();
+    feed(&shop);
+    let mut first = shop.spawn(&["up"], &[]);
+    eventually("the first smelt has committed", Duration::from_secs(60), || first.log().contains("committed"));
+    assert!(first.is_running(), "{}", first.log());
+    // A second writer on this host names the first and leaves it alone.
+    let second = shop.smelt(&["run"]);
+    assert_eq!(second.code, Some(2), "{}{}", second.stdout, second.stderr);
+    assert!(second.stderr.contains("already-running"), "{}", second.stderr);
+    // Reading goes on beside it.
+    assert_eq!(shop.count("bronze.bronze_orders"), 80);
+    // One that takes over fences the first, which stops with a clear error at its next commit.
+    shop.smelt(&["run", "--take-over"]).ok();
+    shop.write("data/orders-9.json", order(900, "eve", "1.00"));
+    let code = first.wait(Duration::from_secs(60));
+    assert_eq!(code, Some(2), "{}", first.log());
+    assert!(first.log().contains("fenced"), "{}", first.log());
+    shop.smelt(&["run"]).ok();
+    assert_eq!(shop.count("bronze.bronze_orders"), 81);
+}
+
+#[test]
+fn sigkill_at_random_moments_loses_and_doubles_nothing() {
+    let shop = shop();
+    let mut expected = Vec::new();
+    for round in 0..6u32 {
+        let mut running = shop.spawn(&["up"], &[]);
+        for file in 0..6u32 {
+            let id = round * 100 + file * 10;
+            let orders: String = (id..id + 10).map(|n| order(n, "ada", "2.50")).collect();
+            shop.write(&format!("data/orders-{id:05}.json"), orders);
+            expected.extend(id..id + 10);
+            std::thread::sleep(Duration::from_millis(u64::from(40 + 37 * ((round * 7 + file * 5) % 11))));
+        }
+        running.kill();
+    }
+    let mut last = shop.spawn(&["up"], &[]);
+    let count = expected.len() as i64;
+    eventually("everything has arrived", Duration::from_secs(60), || shop.count("gold.orders_once") == count);
+    assert_eq!(last.stop(), Some(0), "{}", last.log());
+    let ids: Vec<i64> = shop
+        .rows("select id from bronze.bronze_orders")
+        .iter()
+        .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap()["id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ids.len() as i64, count, "lost or doubled in bronze");
+    assert_eq!(shop.rows("select orders from total"), [format!("{{\"orders\":{count}}}")]);
 }

@@ -6,5 +6,6 @@ mod bad_input;
 mod crash;
 mod files;
 mod python;
+mod sample;
 mod sample_sql;
 mod support;

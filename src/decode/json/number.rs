@@ -148,7 +148,7 @@ impl Number {
             self.mantissa as i128 * POWERS[shift as usize] as i128
         } else {
             let divisor = POWERS[-shift as usize];
-            if self.mantissa % divisor != 0 {
+            if !self.mantissa.is_multiple_of(divisor) {
                 return Err(Unfit::Fraction);
             }
             (self.mantissa / divisor) as i128

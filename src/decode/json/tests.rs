@@ -82,7 +82,7 @@ fn values_that_fit() {
         ("DOUBLE", "-0.0", float(-0.0)),
         ("DOUBLE", "1", float(1.0)),
         ("DOUBLE", "123456789012345678901234567890", float(123456789012345678901234567890.0)),
-        ("DOUBLE", "2.2250738585072011e-308", float(2.2250738585072011e-308)),
+        ("DOUBLE", "2.2250738585072011e-308", float("2.2250738585072011e-308".parse().unwrap())),
         ("DOUBLE", "1e-999", float(0.0)),
         ("DOUBLE", "\"NaN\"", float(f64::NAN)),
         ("DOUBLE", "\"-Infinity\"", float(f64::NEG_INFINITY)),

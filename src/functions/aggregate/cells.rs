@@ -156,7 +156,7 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
         let cells = emit.take_needed(&mut self.cells);
         self.remeasure();
         if cells.is_empty() {
-            return Ok(self.null.to_array_of_size(0)?);
+            return self.null.to_array_of_size(0);
         }
         let values = cells.iter().map(|c| c.finish(&self.finish, &self.null)).collect::<Result<Vec<_>>>()?;
         ScalarValue::iter_to_array(values)

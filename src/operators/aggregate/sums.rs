@@ -125,7 +125,7 @@ impl GroupStates for IntegerSums {
 
 /// Exact decimal sums, in units of the argument's scale.
 #[derive(Default)]
-struct DecimalTotals(Vec<Total<i256>>);
+pub(super) struct DecimalTotals(Vec<Total<i256>>);
 
 impl DecimalTotals {
     fn update(&mut self, change: &Change<'_>) -> Result<()> {

@@ -3,6 +3,8 @@
 //!
 //! `SMELT_ORACLE_SEEDS=a..b` runs other seeds. A failure names its seed and its SQL.
 
+#![allow(clippy::disallowed_methods)]
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;

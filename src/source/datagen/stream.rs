@@ -129,11 +129,11 @@ impl Source for StreamSource {
         let mut stream = (self.spec.restart)()?;
         let mut starts = Positions::new();
         let mut skip = vec![0; self.next.len()];
-        for partition in 0..self.next.len() {
+        for (partition, skipped) in skip.iter_mut().enumerate() {
             let key = self.partition(partition);
             let start = from.get(&key).copied().unwrap_or(0);
             self.next[partition] = start;
-            skip[partition] = start;
+            *skipped = start;
             starts.insert(key, start);
         }
         if skip.iter().any(|n| *n > 0) {

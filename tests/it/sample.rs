@@ -1,0 +1,164 @@
+//! The sample project, whole: the generator's traffic through the real binary, every table compared with the generator's own
+//! record, in one epoch and in many.
+
+use md5::{Digest, Md5};
+use serde_json::Value;
+use std::path::Path;
+
+use crate::support::Sandbox;
+
+/// A sandbox with the repository's sample project in it.
+pub fn sample() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["smelt.yml", "queries", "models", "macros"] {
+        copy(&root.join(name), &sandbox.path().join(name));
+    }
+    sandbox
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+/// The generator's record.
+pub fn manifest(sandbox: &Sandbox, path: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(sandbox.path().join(path)).unwrap()).unwrap()
+}
+
+/// Rows and checksum of a table over `columns`, as the generator defines them (docs/telecom.md): the sum over the rows of the first 60
+/// bits of md5 of the columns' texts joined by U+001F.
+fn digest(sandbox: &Sandbox, target: &str, table: &str, columns: &[&str]) -> (u64, String) {
+    let types = sandbox.smelt(&["show", table, "--columns", "--target", target]).ok().stdout;
+    let kind = |column: &str| -> String {
+        let line = types.lines().find(|l| l.split_whitespace().next() == Some(column));
+        line.unwrap_or_else(|| panic!("{table} has no column {column}:\n{types}"))
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .to_string()
+    };
+    let select: Vec<String> = columns
+        .iter()
+        .map(|c| match kind(c).as_str() {
+            "TIMESTAMP" => format!("to_char({c}, '%Y-%m-%d %H:%M:%S') as {c}"),
+            "DOUBLE" => (*c).to_string(),
+            _ => format!("cast({c} as string) as {c}"),
+        })
+        .collect();
+    let sql = format!("select {} from {table}", select.join(", "));
+    let ended = sandbox.smelt(&["query", &sql, "--output", "json", "--target", target]).ok();
+    let (mut rows, mut sum) = (0u64, 0u128);
+    for line in ended.stdout.lines() {
+        let row: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        let texts: Vec<String> = columns
+            .iter()
+            .map(|c| match &row[*c] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                Value::Number(number) => format!("{:.6}", number.as_f64().unwrap()),
+                other => other.to_string(),
+            })
+            .collect();
+        let hash = Md5::digest(texts.join("\u{1f}").as_bytes());
+        let first: [u8; 8] = std::array::from_fn(|i| hash[i]);
+        rows += 1;
+        sum += u128::from(u64::from_be_bytes(first) >> 4);
+    }
+    (rows, sum.to_string())
+}
+
+/// Compares every table with the generator's record. `files`: the traffic came from files.
+#[track_caller]
+pub fn assert_equals_manifest(sandbox: &Sandbox, target: &str, manifest: &Value, files: bool) {
+    let tables = manifest["tables"].as_object().unwrap();
+    assert!(tables.len() >= 15, "{:?}", tables.keys());
+    for (table, expected) in tables {
+        let expected_sum = match (files, expected.get("from_files")) {
+            (true, Some(other)) if !other.is_null() => other,
+            _ => expected,
+        };
+        let columns: Vec<&str> =
+            expected_sum["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+        let (rows, checksum) = digest(sandbox, target, table, &columns);
+        assert_eq!(rows, expected["rows"].as_u64().unwrap(), "rows of {table}");
+        assert_eq!(checksum, expected_sum["checksum"].as_str().unwrap(), "content of {table}");
+    }
+}
+
+/// The figures the specification names.
+#[track_caller]
+pub fn assert_reference_figures(sandbox: &Sandbox, target: &str) {
+    let value = |sql: &str| -> i64 {
+        let ended = sandbox.smelt(&["query", sql, "--output", "json", "--target", target]).ok();
+        let row: serde_json::Map<String, Value> = serde_json::from_str(ended.stdout.trim()).unwrap();
+        row.values().next().unwrap().as_i64().unwrap()
+    };
+    for (table, rows) in [
+        ("bronze_call_events", 3355),
+        ("bronze_sms_events", 1805),
+        ("silver_call_events", 3250),
+        ("silver_sms_events", 1750),
+        ("silver_quarantine", 60),
+        ("fact_events", 5000),
+        ("dim_date", 7),
+        ("dim_time", 1440),
+        ("dim_user", 500),
+        ("dim_cell_site", 83),
+        ("dim_device_tac", 5),
+        ("gold_user_360", 500),
+    ] {
+        assert_eq!(value(&format!("select count(*) as n from {table}")), rows, "{table}");
+    }
+    for (column, unknown) in [("sender_id", 50), ("sender_site_id", 25), ("sender_device_id", 25)] {
+        let sql = format!("select count(*) as n from fact_events where {column} is null");
+        assert_eq!(value(&sql), unknown, "{column}");
+    }
+}
+
+fn run_from_files(slices: &str, limits: &[&str]) -> Sandbox {
+    let sandbox = sample();
+    sandbox.smelt(&["generate", "--to-dir", "data", "--slices", slices]).ok();
+    let mut args = vec!["run", "--target", "files"];
+    args.extend_from_slice(limits);
+    sandbox.smelt(&args).ok();
+    sandbox
+}
+
+fn gold(sandbox: &Sandbox, target: &str) -> Vec<Vec<String>> {
+    ["dim_date", "dim_user", "dim_cell_site", "dim_device_tac", "fact_events", "gold_user_daily", "gold_user_360"]
+        .iter()
+        .map(|table| {
+            let sql = format!("select * from {table}");
+            let ended = sandbox.smelt(&["query", &sql, "--output", "json", "--target", target]).ok();
+            let mut rows: Vec<String> = ended.stdout.lines().map(str::to_string).collect();
+            rows.sort();
+            rows
+        })
+        .collect()
+}
+
+#[test]
+fn exact_figures_from_files_in_one_epoch_and_in_hundreds() {
+    let one = run_from_files("7", &["--epoch-files", "10000"]);
+    assert_reference_figures(&one, "files");
+    assert_equals_manifest(&one, "files", &manifest(&one, "data/manifest.json"), true);
+    let tested = one.smelt(&["test", "--target", "files"]).ok();
+    assert!(tested.stdout.contains("ERROR=0"), "{}", tested.stdout);
+
+    let many = run_from_files("56", &["--epoch-files", "1"]);
+    let epochs = many.smelt(&["query", "select count(*) as n from epochs", "--output", "json", "--target", "files"]).ok();
+    let epochs: Value = serde_json::from_str(epochs.stdout.trim()).unwrap();
+    assert!(epochs["n"].as_i64().unwrap() >= 200, "{epochs}");
+    assert_reference_figures(&many, "files");
+    assert_equals_manifest(&many, "files", &manifest(&many, "data/manifest.json"), true);
+    assert_eq!(gold(&one, "files"), gold(&many, "files"));
+}
