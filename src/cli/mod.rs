@@ -4,12 +4,14 @@
 //! code, and only `print` writes to the terminal.
 
 mod args;
+mod demo;
 mod generate;
 mod init;
 mod inspect;
 mod maintain;
 mod print;
 mod run;
+mod sample;
 mod session;
 mod tables;
 
@@ -71,7 +73,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Query { sql, output } => tables::query(&session, sql, *output).await,
         Command::Test { selection } => tables::test(&session, selection).await,
         Command::Generate(options) => generate::generate(&session, options).await,
-        Command::Demo { .. } => Err(vec![Error::internal("wiring")]),
+        Command::Demo { seconds, rate } => demo::demo(&session, *seconds, *rate).await,
         Command::Optimize { selection } => maintain::optimize(&session, selection).await,
         Command::Vacuum { selection, dry_run } => maintain::vacuum(&session, selection, *dry_run).await,
         Command::Prune { dry_run, yes } => maintain::prune(&session, *dry_run, *yes).await,

@@ -37,6 +37,12 @@ impl Session {
         Ok(Session { env, dir, quiet: global.quiet, options })
     }
 
+    /// The same environment for a project in another folder, with its own default target.
+    pub(super) fn at(&self, dir: &std::path::Path) -> Session {
+        let options = LoadOptions { dir: dir.to_path_buf(), ..LoadOptions::default() };
+        Session { env: self.env.clone(), dir: dir.to_path_buf(), quiet: self.quiet, options }
+    }
+
     /// The project, without looking at the lake.
     pub(super) fn load(&self) -> Result<Project, Vec<Error>> {
         project::load(&self.options, &self.env)

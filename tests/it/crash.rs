@@ -132,3 +132,10 @@ fn sigkill_at_random_moments_loses_and_doubles_nothing() {
     assert_eq!(ids.len() as i64, count, "lost or doubled in bronze");
     assert_eq!(shop.rows("select orders from total"), [format!("{{\"orders\":{count}}}")]);
 }
+
+/// The long run of `make crash`.
+#[test]
+#[ignore = "takes an hour: `make crash` runs it"]
+fn long() {
+    crate::sample::kill_while_events_flow(2_000_000, 30, 4_000);
+}

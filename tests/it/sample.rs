@@ -5,7 +5,9 @@ use md5::{Digest, Md5};
 use serde_json::Value;
 use std::path::Path;
 
-use crate::support::Sandbox;
+use crate::broker::Broker;
+use crate::support::{Sandbox, eventually};
+use std::time::Duration;
 
 /// A sandbox with the repository's sample project in it.
 pub fn sample() -> Sandbox {
@@ -161,4 +163,97 @@ fn exact_figures_from_files_in_one_epoch_and_in_hundreds() {
     assert_reference_figures(&many, "files");
     assert_equals_manifest(&many, "files", &manifest(&many, "data/manifest.json"), true);
     assert_eq!(gold(&one, "files"), gold(&many, "files"));
+}
+
+/// The sample against a broker of its own: (sandbox, variables).
+fn kafka_sample(servers: &str) -> (Sandbox, Vec<(String, String)>) {
+    (sample(), vec![("KAFKA".to_string(), servers.to_string())])
+}
+
+fn borrowed(vars: &[(String, String)]) -> Vec<(&str, &str)> {
+    vars.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
+}
+
+#[test]
+fn exact_figures_through_kafka_in_one_epoch_and_in_hundreds() {
+    let mut broker = Broker::start();
+    let servers = broker.addresses().plain;
+    let (one, vars) = kafka_sample(&servers);
+    let generate =
+        ["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--transactional", "--slices", "7", "--manifest", "manifest.json"];
+    one.smelt(&generate).ok();
+    one.smelt_with(&["run", "--epoch-files", "10000"], &borrowed(&vars)).ok();
+    assert_reference_figures(&one, "dev");
+    let expected = manifest(&one, "manifest.json");
+    assert_equals_manifest(&one, "dev", &expected, false);
+
+    let (many, vars) = kafka_sample(&servers);
+    copy(&one.path().join("data"), &many.path().join("data"));
+    many.smelt_with(&["run", "--epoch-rows", "20", "--epoch-files", "1"], &borrowed(&vars)).ok();
+    assert_reference_figures(&many, "dev");
+    assert_equals_manifest(&many, "dev", &expected, false);
+    assert_eq!(gold(&one, "dev"), gold(&many, "dev"));
+
+    let files = run_from_files("7", &["--epoch-files", "10000"]);
+    assert_eq!(gold(&one, "dev"), gold(&files, "files"), "the same star from Kafka and from files");
+    broker.stop();
+}
+
+/// Kills `smelt up` with SIGKILL at random moments while events flow; returns when everything has arrived.
+pub fn kill_while_events_flow(events: u64, kills: u32, rate: u64) {
+    let mut broker = Broker::start();
+    let servers = broker.addresses().plain;
+    let (sandbox, vars) = kafka_sample(&servers);
+    let (events_text, rate_text) = (events.to_string(), rate.to_string());
+    let mut generator = sandbox.spawn(
+        &[
+            "generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--events", &events_text, "--rate",
+            &rate_text, "--slices", "7", "--manifest", "manifest.json",
+        ],
+        &[],
+    );
+    // smelt may start before the topics are there.
+    eventually("the reference data is there", Duration::from_secs(60), || {
+        sandbox.path().join("data/device_tacs").exists()
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let between = Duration::from_secs_f64((events as f64 / rate as f64 * 0.9 / f64::from(kills)).max(0.5));
+    for kill in 0..kills {
+        let mut running = sandbox.spawn(&["up"], &borrowed(&vars));
+        // Not evenly: a kill must hit uploads, puts and idle moments alike.
+        std::thread::sleep(between.mul_f64(0.6 + 0.8 * f64::from((kill * 7) % 10) / 10.0));
+        running.kill();
+    }
+    assert_eq!(generator.wait(Duration::from_secs(1200)), Some(0), "{}", generator.log());
+    sandbox.smelt_with(&["run"], &borrowed(&vars)).ok();
+    assert_equals_manifest(&sandbox, "dev", &manifest(&sandbox, "manifest.json"), false);
+    broker.stop();
+}
+
+#[test]
+fn six_sigkills_while_two_hundred_thousand_events_flow() {
+    kill_while_events_flow(200_000, 6, 20_000);
+}
+
+#[test]
+fn a_crash_at_each_named_point_on_kafka_is_exactly_once() {
+    let mut broker = Broker::start();
+    let servers = broker.addresses().plain;
+    let (sandbox, vars) = kafka_sample(&servers);
+    sandbox
+        .smelt(&["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--manifest", "manifest.json"])
+        .ok();
+    // One lake, killed at one point after the other, a few rows further each time.
+    for point in ["table-created-before-log:3", "after-upload:7", "after-uploads:4", "before-log-put:9", "after-log-put:11",
+        "after-log-put:26", "before-epochs-row:2", "after-epochs-row:2"]
+    {
+        let mut with = borrowed(&vars);
+        with.push(("SMELT_CRASH_AT", point));
+        let ended = sandbox.smelt_with(&["run", "--epoch-rows", "300"], &with);
+        assert_eq!(ended.code, None, "{point} was not reached:\n{}{}", ended.stdout, ended.stderr);
+    }
+    sandbox.smelt_with(&["run"], &borrowed(&vars)).ok();
+    assert_reference_figures(&sandbox, "dev");
+    assert_equals_manifest(&sandbox, "dev", &manifest(&sandbox, "manifest.json"), false);
+    broker.stop();
 }
