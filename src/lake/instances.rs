@@ -44,7 +44,8 @@ impl Lake {
         let mut attempts = 0;
         loop {
             let started = self.0.env.now_micros();
-            let info = InstanceInfo { number, host: host.to_string(), pid, process_start, started, claim: claim.clone() };
+            let info =
+                InstanceInfo { number, host: host.to_string(), pid, process_start, started, claim: claim.clone() };
             let bytes = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
             let created = store.create(&path(number), bytes.into()).await?;
             let unknown = match created {

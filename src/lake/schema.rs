@@ -1,8 +1,8 @@
 //! Arrow schemas ↔ Delta schema JSON, and arrays into a table's exact types.
 //!
-//! A table's schema is always what its Delta schema says, read back: list items are called `item`, map entries
-//! `entries(keys, values)`, timestamps are µs. So a table that was just created and one that was loaded agree, and rows hash
-//! equally in both.
+//! A table's schema is always what its Delta schema says, read back: list items are called `element`, map entries
+//! `key_value(key, value)` (Parquet's names: DuckDB looks for them), timestamps are µs. So a table that was just created and
+//! one that was loaded agree, and rows hash equally in both.
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::cast;
@@ -134,15 +134,15 @@ fn type_of(value: &Value) -> Option<DataType> {
         "struct" => Some(DataType::Struct(struct_fields(value)?)),
         "array" => {
             let nullable = value.get("containsNull").and_then(Value::as_bool).unwrap_or(true);
-            Some(DataType::List(Arc::new(Field::new("item", type_of(value.get("elementType")?)?, nullable))))
+            Some(DataType::List(Arc::new(Field::new("element", type_of(value.get("elementType")?)?, nullable))))
         }
         "map" => {
             let nullable = value.get("valueContainsNull").and_then(Value::as_bool).unwrap_or(true);
             let entries = Fields::from(vec![
-                Field::new("keys", type_of(value.get("keyType")?)?, false),
-                Field::new("values", type_of(value.get("valueType")?)?, nullable),
+                Field::new("key", type_of(value.get("keyType")?)?, false),
+                Field::new("value", type_of(value.get("valueType")?)?, nullable),
             ]);
-            Some(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false))
+            Some(DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entries), false)), false))
         }
         _ => None,
     }
@@ -277,7 +277,7 @@ mod tests {
             Field::new("a", DataType::Int64, false),
             Field::new("b", DataType::Decimal128(20, 2), true),
             Field::new("c", utc, true),
-            Field::new("d", DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))), true),
+            Field::new("d", DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))), true),
             Field::new("e", DataType::Struct(vec![Field::new("x", DataType::Date32, true)].into()), true),
         ]);
         assert_eq!(*from_delta(&to_delta(&schema).unwrap()).unwrap(), schema);
