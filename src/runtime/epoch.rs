@@ -202,7 +202,12 @@ impl Pipeline {
             }
             let mut failed = None;
             for (_, cell) in self.nodes[index].cells() {
-                if let Err(error) = cell.ready().await {
+                // Deletion vectors are uploaded here too, so that nothing but log entries is left to put.
+                let uploaded = match cell.ready().await {
+                    Ok(table) => table.prepare().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = uploaded {
                     failed = Some(error);
                     break;
                 }
@@ -229,7 +234,13 @@ impl Pipeline {
             if !self.nodes[index].runs() {
                 continue;
             }
+            if let Some(upstream) = self.parked_upstream(index) {
+                let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
+                self.park(index, error).await;
+                continue;
+            }
             self.note_versions(index)?;
+            let mut foreign = None;
             let mut info = Map::new();
             info.insert("smelt.epoch".into(), epoch.into());
             info.insert("smelt.rowsIn".into(), Value::from(report.rows_in));
@@ -239,11 +250,25 @@ impl Pipeline {
                 if !cell.is_due(now, heartbeat) {
                     continue;
                 }
-                cell.commit(extra.clone(), info.clone(), now).await?;
+                if let Err(error) = cell.commit(extra.clone(), info.clone(), now).await {
+                    if error.code() != "foreign-change" {
+                        return Err(error);
+                    }
+                    foreign = Some(error);
+                    break;
+                }
                 committed = true;
                 if kind.is_none() {
                     report.committed = true;
                 }
+            }
+            if let Some(error) = foreign {
+                // Somebody else changed this table's rows: the model and what reads it stop, the others commit.
+                self.park(index, error).await;
+                if let Some(cell) = &mut self.nodes[index].main {
+                    cell.ready().await?.reload().await?;
+                }
+                continue;
             }
             if let Some(cell) = &self.nodes[index].main {
                 report.version = cell.table()?.version();
@@ -343,7 +368,11 @@ impl Pipeline {
             for (kind, cell) in self.nodes[index].cells() {
                 let table = cell.ready().await?;
                 let before = table.version();
-                table.finish_maintenance().await?;
+                if let Err(error) = table.finish_maintenance().await {
+                    // Maintenance that failed changed no row; it is tried again later.
+                    tracing::warn!(table = table.name(), "maintenance: {error}");
+                    table.reload().await?;
+                }
                 table.start_maintenance();
                 if kind.is_none() && table.version() != before {
                     moved = Some((before, table.version()));

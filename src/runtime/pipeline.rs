@@ -254,9 +254,15 @@ impl Pipeline {
             Some(old) if old != compiled.fingerprint => node.refresh = Some(Refresh::Edited),
             Some(_) => {}
         }
+        let mut table = table;
         if active && *table.schema() != *compiled.schema {
-            self.check_schema_change(&node, &table)?;
-            node.replace = true;
+            let rebuilt = self.options.full_refresh && self.may_refresh(&node);
+            if node.streams && !rebuilt {
+                self.check_schema_change(&node, &table)?;
+                table.evolve(&compiled.schema, BTreeMap::new())?;
+            } else {
+                node.replace = true;
+            }
             node.refresh.get_or_insert(Refresh::Edited);
         }
         if diverged.contains(&model.name) {
@@ -291,9 +297,6 @@ impl Pipeline {
 
     /// Streaming tables keep their rows: only columns added at the end can be evolved.
     fn check_schema_change(&self, node: &Node, table: &Table) -> Result<()> {
-        if !node.streams || (self.options.full_refresh && self.may_refresh(node)) {
-            return Ok(());
-        }
         let (old, new) = (table.schema(), &node.compiled.schema);
         let grows = new.fields().len() >= old.fields().len()
             && old.fields().iter().zip(new.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
