@@ -87,7 +87,9 @@ fn two_smelts_on_one_lake_never_write_both() {
     let shop = shop();
     feed(&shop);
     let mut first = shop.spawn(&["up"], &[]);
-    eventually("the first smelt has committed", Duration::from_secs(60), || first.log().contains("committed"));
+    eventually("the first smelt has committed everything", Duration::from_secs(60), || {
+        first.log().contains("committed") && shop.count("gold.orders_once") == 65
+    });
     assert!(first.is_running(), "{}", first.log());
     // A second writer on this host names the first and leaves it alone.
     let second = shop.smelt(&["run"]);
