@@ -55,8 +55,7 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
         Node::Project { input, .. } | Node::Filter { input, .. } => append_only(input, inputs),
         Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
         Node::Join { base, arms, .. } => {
-            append_only(base, inputs)
-                && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
+            append_only(base, inputs) && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
         }
         // DISTINCT: a row that is there stays.
         Node::Aggregate { input, group, aggregates, .. } => {
@@ -116,12 +115,15 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
                 return Ok(false);
             }
             let what = if aggregates.is_empty() && !group.is_empty() { "DISTINCT" } else { "GROUP BY" };
-            Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written")).hint(downstream))
+            Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written"))
+                .hint(downstream))
         }
         Node::First { input, .. } => {
             let below = stream_node(input, streamed)?;
             if below && streamed.changes != ChangeKind::Append {
-                return Err(Fault::new("not-a-stream", "the first row per key of a changelog may change").hint(downstream));
+                return Err(
+                    Fault::new("not-a-stream", "the first row per key of a changelog may change").hint(downstream)
+                );
             }
             Ok(below)
         }
