@@ -1,5 +1,6 @@
 //! What a materialization demands of its query.
 
+use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -101,6 +102,13 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             Ok(below)
         }
         Node::Join { base, arms, .. } => {
+            if streamed.changes == ChangeKind::Signed && stream_node(base, streamed)? {
+                return Err(Fault::new(
+                    "not-a-stream",
+                    "a retraction would meet the dimension as it is then, not the row that was written",
+                )
+                .hint("join in a materialized_view that reads this table"));
+            }
             for arm in arms {
                 if stream_node(&arm.input, streamed)? {
                     return Err(Fault::new("not-a-stream", "the streamed input must stand first in its joins")
@@ -127,5 +135,40 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             }
             Ok(below)
         }
+    }
+}
+
+/// A streaming table over a keyed changelog holds one row per key, so the key is among its columns, unchanged.
+pub(crate) fn keeps_key(node: &Node, schema: &Schema, streamed: &Streamed, input: &Input) -> Result<(), Fault> {
+    let ChangeKind::Keyed(key) = &streamed.changes else { return Ok(()) };
+    for name in key {
+        let same = |f: &FieldRef| f.name().eq_ignore_ascii_case(name);
+        let kept = match (schema.fields().iter().position(same), input.schema.fields().iter().position(same)) {
+            (Some(out), Some(column)) => source_column(node, out) == Some((streamed.slot, column)),
+            _ => false,
+        };
+        if !kept {
+            let message = format!(
+                "`{name}` is part of the key of `{}`, and the query does not select it as it is",
+                input.relation
+            );
+            return Err(Fault::new("key-not-selected", message)
+                .hint(format!("select `{name}` under its own name: the table holds one row per key")));
+        }
+    }
+    Ok(())
+}
+
+/// The input column that output `column` of `node` is a plain copy of.
+fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
+    match node {
+        Node::Input { slot, columns, .. } => columns.get(column).map(|c| (*slot, *c)),
+        Node::Project { input, exprs, .. } => match exprs.get(column)? {
+            Expr::Column(c) => source_column(input, input.schema().maybe_index_of_column(c)?),
+            _ => None,
+        },
+        Node::Filter { input, .. } | Node::First { input, .. } => source_column(input, column),
+        Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
+        _ => None,
     }
 }

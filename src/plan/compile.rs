@@ -176,9 +176,16 @@ impl Compiler {
             let changes = self.known[&input.relation].changes.clone();
             let streamed = check::Streamed { slot, changes };
             check::streamable(&incremental, &streamed).map_err(fail)?;
+            if let Ok(node) = &incremental {
+                check::keeps_key(node, &schema, &streamed, &slots.inputs[slot]).map_err(fail)?;
+            }
         }
-        if model.materialized == Materialization::MaterializedView {
-            self.check_replayable(&slots, place).map_err(fail)?;
+        match model.materialized {
+            Materialization::MaterializedView => {
+                self.check_replayable(&slots, "materialized_view", place).map_err(fail)?
+            }
+            Materialization::Table => self.check_replayable(&slots, "table", place).map_err(fail)?,
+            _ => {}
         }
         if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
             let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
@@ -191,7 +198,11 @@ impl Compiler {
         let append_only = match (model.materialized, &incremental) {
             (Materialization::Table, _) | (_, Err(_)) => false,
             (Materialization::StreamingTable, Ok(_)) => {
-                stream_slot.is_some_and(|s| self.known[&slots.inputs[s].relation].changes == ChangeKind::Append)
+                stream_slot.is_some_and(|s| match &slots.inputs[s].relation {
+                    Relation::Source(..) => self.known[&slots.inputs[s].relation].changes == ChangeKind::Append,
+                    // What it retracts is an error, or skipped.
+                    _ => true,
+                })
             }
             (_, Ok(node)) => check::append_only(node, &slots.inputs),
         };
@@ -318,15 +329,31 @@ impl Compiler {
         Ok(slot)
     }
 
-    fn check_replayable(&self, slots: &Slots, place: impl Fn(&Relation) -> Option<Place>) -> Result<(), Fault> {
+    fn check_replayable(
+        &self,
+        slots: &Slots,
+        kind: &str,
+        place: impl Fn(&Relation) -> Option<Place>,
+    ) -> Result<(), Fault> {
         for input in &slots.inputs {
-            if self.known.get(&input.relation).is_none_or(|k| k.replayable) {
+            let (Some(known), Relation::Source(source, table)) = (self.known.get(&input.relation), &input.relation)
+            else {
+                continue;
+            };
+            if let (true, ChangeKind::Keyed(_)) = (known.replayable, &known.changes) {
+                return Err(Fault::new(
+                    "keyed-changelog",
+                    format!("`{source}.{table}` says which key changed, not which row it had: a {kind} cannot retract that row"),
+                )
+                .hint(format!("apply the changes in a streaming_table first: `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read that"))
+                .at(place(&input.relation)));
+            }
+            if known.replayable {
                 continue;
             }
-            let Relation::Source(source, table) = &input.relation else { continue };
             return Err(Fault::new(
                 "not-replayable",
-                format!("a materialized_view cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the view"),
+                format!("a {kind} cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the {kind}"),
             )
             .hint(format!(
                 "add a streaming_table `bronze_{table}` with `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read {{{{ ref('bronze_{table}') }}}} here"

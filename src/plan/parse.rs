@@ -184,7 +184,7 @@ impl Sql {
         for (i, t) in self.tokens.iter().enumerate() {
             let follows = self.tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
             match &t.token {
-                Token::Word(w) if w.value == value && !follows.is_some_and(|t| t.token == Token::LParen) => {
+                Token::Word(w) if w.value == value && follows.is_none_or(|t| t.token != Token::LParen) => {
                     found.push(at(t.span.start));
                 }
                 _ => {}
