@@ -1,5 +1,6 @@
 //! What a materialization demands of its query.
 
+use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -55,8 +56,7 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
         Node::Project { input, .. } | Node::Filter { input, .. } => append_only(input, inputs),
         Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
         Node::Join { base, arms, .. } => {
-            append_only(base, inputs)
-                && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
+            append_only(base, inputs) && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
         }
         // DISTINCT: a row that is there stays.
         Node::Aggregate { input, group, aggregates, .. } => {
@@ -102,6 +102,13 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             Ok(below)
         }
         Node::Join { base, arms, .. } => {
+            if streamed.changes == ChangeKind::Signed && stream_node(base, streamed)? {
+                return Err(Fault::new(
+                    "not-a-stream",
+                    "a retraction would meet the dimension as it is then, not the row that was written",
+                )
+                .hint("join in a materialized_view that reads this table"));
+            }
             for arm in arms {
                 if stream_node(&arm.input, streamed)? {
                     return Err(Fault::new("not-a-stream", "the streamed input must stand first in its joins")
@@ -116,14 +123,52 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
                 return Ok(false);
             }
             let what = if aggregates.is_empty() && !group.is_empty() { "DISTINCT" } else { "GROUP BY" };
-            Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written")).hint(downstream))
+            Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written"))
+                .hint(downstream))
         }
         Node::First { input, .. } => {
             let below = stream_node(input, streamed)?;
             if below && streamed.changes != ChangeKind::Append {
-                return Err(Fault::new("not-a-stream", "the first row per key of a changelog may change").hint(downstream));
+                return Err(
+                    Fault::new("not-a-stream", "the first row per key of a changelog may change").hint(downstream)
+                );
             }
             Ok(below)
         }
+    }
+}
+
+/// A streaming table over a keyed changelog holds one row per key, so the key is among its columns, unchanged.
+pub(crate) fn keeps_key(node: &Node, schema: &Schema, streamed: &Streamed, input: &Input) -> Result<(), Fault> {
+    let ChangeKind::Keyed(key) = &streamed.changes else { return Ok(()) };
+    for name in key {
+        let same = |f: &FieldRef| f.name().eq_ignore_ascii_case(name);
+        let kept = match (schema.fields().iter().position(same), input.schema.fields().iter().position(same)) {
+            (Some(out), Some(column)) => source_column(node, out) == Some((streamed.slot, column)),
+            _ => false,
+        };
+        if !kept {
+            let message = format!(
+                "`{name}` is part of the key of `{}`, and the query does not select it as it is",
+                input.relation
+            );
+            return Err(Fault::new("key-not-selected", message)
+                .hint(format!("select `{name}` under its own name: the table holds one row per key")));
+        }
+    }
+    Ok(())
+}
+
+/// The input column that output `column` of `node` is a plain copy of.
+fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
+    match node {
+        Node::Input { slot, columns, .. } => columns.get(column).map(|c| (*slot, *c)),
+        Node::Project { input, exprs, .. } => match exprs.get(column)? {
+            Expr::Column(c) => source_column(input, input.schema().maybe_index_of_column(c)?),
+            _ => None,
+        },
+        Node::Filter { input, .. } | Node::First { input, .. } => source_column(input, column),
+        Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
+        _ => None,
     }
 }

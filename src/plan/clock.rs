@@ -5,9 +5,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DataFusionError, ScalarValue};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! A project's models, compiled in topological order.
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, TableScan};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
 use super::{check, determinism, diagnose, single_row, sources};
-use crate::error::Error;
+use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
 
@@ -113,7 +113,8 @@ struct Compiler {
 impl Compiler {
     fn add_source(&mut self, source: &str, table: &str, found: sources::SourceRelation) {
         let dependency = Dependency::Source(source.to_string(), table.to_string());
-        let relation = RelationSource { relation: found.relation.clone(), streamed: false, schema: found.schema, view: None };
+        let relation =
+            RelationSource { relation: found.relation.clone(), streamed: false, schema: found.schema, view: None };
         let named = Named { schema: source.to_string(), name: table.to_string(), source: Arc::new(relation) };
         self.known.insert(found.relation, found.known);
         self.relations.push((dependency, named));
@@ -162,7 +163,11 @@ impl Compiler {
         })?;
         let mut plan = plan;
         let mut slots = self.slots(&plan);
-        let stream_slot = if stream { Some(self.stream_slot(model, &planned, &mut plan, &mut slots, place).map_err(fail)?) } else { None };
+        let stream_slot = if stream {
+            Some(self.stream_slot(model, &planned, &mut plan, &mut slots, place).map_err(fail)?)
+        } else {
+            None
+        };
         let bulk = self.planner.optimize(plan.clone(), |_, _| {}).map_err(datafusion)?;
         let incremental = lower(&bulk, &slots, &self.planner.state);
 
@@ -171,19 +176,33 @@ impl Compiler {
             let changes = self.known[&input.relation].changes.clone();
             let streamed = check::Streamed { slot, changes };
             check::streamable(&incremental, &streamed).map_err(fail)?;
+            if let Ok(node) = &incremental {
+                check::keeps_key(node, &schema, &streamed, &slots.inputs[slot]).map_err(fail)?;
+            }
         }
-        if model.materialized == Materialization::MaterializedView {
-            self.check_replayable(&slots, place).map_err(fail)?;
+        match model.materialized {
+            Materialization::MaterializedView => {
+                self.check_replayable(&slots, "materialized_view", place).map_err(fail)?
+            }
+            Materialization::Table => self.check_replayable(&slots, "table", place).map_err(fail)?,
+            _ => {}
         }
         if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
             let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
-            return Err(fail(fault.hint("write it another way, or take `incremental: strict` out: the model is then recomputed at every change")));
+            return Err(fail(fault.hint(
+                "write it another way, or take `incremental: strict` out: the model is then recomputed at every change",
+            )));
         }
         let expectations = self.expectations(model, &schema)?;
+        check_partitioning(model, &schema).map_err(fail)?;
         let append_only = match (model.materialized, &incremental) {
             (Materialization::Table, _) | (_, Err(_)) => false,
             (Materialization::StreamingTable, Ok(_)) => {
-                stream_slot.is_some_and(|s| self.known[&slots.inputs[s].relation].changes == ChangeKind::Append)
+                stream_slot.is_some_and(|s| match &slots.inputs[s].relation {
+                    Relation::Source(..) => self.known[&slots.inputs[s].relation].changes == ChangeKind::Append,
+                    // What it retracts is an error, or skipped.
+                    _ => true,
+                })
             }
             (_, Ok(node)) => check::append_only(node, &slots.inputs),
         };
@@ -195,13 +214,15 @@ impl Compiler {
             expectations: &model.expectations,
         }
         .fingerprint();
-        let mut warnings = Vec::new();
+        let mut warnings = undeclared_columns(model, &schema);
         if planned.truncating_division {
-            warnings.push(origin.error(
-                Fault::new("integer-division", "`/` of two integer columns drops the remainder")
-                    .hint("cast one of them: `cast(a as double) / b`")
-                    .at(planned.division),
-            ));
+            warnings.push(
+                origin.error(
+                    Fault::new("integer-division", "`/` of two integer columns drops the remainder")
+                        .hint("cast one of them: `cast(a as double) / b`")
+                        .at(planned.division),
+                ),
+            );
         }
         let relation = Relation::Model(model.name.clone());
         let replayable = true;
@@ -288,34 +309,51 @@ impl Compiler {
             }
         };
         if !slots.streamed[slot] {
-            mark(plan, &slots.inputs[slot].relation)
-                .map_err(|e| Fault::new("sql", e.strip_backtrace()))?;
+            mark(plan, &slots.inputs[slot].relation).map_err(|e| Fault::new("sql", e.strip_backtrace()))?;
             slots.streamed[slot] = true;
         }
         let input = &slots.inputs[slot];
         let changes = self.known.get(&input.relation).map(|k| &k.changes);
-        let changelog_source = matches!(input.relation, Relation::Source(..))
-            && !matches!(changes, Some(ChangeKind::Append) | None);
+        let changelog_source =
+            matches!(input.relation, Relation::Source(..)) && !matches!(changes, Some(ChangeKind::Append) | None);
         if !input.append_only && !changelog_source && !model.config.skip_change_commits {
             return Err(Fault::new(
                 "changing-stream",
                 format!("`{}` retracts rows, and a streaming_table processes each row once", input.relation),
             )
-            .hint("make this model a materialized_view, or set `skip_change_commits: true` to see only the rows it adds")
+            .hint(
+                "make this model a materialized_view, or set `skip_change_commits: true` to see only the rows it adds",
+            )
             .at(place(&input.relation)));
         }
         Ok(slot)
     }
 
-    fn check_replayable(&self, slots: &Slots, place: impl Fn(&Relation) -> Option<Place>) -> Result<(), Fault> {
+    fn check_replayable(
+        &self,
+        slots: &Slots,
+        kind: &str,
+        place: impl Fn(&Relation) -> Option<Place>,
+    ) -> Result<(), Fault> {
         for input in &slots.inputs {
-            if self.known.get(&input.relation).is_none_or(|k| k.replayable) {
+            let (Some(known), Relation::Source(source, table)) = (self.known.get(&input.relation), &input.relation)
+            else {
+                continue;
+            };
+            if let (true, ChangeKind::Keyed(_)) = (known.replayable, &known.changes) {
+                return Err(Fault::new(
+                    "keyed-changelog",
+                    format!("`{source}.{table}` says which key changed, not which row it had: a {kind} cannot retract that row"),
+                )
+                .hint(format!("apply the changes in a streaming_table first: `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read that"))
+                .at(place(&input.relation)));
+            }
+            if known.replayable {
                 continue;
             }
-            let Relation::Source(source, table) = &input.relation else { continue };
             return Err(Fault::new(
                 "not-replayable",
-                format!("a materialized_view cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the view"),
+                format!("a {kind} cannot read the Kafka source `{source}.{table}`: its topic forgets, and the lake must be able to rebuild the {kind}"),
             )
             .hint(format!(
                 "add a streaming_table `bronze_{table}` with `select * from STREAM {{{{ source('{source}', '{table}') }}}}`, and read {{{{ ref('bronze_{table}') }}}} here"
@@ -383,17 +421,20 @@ impl Compiler {
             ]);
         };
         let expr = expr.clone().unalias();
-        let is_boolean = expr.get_type(projection.input.schema()).is_ok_and(|t| t == arrow::datatypes::DataType::Boolean);
+        let is_boolean =
+            expr.get_type(projection.input.schema()).is_ok_and(|t| t == arrow::datatypes::DataType::Boolean);
         if !is_boolean {
             return Err(vec![Fault::new("type", format!("`{text}` is no condition: it must be true or false"))]);
         }
+        let sql_fault = |e: datafusion::error::DataFusionError| vec![Fault::new("sql", e.strip_backtrace())];
+        let expr = self.planner.simplify(expr, Arc::clone(projection.input.schema())).map_err(sql_fault)?;
         let unqualified = expr.transform_up(|e| {
             Ok(match e {
                 Expr::Column(c) => Transformed::yes(Expr::Column(Column::new_unqualified(c.name))),
                 other => Transformed::no(other),
             })
         });
-        unqualified.map(|t| t.data).map_err(|e| vec![Fault::new("sql", e.strip_backtrace())])
+        unqualified.map(|t| t.data).map_err(sql_fault)
     }
 }
 
@@ -405,10 +446,41 @@ fn place_of_call(planner: &Planner, model: &Model, name: &str) -> Option<Place> 
         _ => &[],
     };
     sql.place_of_call(name).or_else(|| {
-        aliases
-            .iter()
-            .find_map(|a| sql.all_words().find(|w| w.eq_ignore_ascii_case(a)).and_then(|w| sql.place_of(*sql.words(w).first()?)))
+        aliases.iter().find_map(|a| {
+            sql.all_words().find(|w| w.eq_ignore_ascii_case(a)).and_then(|w| sql.place_of(*sql.words(w).first()?))
+        })
     })
+}
+
+/// The columns a table is partitioned by are columns it has.
+fn check_partitioning(model: &Model, schema: &Schema) -> Result<(), Fault> {
+    for name in &model.config.partition_by {
+        if schema.fields().iter().any(|f| f.name().eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let fault = Fault::new("unknown-column", format!("`partition_by`: `{}` has no column `{name}`", model.name));
+        return Err(match did_you_mean(name, schema.fields().iter().map(|f| f.name().as_str())) {
+            Some(near) => fault.hint(format!("did you mean `{near}`?")),
+            None => fault.hint("select the column, or take it out of partition_by"),
+        });
+    }
+    Ok(())
+}
+
+/// Columns that YAML describes and the query does not make.
+fn undeclared_columns(model: &Model, schema: &Schema) -> Vec<Error> {
+    let known = || schema.fields().iter().map(|f| f.name().as_str());
+    let missing = model.columns.iter().filter(|c| !known().any(|k| k.eq_ignore_ascii_case(&c.name)));
+    missing
+        .map(|c| {
+            let message = format!("`{}` has no column `{}`", model.name, c.name);
+            let warning = Error::user("unknown-column", message).with_span(c.span.clone());
+            match did_you_mean(&c.name, known()) {
+                Some(near) => warning.with_hint(format!("did you mean `{near}`?")),
+                None => warning,
+            }
+        })
+        .collect()
 }
 
 /// Where the model names `relation`, if it does so itself.

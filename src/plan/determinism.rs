@@ -153,7 +153,10 @@ fn order_window(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionEr
                 if frame.units == WindowFrameUnits::Range && (offset(&frame.start_bound) || offset(&frame.end_bound)) {
                     return Err(Fault::new(
                         "undetermined-order",
-                        format!("`{}` over a RANGE of distances depends on the order of equal rows", function.fun.name()),
+                        format!(
+                            "`{}` over a RANGE of distances depends on the order of equal rows",
+                            function.fun.name()
+                        ),
                     )
                     .hint("use a ROWS frame, or min/max instead")
                     .into());

@@ -63,7 +63,8 @@ impl Diagnosis<'_> {
     }
 
     fn place(&self, span: Span) -> Option<Place> {
-        let width = if span.start.line == span.end.line { span.end.column.saturating_sub(span.start.column).max(1) } else { 1 };
+        let width =
+            if span.start.line == span.end.line { span.end.column.saturating_sub(span.start.column).max(1) } else { 1 };
         (span.start.line > 0).then_some(Place { line: span.start.line, column: span.start.column, width })
     }
 
@@ -87,7 +88,9 @@ impl Diagnosis<'_> {
         let relations = self.relations();
         let real = |name: &str| relations.get(name).cloned().unwrap_or_else(|| name.to_string());
         let among: Vec<&Column> = match &field.relation {
-            Some(relation) => valid.iter().filter(|c| c.relation.as_ref().is_some_and(|r| r.resolved_eq(relation))).collect(),
+            Some(relation) => {
+                valid.iter().filter(|c| c.relation.as_ref().is_some_and(|r| r.resolved_eq(relation))).collect()
+            }
             None => valid.iter().collect(),
         };
         let place = field.spans.first().and_then(|s| self.place(s)).or_else(|| {
@@ -106,7 +109,8 @@ impl Diagnosis<'_> {
                 None => fault.hint(format!("here are {}", list(tables.iter().copied()))),
             };
         }
-        let owners: BTreeSet<String> = among.iter().filter_map(|c| c.relation.as_ref()).map(|r| real(r.table())).collect();
+        let owners: BTreeSet<String> =
+            among.iter().filter_map(|c| c.relation.as_ref()).map(|r| real(r.table())).collect();
         let message = match owners.len() {
             0 => format!("no column `{}`", field.name),
             _ => format!("no column `{}` in {}", field.name, list(owners.iter().map(String::as_str))),
@@ -115,8 +119,11 @@ impl Diagnosis<'_> {
         if let Some(near) = did_you_mean(&field.name, among.iter().map(|c| c.name.as_str())) {
             hints.push(format!("did you mean `{near}`?"));
         }
-        let shown: Vec<String> =
-            owners.iter().filter(|o| relations.values().any(|r| r == *o)).map(|o| format!("smelt show --columns {o}")).collect();
+        let shown: Vec<String> = owners
+            .iter()
+            .filter(|o| relations.values().any(|r| r == *o))
+            .map(|o| format!("smelt show --columns {o}"))
+            .collect();
         match shown.as_slice() {
             [one] => hints.push(format!("(columns: {one})")),
             _ if hints.is_empty() && !among.is_empty() => {
@@ -139,7 +146,8 @@ impl Diagnosis<'_> {
                 .map(String::as_str);
             let mut known: Vec<&str> = known.collect();
             known.sort_unstable();
-            let fault = Fault::new("unknown-function", format!("no function `{name}`")).at(self.sql.place_of_call(name));
+            let fault =
+                Fault::new("unknown-function", format!("no function `{name}`")).at(self.sql.place_of_call(name));
             return match did_you_mean(name, known) {
                 Some(near) => fault.hint(format!("did you mean `{near}`?")),
                 None => fault,

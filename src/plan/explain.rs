@@ -63,8 +63,10 @@ impl Tree<'_> {
                     Some(input) => columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect(),
                     None => schema.fields().iter().map(|f| f.name().as_str()).collect(),
                 };
-                let (relation, append_only) =
-                    self.inputs.get(*slot).map_or(("?".to_string(), false), |i| (i.relation.to_string(), i.append_only));
+                let (relation, append_only) = self
+                    .inputs
+                    .get(*slot)
+                    .map_or(("?".to_string(), false), |i| (i.relation.to_string(), i.append_only));
                 let how = match (self.stream, append_only) {
                     (Some(s), _) if s == *slot => "each row once",
                     (Some(_), _) => "as it is at that epoch",
@@ -107,7 +109,9 @@ impl Tree<'_> {
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
                     [] => format!("distinct {by}: incremental; state: a count per distinct row"),
-                    calls => format!("aggregate {} by {by}: incremental; state: {}", calls.join(", "), state(aggregates)),
+                    calls => {
+                        format!("aggregate {} by {by}: incremental; state: {}", calls.join(", "), state(aggregates))
+                    }
                 };
                 self.line(depth, &format!("{label}{text}"));
                 self.node(input, depth + 1, "");

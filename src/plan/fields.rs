@@ -129,7 +129,8 @@ impl ExprPlanner for FieldPlanner {
         if !["row_number", "rank", "dense_rank", "ntile"].contains(&raw.func_def.name()) {
             return Ok(PlannerResult::Original(raw));
         }
-        let RawWindowExpr { func_def, args, partition_by, order_by, window_frame, filter, null_treatment, distinct } = raw;
+        let RawWindowExpr { func_def, args, partition_by, order_by, window_frame, filter, null_treatment, distinct } =
+            raw;
         let params =
             WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct };
         let rank = Expr::from(WindowFunction { fun: func_def, params });

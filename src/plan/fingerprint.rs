@@ -14,7 +14,6 @@ use super::relation::Scope;
 use crate::project::{Dialect, Expectation};
 use crate::types::sql_type_name;
 
-
 /// Bumped by hand when the same SQL gives other rows than before.
 const SEMANTICS: u32 = 1;
 
@@ -56,8 +55,7 @@ impl Meaning<'_> {
 
 /// The name as the SQL planner would ask for it.
 fn reference(name: &ObjectName) -> Option<TableReference> {
-    let words: Vec<&str> =
-        name.0.iter().map(|p| p.as_ident().map(|i| i.value.as_str())).collect::<Option<_>>()?;
+    let words: Vec<&str> = name.0.iter().map(|p| p.as_ident().map(|i| i.value.as_str())).collect::<Option<_>>()?;
     match words.as_slice() {
         [table] => Some(TableReference::bare(*table)),
         [schema, table] => Some(TableReference::partial(*schema, *table)),

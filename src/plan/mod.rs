@@ -4,7 +4,7 @@
 //!
 //! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered.
 //! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names.
-//! 3. analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
+//! 3. [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole.
@@ -31,6 +31,7 @@ mod parse;
 mod relation;
 mod resolve;
 mod session;
+mod set_operations;
 mod single_row;
 mod sources;
 pub mod stored;

@@ -96,7 +96,8 @@ impl Sql {
     fn free_offset(&mut self) {
         for i in 0..self.tokens.len() {
             let follows = self.tokens[i + 1..].iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
-            let count = follows.is_some_and(|t| matches!(t.token, Token::Number(..) | Token::Placeholder(_) | Token::LParen));
+            let count =
+                follows.is_some_and(|t| matches!(t.token, Token::Number(..) | Token::Placeholder(_) | Token::LParen));
             if let Token::Word(w) = &mut self.tokens[i].token
                 && w.keyword == Keyword::OFFSET
                 && !count
@@ -118,7 +119,9 @@ impl Sql {
             return Err(fault.at(place(next.span)));
         }
         if matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)) {
-            return Err(Fault::new("syntax", "a model is one SELECT").hint("smelt writes its rows to the model's table"));
+            return Err(
+                Fault::new("syntax", "a model is one SELECT").hint("smelt writes its rows to the model's table")
+            );
         }
         Ok(*query)
     }
@@ -139,7 +142,9 @@ impl Sql {
         let place = match location {
             Some(location) => self.place_of(location),
             // Errors without a place are about the end of the text.
-            None => self.tokens.iter().rev().find(|t| !matches!(t.token, Token::Whitespace(_))).and_then(|t| place(t.span)),
+            None => {
+                self.tokens.iter().rev().find(|t| !matches!(t.token, Token::Whitespace(_))).and_then(|t| place(t.span))
+            }
         };
         let mut text = text.trim_start_matches("sql parser error: ").to_string();
         if let Some(rest) = text.strip_prefix("Expected: ") {
@@ -196,7 +201,8 @@ impl Sql {
             .filter(|t| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(first)))
             .find_map(|t| {
                 let name = self.name_at(at(t.span.start));
-                let same = name.len() >= words.len() && name.iter().zip(words).all(|(n, w)| n.1.eq_ignore_ascii_case(w));
+                let same =
+                    name.len() >= words.len() && name.iter().zip(words).all(|(n, w)| n.1.eq_ignore_ascii_case(w));
                 same.then(|| self.place_of(name[words.len() - 1].0)).flatten()
             })
     }
@@ -235,9 +241,10 @@ impl Sql {
     /// Whether a person put the word into quotes: it then means that spelling only.
     pub fn is_quoted(&self, place: At) -> bool {
         !self.respelled.contains_key(&place)
-            && self.tokens.iter().any(|t| {
-                at(t.span.start) == place && matches!(&t.token, Token::Word(w) if w.quote_style.is_some())
-            })
+            && self
+                .tokens
+                .iter()
+                .any(|t| at(t.span.start) == place && matches!(&t.token, Token::Word(w) if w.quote_style.is_some()))
     }
 
     /// Spells the word at `place` as `spelling`, exactly (quoted). False if it already was.
@@ -266,6 +273,7 @@ pub(crate) fn place(span: Span) -> Option<Place> {
     if span.start.line == 0 {
         return None;
     }
-    let width = if span.end.line == span.start.line { span.end.column.saturating_sub(span.start.column).max(1) } else { 1 };
+    let width =
+        if span.end.line == span.start.line { span.end.column.saturating_sub(span.start.column).max(1) } else { 1 };
     Some(Place { line: span.start.line, column: span.start.column, width })
 }

@@ -141,10 +141,13 @@ impl Scope {
         {
             return fault.hint(format!("write {{{{ ref('{known}') }}}} or {{{{ source('{schema}', '{known}') }}}}, so that smelt knows the order"));
         }
-        let known = self.relations.iter().map(|r| r.name.as_str()).chain(self.undeclared.iter().map(|(_, n)| n.as_str()));
+        let known =
+            self.relations.iter().map(|r| r.name.as_str()).chain(self.undeclared.iter().map(|(_, n)| n.as_str()));
         match did_you_mean(name, known) {
             Some(near) => fault.hint(format!("did you mean `{near}`?")),
-            None => fault.hint("relations are named with {{ ref('model') }} or {{ source('source', 'table') }}, or by a WITH clause"),
+            None => fault.hint(
+                "relations are named with {{ ref('model') }} or {{ source('source', 'table') }}, or by a WITH clause",
+            ),
         }
     }
 }

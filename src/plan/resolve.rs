@@ -253,9 +253,8 @@ fn respell_column(sql: &mut Sql, field: &Column, valid: &[Column]) -> Result<boo
     for start in starts {
         let name = sql.name_at(start);
         for (qualifier, column) in readings(&name) {
-            let matches = |c: &&Column| {
-                c.name.eq_ignore_ascii_case(&name[column].1) && qualifier_matches(c, &name[..qualifier])
-            };
+            let matches =
+                |c: &&Column| c.name.eq_ignore_ascii_case(&name[column].1) && qualifier_matches(c, &name[..qualifier]);
             let mut found: Vec<&Column> = valid.iter().filter(matches).collect();
             found.sort_by(|a, b| (&a.name, &a.relation).cmp(&(&b.name, &b.relation)));
             found.dedup_by(|a, b| a.name == b.name && a.relation == b.relation);
@@ -274,7 +273,8 @@ fn respell_column(sql: &mut Sql, field: &Column, valid: &[Column]) -> Result<boo
                 ]);
             }
             changed |= sql.respell(name[column].0, &found[0].name);
-            if let (Some((place, _)), Some(relation)) = (qualifier.checked_sub(1).map(|q| &name[q]), &found[0].relation) {
+            if let (Some((place, _)), Some(relation)) = (qualifier.checked_sub(1).map(|q| &name[q]), &found[0].relation)
+            {
                 changed |= sql.respell(*place, relation.table());
             }
             if let (Some((place, _)), Some(schema)) =

@@ -4,15 +4,15 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DataFusionError, TableReference};
+use datafusion::common::{DFSchemaRef, DataFusionError, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
-};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
+use super::set_operations;
 use crate::error::{Error, Result};
 use crate::project::Dialect;
 
@@ -78,8 +79,7 @@ impl Planner {
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(limit) = options.memory_limit {
             let consumers = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
-            runtime = runtime
-                .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), consumers)));
+            runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), consumers)));
         }
         let mut builder = SessionStateBuilder::new()
             .with_config(config)
@@ -112,7 +112,17 @@ impl Planner {
     }
 
     pub(crate) fn analyze(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let plan = set_operations::count_duplicates(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
+    }
+
+    /// One expression over rows of `schema`, analysed: constants folded, casts moved to the constant side.
+    pub(crate) fn simplify(&self, expr: Expr, schema: DFSchemaRef) -> Result<Expr, DataFusionError> {
+        let context = SimplifyContext::builder()
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .with_schema(schema)
+            .build();
+        ExprSimplifier::new(context).simplify(expr)
     }
 
     /// Runs the optimizer. Generated names (`__common_expr_1`) start anew, so that a plan does not depend on what was
@@ -183,11 +193,7 @@ impl ContextProvider for Context<'_> {
         Ok(self.scope.find(&name)?)
     }
 
-    fn get_table_function_source(
-        &self,
-        name: &str,
-        args: Vec<Expr>,
-    ) -> Result<Arc<dyn TableSource>, DataFusionError> {
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
         use datafusion::catalog::TableFunctionArgs;
         let function = self
             .planner

@@ -29,21 +29,20 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
             // A side table appears with its first row; what it will look like is known.
             None if is_side_table(identifier) => reject_schema(),
             None => {
-                return Err(Error::user("unknown-table", format!("there is no Delta table `{schema}`.`{identifier}` in the lake"))
-                    .with_span(table.span.clone())
-                    .with_hint("create it first, declare its `columns`, or give the source a `connector`"));
+                return Err(Error::user(
+                    "unknown-table",
+                    format!("there is no Delta table `{schema}`.`{identifier}` in the lake"),
+                )
+                .with_span(table.span.clone())
+                .with_hint("create it first, declare its `columns`, or give the source a `connector`"));
             }
         };
         let known = Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None };
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
     let changes = change_kind(table);
-    let known = Known {
-        append_only: changes == ChangeKind::Append,
-        replayable: replayable(table),
-        changes,
-        view: None,
-    };
+    let known =
+        Known { append_only: changes == ChangeKind::Append, replayable: replayable(table), changes, view: None };
     Ok(SourceRelation {
         relation: Relation::Source(table.source.clone(), table.name.clone()),
         schema: nullable(relation_schema(table)?.as_ref()),

@@ -78,7 +78,10 @@ pub fn stored_type(data_type: &DataType) -> Result<DataType, Unstorable> {
             return Err(unstorable("an interval", "store a number: date_part('epoch', …), or both ends of it"));
         }
         DataType::Time32(_) | DataType::Time64(_) => {
-            return Err(unstorable("a time of day", "store text: to_char(…, '%H:%M:%S'), or seconds: date_part('epoch', …)"));
+            return Err(unstorable(
+                "a time of day",
+                "store text: to_char(…, '%H:%M:%S'), or seconds: date_part('epoch', …)",
+            ));
         }
         DataType::Union(..) => return Err(unstorable("a union", "cast it to one type")),
     })
@@ -141,7 +144,8 @@ fn has_float(data_type: &DataType) -> bool {
 macro_rules! canonical_floats {
     ($array:expr, $type:ty, $float:ty, $nan:expr) => {{
         let Some(floats) = $array.as_any().downcast_ref::<$type>() else { return Ok(Arc::clone($array)) };
-        let odd = |v: $float| v.is_nan() && v.to_bits() != $nan.to_bits() || (v == 0.0 as $float && v.is_sign_negative());
+        let odd =
+            |v: $float| v.is_nan() && v.to_bits() != $nan.to_bits() || (v == 0.0 as $float && v.is_sign_negative());
         if !floats.values().iter().any(|v| odd(*v)) {
             return Ok(Arc::clone($array));
         }

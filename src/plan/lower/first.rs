@@ -104,9 +104,7 @@ fn selects_first(predicate: &Expr, is_rank: impl Fn(&Column) -> bool) -> bool {
         },
         _ => return false,
     };
-    let is = |n: i64| {
-        bound.cast_to(&arrow::datatypes::DataType::Int64).is_ok_and(|v| v == ScalarValue::Int64(Some(n)))
-    };
+    let is = |n: i64| bound.cast_to(&arrow::datatypes::DataType::Int64).is_ok_and(|v| v == ScalarValue::Int64(Some(n)));
     match op {
         Operator::Eq | Operator::LtEq => is(1),
         Operator::Lt => is(2),

@@ -63,7 +63,8 @@ fn extend(left: &Node, arm: &Arm) -> Result<Option<Node>, Fallback> {
     let Some(chain) = open(left)? else { return Ok(None) };
     let Node::Join { base, arms, schema } = chain.join else { return Ok(None) };
     let base_columns = base.schema().fields().len();
-    let of_base = |e: &Expr| e.column_refs().iter().all(|c| schema.maybe_index_of_column(c).is_some_and(|i| i < base_columns));
+    let of_base =
+        |e: &Expr| e.column_refs().iter().all(|c| schema.maybe_index_of_column(c).is_some_and(|i| i < base_columns));
 
     let mut on = Vec::with_capacity(arm.on.len());
     for (l, r) in &arm.on {

@@ -105,7 +105,9 @@ impl Lowering<'_> {
             LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
                 Err(Fallback::new("ORDER BY … LIMIT", "the visible range is found by sorting all rows"))
             }
-            LogicalPlan::Distinct(_) => Err(Fallback::new("DISTINCT ON", "the chosen rows are found by sorting all rows")),
+            LogicalPlan::Distinct(_) => {
+                Err(Fallback::new("DISTINCT ON", "the chosen rows are found by sorting all rows"))
+            }
             LogicalPlan::Unnest(_) => Err(Fallback::new("UNNEST", "lists are unfolded by a bulk plan")),
             LogicalPlan::RecursiveQuery(_) => {
                 Err(Fallback::new("WITH RECURSIVE", "a change can reach any row of the result"))
@@ -124,8 +126,7 @@ impl Lowering<'_> {
         if scan.fetch.is_some() {
             return Err(Fallback::new("LIMIT", "the visible range is found by sorting all rows"));
         }
-        let columns =
-            scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
+        let columns = scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
         // The scan's filters are hints; a filter above it applies them.
         Ok(Node::Input { slot, columns, schema: Arc::clone(&scan.projected_schema) })
     }

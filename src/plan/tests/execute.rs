@@ -68,7 +68,9 @@ async fn ties_do_not_depend_on_the_order_of_rows() {
 #[tokio::test]
 async fn limits_and_lists_do_not_depend_on_the_order_of_rows() {
     let limit = compile_view(r#"select user_id, city from "ref"."users" limit 2"#).unwrap();
-    let list = compile_view(r#"select array_agg(city) as cities, any_value(city) as city, count(*) as n from "ref"."users""#).unwrap();
+    let list =
+        compile_view(r#"select array_agg(city) as cities, any_value(city) as city, count(*) as n from "ref"."users""#)
+            .unwrap();
     let there = [("user_id", ints(&[1, 3, 2])), ("city", texts(&["b", "a", "c"]))];
     let back = [("user_id", ints(&[2, 3, 1])), ("city", texts(&["c", "a", "b"]))];
     for rows_in in [there, back] {
@@ -131,4 +133,30 @@ async fn queries_keep_their_order_and_may_ask_the_clock() {
     let map = SourceMap::verbatim("query".into(), "select x from gold.users");
     let errors = planner.plan_query("select x from gold.users", &map, &[]).unwrap_err();
     assert_eq!(errors[0].code(), "unknown-relation");
+}
+
+#[tokio::test]
+async fn set_operations_with_all_count_duplicates() {
+    let left = "select user_id, city from \"ref\".\"users\" where city_id = 1";
+    let right = "select user_id, city from \"ref\".\"users\" where city_id = 2";
+    let model = |operation: &str| compile_view(&format!("{left} {operation} {right}")).unwrap();
+    // 7 three times on the left, twice on the right; 8 once on the left; 9 twice on the left, once on the right, city NULL.
+    let city: ArrayRef =
+        Arc::new(StringArray::from(vec![Some("a"); 6].into_iter().chain([None; 3]).collect::<Vec<_>>()));
+    let columns = [
+        ("user_id", ints(&[7, 7, 7, 7, 7, 8, 9, 9, 9])),
+        ("City_Id", ints(&[1, 1, 1, 2, 2, 1, 1, 1, 2])),
+        ("city", city),
+    ];
+    for (operation, expected) in [
+        ("except all", vec![7, 8, 9]),
+        ("intersect all", vec![7, 7, 9]),
+        ("except", vec![8]),
+        ("intersect", vec![7, 9]),
+    ] {
+        let model = model(operation);
+        let found = rows(&planner(), &model, &[table(&model, 0, &columns)]).await.unwrap();
+        let found: Vec<i64> = found.lines().map(|l| l.split('|').nth(1).unwrap().trim().parse().unwrap()).collect();
+        assert_eq!(found, expected, "{operation}");
+    }
 }

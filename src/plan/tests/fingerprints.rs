@@ -48,7 +48,8 @@ fn where_a_table_lands_does_not_count() {
         let mut upstream = model("u", Materialization::MaterializedView, r#"select id from "ref"."events""#, &[]);
         upstream.schema = schema.into();
         let upstream = Arc::new(upstream);
-        let mut reader = model("v", Materialization::MaterializedView, &format!("select id from \"{schema}\".\"u\""), &[]);
+        let mut reader =
+            model("v", Materialization::MaterializedView, &format!("select id from \"{schema}\".\"u\""), &[]);
         reader.depends_on = vec![crate::project::Dependency::Model("u".into())];
         compile_all(vec![upstream, Arc::new(reader)]).unwrap().models[1].fingerprint.clone()
     };
