@@ -7,5 +7,6 @@ mod crash;
 mod files;
 mod python;
 mod sample;
+mod sample_plan;
 mod sample_sql;
 mod support;
