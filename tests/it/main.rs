@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod files;
 mod python;
+mod readme;
 mod sample;
 mod sample_plan;
 mod sample_sql;
