@@ -9,9 +9,9 @@ with minutes as (
 )
 
 select
-    hour * 100 + minute as time_key,
-    hour                as hour_24,
+    cast(hour * 100 + minute as int) as time_key,
+    hour                             as hour_24,
     minute,
-    lpad(cast(hour as string), 2, '0') || ':' || lpad(cast(minute as string), 2, '0') as hour_minute,
-    lpad(cast((hour + 11) % 12 + 1 as string), 2, '0') || case when hour < 12 then ' AM' else ' PM' end as hour_am_pm
+    {{ two_digits('hour') }} || ':' || {{ two_digits('minute') }} as hour_minute,
+    {{ two_digits('(hour + 11) % 12 + 1') }} || case when hour < 12 then ' AM' else ' PM' end as hour_am_pm
 from minutes

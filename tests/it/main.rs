@@ -8,6 +8,8 @@ mod crash;
 mod files;
 mod kafka;
 mod python;
+mod readme;
 mod sample;
+mod sample_plan;
 mod sample_sql;
 mod support;

@@ -39,7 +39,7 @@ pub fn available() -> bool {
     there
 }
 
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let cache = std::env::var_os("SMELT_TEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache").join("smelt-test")
     });
