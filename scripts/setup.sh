@@ -58,7 +58,7 @@ command -v cargo >/dev/null || fail "no Rust toolchain: see https://rustup.rs (r
 mkdir -p "$cache"
 
 # Apache Kafka: the broker that the tests start.
-if [ -x "$here/kafka-fetch.sh" ]; then "$here/kafka-fetch.sh"; fi
+"$here/kafka-fetch.sh"
 
 # Python: the readers that must agree with smelt about every table.
 requirements="$here/../tests/python/requirements.txt"
