@@ -114,7 +114,7 @@ impl Bytes {
     /// Makes what stands in `data` beyond the last value the next value.
     #[inline]
     pub fn seal(&mut self) {
-        // A chunk's payloads fit i32 offsets, and what is decoded from them is never longer.
+        // A chunk's payloads fit i32 offsets, and what is decoded from them is never longer; `take` makes sure.
         self.offsets.push(self.data.len() as i32);
     }
 
@@ -139,18 +139,22 @@ impl Bytes {
 
     /// The values, which are valid UTF-8, as text.
     pub fn finish_text(&mut self) -> Result<StringArray> {
-        let (offsets, data, nulls) = self.take();
+        let (offsets, data, nulls) = self.take()?;
         Ok(StringArray::try_new(offsets, data, nulls)?)
     }
 
-    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+    fn take(&mut self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>)> {
         let len = self.len();
+        if i32::try_from(self.data.len()).is_err() {
+            self.truncate(0);
+            return Err(Error::user("too-large", "a batch holds more than 2 GiB of text in one column"));
+        }
         let mut fresh = Vec::with_capacity(len + 1);
         fresh.push(0);
         let offsets = std::mem::replace(&mut self.offsets, fresh);
         let size = self.data.len();
         let data = std::mem::replace(&mut self.data, Vec::with_capacity(size));
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data), self.nulls.finish(len))
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data), self.nulls.finish(len)))
     }
 }
 
@@ -352,7 +356,7 @@ impl Column {
             }
             Column::String(bytes) => Arc::new(bytes.finish_text()?),
             Column::Binary(bytes) => {
-                let (offsets, data, nulls) = bytes.take();
+                let (offsets, data, nulls) = bytes.take()?;
                 Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
             }
             Column::Struct(object) => {

@@ -1,4 +1,18 @@
-//! Reading one value into its column: the rules of which JSON values a SQL type takes.
+//! Reading one value into its column: the rules of which JSON values a SQL type takes. `null` is NULL for all of them.
+//!
+//! | type | takes |
+//! |---|---|
+//! | STRING | strings only |
+//! | BOOLEAN | `true`, `false` |
+//! | TINYINT … BIGINT | numbers without a fraction (1, 1.0, 1e2) in range; text that is such a number, leading zeros or a plus too |
+//! | FLOAT, DOUBLE | numbers (the nearest float; beyond the largest is bad), text that is one, `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | DECIMAL(p,s) | numbers and text, exactly: other digits than 0 after the s-th, or more than p digits, are bad |
+//! | DATE | text: `2026-01-07`, or the declared format |
+//! | TIMESTAMP | text: ISO 8601, with or without a zone (then UTC) and seconds, µs cut off; or the declared format |
+//! | TIMESTAMP_NTZ | the same without a zone |
+//! | BINARY | base64 text |
+//! | STRUCT, MAP | objects; of duplicate keys the last counts |
+//! | ARRAY | arrays |
 
 use hashbrown::HashSet;
 

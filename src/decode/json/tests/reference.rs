@@ -191,7 +191,12 @@ impl Rules {
                 }
                 let mut map = Vec::new();
                 for (i, key) in keys.iter().enumerate() {
-                    if !keys[i + 1..].contains(key) {
+                    // −0.0 and 0.0 are one key.
+                    let same = |other: &Val| match (key, other) {
+                        (Val::Float(a), Val::Float(b)) => f64::from_bits(*a) == f64::from_bits(*b) || a == b,
+                        _ => key == other,
+                    };
+                    if !keys[i + 1..].iter().any(same) {
                         map.push((key.clone(), self.value(pair[1].data_type(), &members[i].1)?));
                     }
                 }
