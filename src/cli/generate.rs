@@ -7,7 +7,11 @@ use super::args::Generate;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
+use crate::kafka::{Admin, Producer, Record, TopicSpec};
 use crate::source::datagen::telecom::{self, Manifest, Options, Telecom};
+
+/// Topics the generator produces to have three partitions.
+const PARTITIONS: i32 = telecom::PARTITIONS;
 
 pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit, Vec<Error>> {
     let options = options(args);
@@ -18,7 +22,8 @@ pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit,
             session.say(&format!("wrote {}", dir.display()));
             manifest
         }
-        (None, _) => return Err(vec![Error::user("usage", "either --to-dir or --bootstrap-servers is needed")]),
+        (None, Some(servers)) => produce(session, args, options, servers).await.map_err(|e| vec![e])?,
+        (None, None) => return Err(vec![Error::user("usage", "either --to-dir or --bootstrap-servers is needed")]),
     };
     if let Some(path) = &args.manifest {
         write_manifest(&manifest, &session.dir.join(path)).map_err(|e| vec![e])?;
@@ -42,6 +47,52 @@ fn options(args: &Generate) -> Options {
         rate: (args.rate > 0).then_some(args.rate as f64),
         ..base
     }
+}
+
+/// Sends everything in order; with `--transactional` one transaction per slice, so that a reader sees whole slices.
+async fn produce(session: &Session, args: &Generate, options: Options, servers: &str) -> Result<Manifest> {
+    let mut telecom = Telecom::new(options)?;
+    if let Some(dir) = &args.reference_dir {
+        telecom::write_reference(&telecom, &session.dir.join(dir))?;
+    }
+    let admin = Admin::new(servers)?;
+    for topic in telecom::Topic::ALL {
+        admin.ensure_topic(&TopicSpec::event_time(topic.name(), PARTITIONS)).await?;
+    }
+    let mut producer =
+        if args.transactional { Producer::transactional(servers, "smelt-generate")? } else { Producer::new(servers)? };
+    let started = Instant::now();
+    let (mut sent, mut slice) = (0u64, 0);
+    for record in &mut telecom {
+        if args.transactional && record.slice != slice {
+            if slice != 0 {
+                producer.commit_transaction().await?;
+            }
+            producer.begin_transaction()?;
+            slice = record.slice;
+        }
+        producer
+            .send(Record {
+                topic: record.topic,
+                partition: record.partition,
+                key: Some(&record.key),
+                value: Some(&record.value),
+                timestamp_millis: Some(record.timestamp_micros / 1000),
+            })
+            .await?;
+        sent += 1;
+        if args.rate > 0 {
+            pace(started, sent, args.rate).await;
+        }
+        if sent % 1_000_000 == 0 {
+            session.say(&format!("{} {sent} records sent", print::clock()));
+        }
+    }
+    if args.transactional && slice != 0 {
+        producer.commit_transaction().await?;
+    }
+    producer.flush().await?;
+    Ok(telecom.manifest())
 }
 
 /// Waits until `sent` records are due at `rate` per second.

@@ -27,8 +27,6 @@ mod fetch;
 mod native;
 mod producer;
 
-#[cfg(test)]
-mod tests;
 
 pub use admin::{Admin, TopicSpec};
 pub use config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};

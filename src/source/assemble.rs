@@ -177,12 +177,9 @@ impl Assembler {
                     None => None,
                     Some(rescued) => take(rescued, &at, None)?.as_any().downcast_ref::<StringArray>().cloned(),
                 };
-                let weights = match &decoded.weights {
-                    None => None,
-                    Some(weights) => Some(
-                        at.iter().map(|row| row.map_or(1, |row| weights.value(row as usize))).collect::<Vec<_>>().into(),
-                    ),
-                };
+                let weights = decoded.weights.as_ref().map(|weights| -> Int64Array {
+                    at.iter().map(|row| row.map_or(1, |row| weights.value(row as usize))).collect::<Vec<_>>().into()
+                });
                 let reasons: HashMap<u32, &str> =
                     decoded.errors.iter().map(|e| (e.record, e.reason.as_str())).collect();
                 let records = UInt32Array::from(records);

@@ -7,6 +7,7 @@
 mod assemble;
 pub mod datagen;
 mod files;
+mod kafka;
 mod schema;
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub struct OpenContext {
 pub fn open(table: &Arc<SourceTable>, context: &OpenContext) -> Result<Box<dyn Source>> {
     match &table.connector {
         Connector::Files(config) => Ok(Box::new(files::Files::new(Arc::clone(table), config.clone(), context)?)),
-        Connector::Kafka(_) => Err(Error::internal("kafka")),
+        Connector::Kafka(config) => Ok(Box::new(kafka::Kafka::new(Arc::clone(table), config, context)?)),
         Connector::Datagen { options } => {
             let mut assembler = assemble::Assembler::new(Arc::clone(table))?;
             let schema = assembler.schema();

@@ -3,8 +3,10 @@
 
 mod architecture;
 mod bad_input;
+mod broker;
 mod crash;
 mod files;
+mod kafka;
 mod python;
 mod sample_sql;
 mod support;
