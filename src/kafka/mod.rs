@@ -27,7 +27,6 @@ mod fetch;
 mod native;
 mod producer;
 
-
 pub use admin::{Admin, TopicSpec};
 pub use config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};
 pub use consumer::{Consumer, Delivery, Gap};
