@@ -141,8 +141,7 @@ impl Admin {
             let mut positions = Positions::new();
             for element in found.elements() {
                 if let Offset::Offset(next) = element.offset() {
-                    let partition =
-                        SourcePartition { topic: element.topic().into(), partition: element.partition() };
+                    let partition = SourcePartition { topic: element.topic().into(), partition: element.partition() };
                     positions.insert(partition, next);
                 }
             }

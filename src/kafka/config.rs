@@ -1,6 +1,7 @@
 //! Properties: what the user says, what smelt insists on, and what it sets unless told otherwise.
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,6 +131,10 @@ pub(super) fn client_config(properties: &BTreeMap<String, String>) -> Result<Cli
         });
     }
     let mut config = ClientConfig::new();
+    // Lost connections are known by their log lines only; what a person sees is decided where they arrive.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    // This one counts until the client is made: its lines would go to stderr.
+    config.set("log_level", "3");
     for (property, value) in properties {
         config.set(property, value);
     }

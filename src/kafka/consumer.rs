@@ -13,7 +13,7 @@ use super::config::{ConsumerConfig, refused};
 use super::context::Context;
 use super::discover::{Begin, Client, Discovery};
 use super::fetch::{BATCH, Fetch, Slots};
-use super::native::{self, BatchQueue};
+use super::native::{self, BatchQueue, Logs};
 use crate::error::{Error, Result};
 use crate::types::{Positions, RawChunk, SourcePartition};
 
@@ -214,10 +214,10 @@ struct Opened {
 
 impl Opened {
     fn connect(config: Arc<ConsumerConfig>, from: &Positions, bounded: bool) -> Result<Self> {
-        let client: Client =
-            config.client()?.create_with_context(Context::new(&config.name)).map_err(refused)?;
+        let client: Client = config.client()?.create_with_context(Context::new(&config.name)).map_err(refused)?;
         let client = Arc::new(client);
-        let discovery = Discovery { client: &client, config: &config };
+        let logs = Arc::new(Logs::new(&client)?);
+        let discovery = Discovery { client: &client, config: &config, logs: &logs };
         let topics = discovery.topics()?;
         if topics.is_empty() {
             tracing::warn!("source {}: no topic matches yet", config.name);
@@ -234,11 +234,8 @@ impl Opened {
         };
         let known: BTreeSet<SourcePartition> = begins.iter().map(|b| b.partition.clone()).collect();
         let positions = begins.iter().map(|b| (b.partition.clone(), b.position)).collect();
-        let left = begins
-            .iter()
-            .filter(|b| bounded && b.position < b.high)
-            .map(|b| (b.partition.clone(), b.high))
-            .collect();
+        let left =
+            begins.iter().filter(|b| bounded && b.position < b.high).map(|b| (b.partition.clone(), b.high)).collect();
         let mut slots = Slots::new(config.headers);
         begins.iter().for_each(|begin| slots.add(begin));
         assign(&client, &begins, false)?;
@@ -251,6 +248,7 @@ impl Opened {
             queue: BatchQueue::new(&client, BATCH)?,
             client: Arc::clone(&client),
             config: Arc::clone(&config),
+            logs: Arc::clone(&logs),
             stop: Arc::clone(&stop),
             added,
             out: out.clone(),
@@ -262,8 +260,8 @@ impl Opened {
             None
         } else {
             let (quit, quitting) = std_mpsc::channel();
-            let watch =
-                Watch { client: Arc::clone(&client), config, known, identity: identity.clone(), added: added_tx, out };
+            let (client, identity) = (Arc::clone(&client), identity.clone());
+            let watch = Watch { client, config, logs, known, identity, added: added_tx, out };
             spawn("kafka-discover", move || watch.run(&quitting))?;
             Some(quit)
         };
@@ -293,6 +291,7 @@ pub(super) fn assign(client: &Client, begins: &[Begin], more: bool) -> Result<()
 struct Watch {
     client: Arc<Client>,
     config: Arc<ConsumerConfig>,
+    logs: Arc<Logs>,
     known: BTreeSet<SourcePartition>,
     identity: Vec<(String, String)>,
     added: std_mpsc::Sender<Vec<Begin>>,
@@ -315,7 +314,7 @@ impl Watch {
     }
 
     fn look(&mut self) -> Result<()> {
-        let discovery = Discovery { client: &self.client, config: &self.config };
+        let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
         let mut topics = discovery.topics()?;
         let now = discovery.identity(topics.keys().map(AsRef::as_ref));
         for (key, value) in &now {

@@ -62,19 +62,25 @@ fn without_thread(line: &str) -> &str {
     }
 }
 
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+/// syslog's `err`.
+const ERROR: i32 = 3;
+
+impl Context {
+    /// A log line of librdkafka, with its syslog level.
+    pub fn line(&self, level: i32, fac: &str, line: &str) {
         let message = without_thread(line);
-        // FAIL: a connection failed; ERROR: an error nobody else is told about (all brokers down, authentication).
-        if matches!(fac, "FAIL" | "ERROR") && (level as i32) <= RDKafkaLogLevel::Error as i32 {
+        // FAIL: a connection failed; ERROR: an error nobody else is told about (authentication). That all brokers are down says
+        // less than why.
+        if matches!(fac, "FAIL" | "ERROR") && level <= ERROR && !message.ends_with("brokers are down") {
             self.unwell(message);
         }
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", fac, "{message}");
-            }
-            _ => tracing::debug!(target: "librdkafka", fac, "{message}"),
-        }
+        tracing::debug!(target: "librdkafka", fac, "{message}");
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        self.line(level as i32, fac, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

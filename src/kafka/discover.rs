@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};
 use super::consumer::Gap;
 use super::context::Context;
-use super::native;
+use super::native::{self, Logs};
 use crate::error::{Error, Result, did_you_mean};
 use crate::types::{Positions, SourcePartition};
 
@@ -39,6 +39,7 @@ pub(super) struct Begin {
 pub(super) struct Discovery<'a> {
     pub client: &'a Client,
     pub config: &'a ConsumerConfig,
+    pub logs: &'a Logs,
 }
 
 impl Discovery<'_> {
@@ -262,6 +263,7 @@ impl Discovery<'_> {
     }
 
     fn unreachable(&self, error: &KafkaError) -> Error {
+        self.logs.drain();
         let trouble = self.client.context().trouble();
         let reason = trouble.unwrap_or_else(|| match error.rdkafka_error_code() {
             Some(code) => code.to_string(),

@@ -14,7 +14,7 @@ use super::chunk::ChunkBuilder;
 use super::config::ConsumerConfig;
 use super::consumer::{Delivery, Gap};
 use super::discover::{Begin, Client, Discovery};
-use super::native::{BatchQueue, Message};
+use super::native::{BatchQueue, Logs, Message};
 use crate::error::{Error, Result};
 use crate::types::SourcePartition;
 
@@ -33,6 +33,7 @@ pub(super) struct Fetch {
     pub client: Arc<Client>,
     pub config: Arc<ConsumerConfig>,
     pub queue: BatchQueue,
+    pub logs: Arc<Logs>,
     pub stop: Arc<AtomicBool>,
     /// Partitions found later.
     pub added: std_mpsc::Receiver<Vec<Begin>>,
@@ -170,7 +171,8 @@ impl Fetch {
             let wait = if self.slots.is_empty() { WAIT } else { Duration::ZERO };
             let slots = &mut self.slots;
             let count = self.queue.consume(wait, |message| slots.take(message));
-            if count > 0 {
+            self.logs.drain();
+            if count > self.slots.faults.len() {
                 self.client.context().well();
             }
             if self.slots.is_full() {
@@ -204,16 +206,15 @@ impl Fetch {
             }
             (Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition, Some(partition)) => {
                 // Also said in passing while brokers restart: the cluster's metadata decide.
-                let discovery = Discovery { client: &self.client, config: &self.config };
+                let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
                 match discovery.topics() {
                     Ok(topics) if topics.get(&partition.topic).is_some_and(|count| partition.partition < *count) => {
                         Ok(())
                     }
-                    Ok(_) => Err(Error::user(
-                        "unknown-topic",
-                        format!("source {}: {partition} is gone", self.config.name),
-                    )
-                    .with_hint("it was deleted while being read")),
+                    Ok(_) => {
+                        Err(Error::user("unknown-topic", format!("source {}: {partition} is gone", self.config.name))
+                            .with_hint("it was deleted while being read"))
+                    }
                     Err(error) if error.is_retryable() => Ok(()),
                     Err(error) => Err(error),
                 }
@@ -237,7 +238,7 @@ impl Fetch {
         if !self.slots.is_empty() && self.out.blocking_send(self.slots.hand_over()).is_err() {
             return Ok(());
         }
-        let discovery = Discovery { client: &self.client, config: &self.config };
+        let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
         let begin = match discovery.resume(partition, position) {
             Ok(begin) => begin,
             // Not reachable: fetching goes on where it was, and fails again when it must.

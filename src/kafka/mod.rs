@@ -27,9 +27,6 @@ mod fetch;
 mod native;
 mod producer;
 
-#[cfg(test)]
-mod tests;
-
 pub use admin::{Admin, TopicSpec};
 pub use config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};
 pub use consumer::{Consumer, Delivery, Gap};

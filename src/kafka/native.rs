@@ -84,6 +84,61 @@ impl Drop for BatchQueue {
     }
 }
 
+/// The client's log lines. Connections that fail are known by them only: taken here, they reach [`Context`]; from the
+/// consumer's queue a batch call would print them to stderr.
+pub(super) struct Logs {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    client: Arc<Client>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Logs {}
+// SAFETY: as above; polling one queue from two threads gives each event to one of them.
+unsafe impl Sync for Logs {}
+
+impl Logs {
+    /// Takes over the log lines of `client`.
+    pub fn new(client: &Arc<Client>) -> Result<Self> {
+        // SAFETY: the pointer is that of a live client; the queue is checked for null before its use.
+        unsafe {
+            let rk = client.client().native_ptr();
+            let queue = NonNull::new(sys::rd_kafka_queue_new(rk))
+                .ok_or_else(|| Error::internal("no queue for Kafka's log lines"))?;
+            sys::rd_kafka_set_log_queue(rk, queue.as_ptr());
+            Ok(Logs { queue, client: Arc::clone(client) })
+        }
+    }
+
+    /// Hands the lines that have come to the client's context.
+    pub fn drain(&self) {
+        loop {
+            // SAFETY: our own live queue; each event is destroyed once, after its last use, and its texts are copied.
+            unsafe {
+                let event = sys::rd_kafka_queue_poll(self.queue.as_ptr(), 0);
+                if event.is_null() {
+                    return;
+                }
+                let (mut fac, mut line, mut level) = (ptr::null(), ptr::null(), 0);
+                if sys::rd_kafka_event_log(event, &mut fac, &mut line, &mut level) == 0 {
+                    let (fac, line) = (text(fac).unwrap_or_default(), text(line).unwrap_or_default());
+                    self.client.context().line(level, fac.trim(), line.trim());
+                }
+                sys::rd_kafka_event_destroy(event);
+            }
+        }
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        // SAFETY: the client is alive (we hold it); lines go to its main queue again, then our reference is given up, once.
+        unsafe {
+            sys::rd_kafka_set_log_queue(self.client.client().native_ptr(), ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue.as_ptr());
+        }
+    }
+}
+
 /// A message to destroy.
 struct Owned(*mut sys::rd_kafka_message_t);
 
@@ -222,16 +277,14 @@ pub(super) fn topic_ids(client: &Client, topics: &[&str], timeout: Duration) -> 
     unsafe {
         let rk = client.client().native_ptr();
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        let options =
-            sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let queue = sys::rd_kafka_queue_new(rk);
         if !collection.is_null() && !options.is_null() && !queue.is_null() {
             let mut reason = [0 as c_char; 256];
             sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, reason.as_mut_ptr(), reason.len());
             sys::rd_kafka_DescribeTopics(rk, collection, options, queue);
             let event = sys::rd_kafka_queue_poll(queue, millis);
-            let result =
-                if event.is_null() { ptr::null() } else { sys::rd_kafka_event_DescribeTopics_result(event) };
+            let result = if event.is_null() { ptr::null() } else { sys::rd_kafka_event_DescribeTopics_result(event) };
             if !result.is_null() {
                 let mut count = 0;
                 let found = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
@@ -246,11 +299,9 @@ pub(super) fn topic_ids(client: &Client, topics: &[&str], timeout: Duration) -> 
                     }
                     let none = sys::rd_kafka_Uuid_most_significant_bits(id) == 0
                         && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
-                    if let (false, Some(name), Some(id)) = (
-                        none,
-                        text(sys::rd_kafka_TopicDescription_name(topic)),
-                        text(sys::rd_kafka_Uuid_base64str(id)),
-                    ) {
+                    if let (false, Some(name), Some(id)) =
+                        (none, text(sys::rd_kafka_TopicDescription_name(topic)), text(sys::rd_kafka_Uuid_base64str(id)))
+                    {
                         ids.insert(name, id);
                     }
                 }

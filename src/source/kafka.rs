@@ -90,8 +90,10 @@ impl Kafka {
         match delivery {
             Delivery::Chunk { chunk, next } => batches.push(self.chunk(chunk, next, most)?),
             Delivery::End { partition, next } => {
-                let waiting =
-                    self.rest.iter_mut().find(|(c, _)| c.topic == partition.topic && c.partition == partition.partition);
+                let waiting = self
+                    .rest
+                    .iter_mut()
+                    .find(|(c, _)| c.topic == partition.topic && c.partition == partition.partition);
                 if let Some((_, after)) = waiting {
                     *after = next.max(*after);
                 } else if self.returned.get(&partition).is_none_or(|position| *position < next) {

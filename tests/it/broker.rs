@@ -26,10 +26,18 @@ pub struct Broker {
 pub fn shared() -> &'static Addresses {
     static SHARED: OnceLock<Addresses> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let broker = Broker::start();
-        let addresses = broker.addresses();
-        end_with_process(broker);
-        addresses
+        // The kernel ends the broker with the thread that started it, so that thread must outlive every test.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let broker = Broker::start();
+            let addresses = broker.addresses();
+            end_with_process(broker);
+            sender.send(addresses).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        receiver.recv().expect("the shared Kafka broker does not start: see above")
     })
 }
 
@@ -193,9 +201,9 @@ fn java(dir: &Path) -> Command {
 }
 
 fn jars() -> PathBuf {
-    let cache = std::env::var_os("SMELT_TEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(&std::env::var_os("HOME").expect("HOME is not set")).join(".cache/smelt-test")
-    });
+    let cache = std::env::var_os("SMELT_TEST_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME is not set")).join(".cache/smelt-test"));
     let jars = cache.join(format!("kafka-{VERSION}"));
     assert!(
         jars.is_dir(),
