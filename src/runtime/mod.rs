@@ -18,11 +18,14 @@ mod compute;
 mod driver;
 mod epoch;
 mod feed;
+mod inputs;
 mod instance;
 mod pipeline;
 mod positions;
 mod query;
 mod report;
+mod starts;
+mod stream;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes, probe_lake, vacuum,

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use super::cell::Cell;
 use super::feed::Feed;
-use super::positions::{INSTANCE, merged, source_app, source_positions, table_app};
+use super::positions::{INSTANCE, merged, table_app};
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Compilation, CompiledModel, Planner, PlannerOptions, Relation};
-use crate::project::{Connector, Format, Materialization, OnError, OnViolation, Project, SourceTable, Start};
-use crate::source::OpenContext;
-use crate::types::{PollLimit, Positions, RejectKind, reject_schema};
+use crate::project::{Connector, Format, Materialization, OnError, OnViolation, Project, SourceTable};
+use crate::types::{RejectKind, reject_schema};
 
 /// Table property: fingerprint of the SQL whose result the table holds.
 pub(super) const FINGERPRINT: &str = "smelt.fingerprint";
@@ -483,152 +482,6 @@ impl Pipeline {
                     }
                 } else if !node.streams {
                     node.refresh.get_or_insert(Refresh::Behind);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens the sources that active models read, at the lowest position of their readers, and starts their feeds.
-    pub(super) async fn start_sources(&mut self, bounded: bool) -> Result<()> {
-        let limit = PollLimit {
-            max_rows: self.project.target.epoch_max_rows.min(131_072),
-            max_files: self.project.target.epoch_max_files,
-            wait: self.project.target.commit_interval.min(std::time::Duration::from_millis(200)),
-        };
-        for index in 0..self.sources.len() {
-            let name = self.sources[index].name.clone();
-            let readers: Vec<usize> = (0..self.nodes.len())
-                .filter(|n| self.nodes[*n].runs() && self.nodes[*n].upstreams.contains(&Upstream::Source(index)))
-                .collect();
-            if readers.is_empty() {
-                continue;
-            }
-            let context = |error: Error| error.context(format!("source {name}"));
-            if self.options.reset_sources.contains(&name) {
-                self.reset_positions(&readers, &name)?;
-            }
-            self.settle_starts(index, &readers).await.map_err(context)?;
-            let mut source = self.open_source(index).await.map_err(context)?;
-            let from = self.lowest_positions(&readers, &name)?;
-            source.open(&from, bounded).await.map_err(context)?;
-            self.check_identity(&readers, &name, &source.identity())?;
-            self.sources[index].feed = Some(Feed::start(source, limit));
-        }
-        Ok(())
-    }
-
-    pub(super) async fn open_source(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {
-        let table = &self.sources[index].table;
-        let ledger = match &table.connector {
-            Connector::Files(_) => {
-                Some(self.lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name)))
-            }
-            _ => None,
-        };
-        let context = OpenContext {
-            env: self.env.clone(),
-            ledger,
-            project: self.project.name.clone(),
-            target: self.project.target.name.clone(),
-        };
-        crate::source::open(table, &context)
-    }
-
-    /// A reader without any position starts where the source says. Where that is not "at the beginning", it is settled and
-    /// committed before the first read, so that a restart starts at the same place.
-    async fn settle_starts(&mut self, index: usize, readers: &[usize]) -> Result<()> {
-        let Connector::Kafka(kafka) = &self.sources[index].table.connector else { return Ok(()) };
-        let reset = self.options.reset_sources.contains(&self.sources[index].name);
-        if kafka.start == Start::Earliest && !reset {
-            return Ok(());
-        }
-        let name = self.sources[index].name.clone();
-        let fresh: Vec<usize> =
-            readers.iter().copied().filter(|r| self.positions_of(*r, &name).is_ok_and(|p| p.is_empty())).collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        let mut source = self.open_source(index).await?;
-        let starts = source.open(&Default::default(), true).await?;
-        for reader in fresh {
-            for (_, cell) in self.nodes[reader].cells() {
-                let table = cell_name(cell)?;
-                for (partition, next) in &starts {
-                    cell.pending.insert(source_app(&table, &name, partition), *next);
-                }
-                let txns = vec![(INSTANCE.to_string(), self.instance)];
-                cell.must_commit = true;
-                cell.commit(txns, serde_json::Map::new(), self.env.now_micros()).await?;
-                cell.settle();
-            }
-        }
-        Ok(())
-    }
-
-    fn reset_positions(&mut self, readers: &[usize], source: &str) -> Result<()> {
-        for reader in readers {
-            for (_, cell) in self.nodes[*reader].cells() {
-                let prefix = format!("smelt/{}/{source}/", cell_name(cell)?);
-                cell.consumed.retain(|app, _| !app.starts_with(&prefix));
-            }
-        }
-        Ok(())
-    }
-
-    fn positions_of(&self, reader: usize, source: &str) -> Result<Positions> {
-        match &self.nodes[reader].main {
-            Some(cell) => Ok(source_positions(&cell.consumed, &cell_name(cell)?, source)),
-            None => Ok(Positions::new()),
-        }
-    }
-
-    /// The lowest position of all readers, per partition that all of them have one for.
-    fn lowest_positions(&self, readers: &[usize], source: &str) -> Result<Positions> {
-        let mut lowest: Option<Positions> = None;
-        for reader in readers {
-            let positions = self.positions_of(*reader, source)?;
-            lowest = Some(match lowest {
-                None => positions,
-                Some(mut lowest) => {
-                    lowest.retain(|partition, next| match positions.get(partition) {
-                        Some(other) => {
-                            *next = (*next).min(*other);
-                            true
-                        }
-                        None => false,
-                    });
-                    lowest
-                }
-            });
-        }
-        Ok(lowest.unwrap_or_default())
-    }
-
-    /// A cluster or topic that is not the one the positions belong to is an error: its offsets mean something else.
-    fn check_identity(&mut self, readers: &[usize], source: &str, identity: &[(String, String)]) -> Result<()> {
-        let reset = self.options.reset_sources.iter().any(|s| s == source);
-        for reader in readers {
-            let Some(cell) = &mut self.nodes[*reader].main else { continue };
-            for (key, value) in identity {
-                let property = format!("{IDENTITY}{source}.{key}");
-                let known = cell.table()?.properties().get(&property).cloned();
-                match known {
-                    Some(known) if known == *value => {}
-                    Some(known) if !reset => {
-                        return Err(Error::user(
-                            "source-recreated",
-                            format!(
-                                "source {source}: {key} is {value}, but the positions in the lake belong to {known}: the topic or cluster was made anew"
-                            ),
-                        )
-                        .with_hint(format!(
-                            "to read the new one from its configured start and keep the rows already in the lake: --reset-source {source}"
-                        )));
-                    }
-                    _ => {
-                        cell.properties.insert(property, value.clone());
-                    }
                 }
             }
         }
