@@ -45,6 +45,8 @@ pub(super) struct Files {
     /// Sequence number after the last ledger entry.
     next_seq: i64,
     known: BTreeMap<String, i64>,
+    /// Files read and not yet returned: a poll that is dropped while it reads the next one loses none.
+    ready: Vec<SourceBatch>,
     bounded: bool,
 }
 
@@ -69,6 +71,7 @@ impl Files {
             todo: VecDeque::new(),
             next_seq: 0,
             known: BTreeMap::new(),
+            ready: Vec::new(),
             bounded: false,
             config,
             table,
@@ -130,6 +133,11 @@ impl Files {
         };
         let path = Path::parse(&entry.path).map_err(|e| Error::user("bad-path", e.to_string()))?;
         let bytes = self.store.get(&path).await.map_err(missing)?.bytes().await.map_err(missing)?;
+        if i32::try_from(bytes.len()).is_err() {
+            let gigabytes = bytes.len() >> 30;
+            return Err(Error::user("file-too-large", format!("file {} has {gigabytes} GiB", entry.path))
+                .with_hint("a file is consumed whole and can have 2 GiB at most: split it"));
+        }
         let mut offsets = Vec::new();
         let now = self.env.now_micros();
         let assembled = match self.table.format {
@@ -247,6 +255,7 @@ impl Source for Files {
 
     async fn open(&mut self, from: &Positions, bounded: bool) -> Result<Positions> {
         self.bounded = bounded;
+        self.ready.clear();
         let entries = self.ledger.entries().await?;
         let start = from.get(&self.partition()).copied().unwrap_or(0);
         self.next_seq = entries.last().map_or(0, |e| e.seq + 1);
@@ -257,22 +266,22 @@ impl Source for Files {
     }
 
     async fn poll(&mut self, limit: PollLimit) -> Result<Poll> {
-        if self.todo.is_empty() {
+        if self.todo.is_empty() && self.ready.is_empty() {
             if self.bounded {
                 return Ok(Poll::End);
             }
             tokio::time::sleep(LOOK_EVERY.min(limit.wait.max(Duration::from_millis(50)))).await;
             self.discover().await?;
         }
-        let mut batches = Vec::new();
-        let mut rows = 0;
-        while batches.len() < limit.max_files.max(1) && rows < limit.max_rows {
+        let mut rows: usize = self.ready.iter().map(|b| b.rows.num_rows()).sum();
+        while self.ready.len() < limit.max_files.max(1) && rows < limit.max_rows {
             let Some(entry) = self.todo.front().cloned() else { break };
             let batch = self.read(&entry).await?;
             self.todo.pop_front();
             rows += batch.rows.num_rows();
-            batches.push(batch);
+            self.ready.push(batch);
         }
+        let batches = std::mem::take(&mut self.ready);
         Ok(if batches.is_empty() { Poll::Idle } else { Poll::Batches(batches) })
     }
 

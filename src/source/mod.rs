@@ -10,6 +10,9 @@ mod files;
 mod kafka;
 mod schema;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use schema::{change_kind, relation_schema, replayable};
