@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod broker;
 mod crash;
+mod dialects;
 mod files;
 mod kafka;
 mod python;

@@ -1,0 +1,73 @@
+//! docs/dialects.md, table "Meaning": one assertion per row and dialect, through the planner that models go through.
+
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use smelt::plan::{Planner, PlannerOptions};
+use smelt::project::{Dialect, SourceMap};
+
+const ALL: [Dialect; 6] =
+    [Dialect::DataFusion, Dialect::Postgres, Dialect::Snowflake, Dialect::DuckDb, Dialect::Spark, Dialect::Databricks];
+
+/// The first column of a query in a project of this dialect, or the code of its error.
+fn ask(dialect: Dialect, sql: &str) -> Result<Vec<String>, &'static str> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let planner = Planner::new(PlannerOptions::new(dialect)).unwrap();
+        let plan =
+            planner.plan_query(sql, &SourceMap::verbatim("query.sql".into(), sql), &[]).map_err(|e| e[0].code())?;
+        let stream = planner.execute(&plan).await.map_err(|e| e.code())?;
+        let batches: Vec<_> = stream.try_collect().await.map_err(|e| smelt::error::Error::from(e).code())?;
+        let options = FormatOptions::default().with_null("NULL");
+        let mut values = Vec::new();
+        for batch in batches {
+            let column = ArrayFormatter::try_new(batch.column(0).as_ref(), &options).unwrap();
+            values.extend((0..batch.num_rows()).map(|row| column.value(row).to_string()));
+        }
+        Ok(values)
+    })
+}
+
+#[test]
+fn division_of_integers() {
+    for dialect in ALL {
+        let expected = match dialect {
+            Dialect::DataFusion | Dialect::Postgres => "3",
+            Dialect::Snowflake => "3.500000",
+            Dialect::DuckDb | Dialect::Spark | Dialect::Databricks => "3.5",
+        };
+        let found = ask(dialect, "SELECT a / b AS q FROM (VALUES (7, 2)) v(a, b)");
+        assert_eq!(found, Ok(vec![expected.to_string()]), "{dialect:?}");
+    }
+}
+
+#[test]
+fn order_of_nulls() {
+    for dialect in ALL {
+        let (ascending, descending) = match dialect {
+            Dialect::DataFusion | Dialect::Postgres | Dialect::Snowflake => (["1", "2", "NULL"], ["NULL", "2", "1"]),
+            Dialect::DuckDb => (["1", "2", "NULL"], ["2", "1", "NULL"]),
+            Dialect::Spark | Dialect::Databricks => (["NULL", "1", "2"], ["2", "1", "NULL"]),
+        };
+        let values = "FROM (VALUES (2), (NULL), (1)) v(x) ORDER BY x";
+        let found = ask(dialect, &format!("SELECT x {values}"));
+        assert_eq!(found, Ok(ascending.map(String::from).to_vec()), "{dialect:?}");
+        let found = ask(dialect, &format!("SELECT x {values} DESC"));
+        assert_eq!(found, Ok(descending.map(String::from).to_vec()), "{dialect:?}");
+    }
+}
+
+#[test]
+fn failed_casts_and_overflow() {
+    let max = i64::MAX;
+    for dialect in ALL {
+        assert_eq!(ask(dialect, "SELECT cast(t AS int) AS i FROM (VALUES ('x')) v(t)"), Err("cast"), "{dialect:?}");
+        let tried = ask(dialect, "SELECT try_cast(t AS int) AS i FROM (VALUES ('x')) v(t)");
+        assert_eq!(tried, Ok(vec!["NULL".to_string()]), "{dialect:?}");
+        for expression in
+            [format!("x + {max}"), format!("-2 - x * {max}"), format!("2 * x * {max}"), format!("sum(y * {max})")]
+        {
+            let found = ask(dialect, &format!("SELECT {expression} AS z FROM (VALUES (1, 1), (1, 1)) v(x, y)"));
+            assert_eq!(found, Err("overflow"), "{dialect:?} {expression}");
+        }
+    }
+}
