@@ -142,8 +142,11 @@ impl Operator {
             }
             Node::Join { base, arms, schema } => {
                 if arms.iter().any(|a| streams(&a.input, mode)) {
-                    return Err(Error::user("stream-in-join", "a streamed table must stand left of the tables it is joined to")
-                        .with_hint("write: from STREAM(…) join …"));
+                    return Err(Error::user(
+                        "stream-in-join",
+                        "a streamed table must stand left of the tables it is joined to",
+                    )
+                    .with_hint("write: from STREAM(…) join …"));
                 }
                 let join = Join::new(base, arms, schema, streams(base, mode), session)?;
                 let inputs = std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).map(below);

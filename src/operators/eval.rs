@@ -73,13 +73,14 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
 /// Columns as rows of `schema`; types that differ are cast, a value that does not fit is an error.
 pub(super) fn rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = columns
-        .into_iter()
-        .zip(schema.fields())
-        .map(|(c, f)| {
-            if c.data_type() == f.data_type() { Ok(c) } else { Ok(cast_with_options(&c, f.data_type(), &options)?) }
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let columns =
+        columns
+            .into_iter()
+            .zip(schema.fields())
+            .map(|(c, f)| {
+                if c.data_type() == f.data_type() { Ok(c) } else { Ok(cast_with_options(&c, f.data_type(), &options)?) }
+            })
+            .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

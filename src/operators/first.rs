@@ -33,7 +33,13 @@ enum State {
 }
 
 impl First {
-    pub fn new(partition: Exprs, order: Exprs, options: &[SortOptions], schema: SchemaRef, streamed: bool) -> Result<Self> {
+    pub fn new(
+        partition: Exprs,
+        order: Exprs,
+        options: &[SortOptions],
+        schema: SchemaRef,
+        streamed: bool,
+    ) -> Result<Self> {
         let ordered = order.types.iter().zip(options).map(|(t, o)| SortField::new_with_options(t.clone(), *o));
         let columns = schema.fields().iter().map(|f| SortField::new(f.data_type().clone()));
         Ok(First {
@@ -65,8 +71,7 @@ impl First {
         if old.is_empty() && new.is_empty() {
             return Ok(vec![]);
         }
-        let weights: Int64Array =
-            old.iter().map(|_| -1).chain(new.iter().map(|_| 1)).collect::<Vec<i64>>().into();
+        let weights: Int64Array = old.iter().map(|_| -1).chain(new.iter().map(|_| 1)).collect::<Vec<i64>>().into();
         let rows = old.iter().chain(&new).map(|r| &**r);
         let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
         let rows = eval::rows(&self.schema, columns, weights.len())?;
@@ -156,11 +161,7 @@ fn maintain(
 }
 
 /// The first rows of keys not seen before; within the epoch the first in order.
-fn first_seen(
-    seen: &mut HashTable<u128>,
-    input: &[SignedBatch],
-    encoded: &[(Encoded, Encoded)],
-) -> Result<RowBytes> {
+fn first_seen(seen: &mut HashTable<u128>, input: &[SignedBatch], encoded: &[(Encoded, Encoded)]) -> Result<RowBytes> {
     let mut best: Vec<Box<[u8]>> = Vec::new();
     let mut position: HashMap<u128, usize> = HashMap::new();
     for (batch, (keys, rows)) in input.iter().zip(encoded) {

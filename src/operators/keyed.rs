@@ -92,7 +92,10 @@ impl Keyed {
                 let slot = next.get_mut(&self.keys.find_one(keys.row(i)));
                 let slot = slot.ok_or_else(|| Error::internal("a keyed row has a key that no record touched"))?;
                 if slot.replace(encoded.row(i).into()).is_some() {
-                    return Err(Error::user("duplicate-key", "the query gives several rows for one key of its changelog"));
+                    return Err(Error::user(
+                        "duplicate-key",
+                        "the query gives several rows for one key of its changelog",
+                    ));
                 }
             }
         }
@@ -144,7 +147,13 @@ impl Keyed {
 
     fn key_columns(&self, touched: &RecordBatch) -> Result<Vec<arrow::array::ArrayRef>> {
         let types = self.key.iter().map(|c| self.schema.field(*c).data_type());
-        let cast = |(c, t)| if arrow::array::Array::data_type(c) == t { Ok(std::sync::Arc::clone(c)) } else { arrow::compute::cast(c, t) };
+        let cast = |(c, t)| {
+            if arrow::array::Array::data_type(c) == t {
+                Ok(std::sync::Arc::clone(c))
+            } else {
+                arrow::compute::cast(c, t)
+            }
+        };
         touched.columns().iter().zip(types).map(|pair| Ok(cast(pair)?)).collect()
     }
 

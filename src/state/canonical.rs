@@ -9,7 +9,8 @@ use crate::error::Result;
 macro_rules! canonical_floats {
     ($array:expr, $type:ty, $float:ty, $nan:expr) => {{
         let Some(floats) = $array.as_any().downcast_ref::<$type>() else { return Ok(Arc::clone($array)) };
-        let odd = |v: $float| v.is_nan() && v.to_bits() != $nan.to_bits() || (v == 0.0 as $float && v.is_sign_negative());
+        let odd =
+            |v: $float| v.is_nan() && v.to_bits() != $nan.to_bits() || (v == 0.0 as $float && v.is_sign_negative());
         if !floats.values().iter().any(|v| odd(*v)) {
             return Ok(Arc::clone($array));
         }

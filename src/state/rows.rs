@@ -88,7 +88,9 @@ impl RowStore {
         let mut start = 0;
         for batch in batches {
             let ids = &applied.ids[start..start + batch.num_rows()];
-            applied.net.extend(ids.iter().enumerate().filter(|(_, id)| **id != NONE).map(|(i, id)| (*id, batch.weight(i))));
+            applied
+                .net
+                .extend(ids.iter().enumerate().filter(|(_, id)| **id != NONE).map(|(i, id)| (*id, batch.weight(i))));
             start += batch.num_rows();
         }
         if retractions.is_empty() {
@@ -338,10 +340,14 @@ impl RowStore {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let chunks = self.chunks.iter().map(|c| {
-            c.ids.capacity() * 4 + c.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>()
-        });
-        chunks.sum::<usize>() + self.index.allocation_size() + self.weights.capacity() * (16 + 8 + 8) + self.free.capacity() * 4
+        let chunks = self
+            .chunks
+            .iter()
+            .map(|c| c.ids.capacity() * 4 + c.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>());
+        chunks.sum::<usize>()
+            + self.index.allocation_size()
+            + self.weights.capacity() * (16 + 8 + 8)
+            + self.free.capacity() * 4
     }
 }
 

@@ -33,7 +33,8 @@ fn a_row_store_is_a_zset() {
         let mut model: BTreeMap<i64, i64> = BTreeMap::new();
         let mut ids: BTreeMap<i64, u32> = BTreeMap::new();
         for _ in 0..60 {
-            let mut change: Vec<(i64, i64)> = (0..rng.random_range(0..40)).map(|_| (rng.random_range(1..200), 1)).collect();
+            let mut change: Vec<(i64, i64)> =
+                (0..rng.random_range(0..40)).map(|_| (rng.random_range(1..200), 1)).collect();
             let mut next = model.clone();
             change.iter().for_each(|(n, w)| *next.entry(value_of(*n)).or_default() += w);
             for (n, w) in next.iter_mut() {
@@ -132,11 +133,14 @@ fn a_multiset_orders_its_values_small_and_large() {
         *entry += weight;
         let now = *entry;
         model.retain(|_, w| *w != 0);
-        assert_eq!(presence, match (old, now) {
-            (0, _) => Presence::Appeared,
-            (_, 0) => Presence::Vanished,
-            (_, now) => Presence::Stays(now),
-        });
+        assert_eq!(
+            presence,
+            match (old, now) {
+                (0, _) => Presence::Appeared,
+                (_, 0) => Presence::Vanished,
+                (_, now) => Presence::Stays(now),
+            }
+        );
         assert_eq!(set.first(), model.first_key_value().map(|(v, _)| &v[..]));
         assert_eq!(set.last(), model.last_key_value().map(|(v, _)| &v[..]));
         assert_eq!(set.len(), model.len());

@@ -6,8 +6,8 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type, UInt64Type,
-    i256,
+    DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type,
+    UInt64Type, i256,
 };
 use std::sync::Arc;
 
@@ -158,7 +158,10 @@ impl DecimalTotals {
 
 fn scale_of(data_type: &DataType) -> i8 {
     match data_type {
-        DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => *s,
+        DataType::Decimal32(_, s)
+        | DataType::Decimal64(_, s)
+        | DataType::Decimal128(_, s)
+        | DataType::Decimal256(_, s) => *s,
         _ => 0,
     }
 }
@@ -178,7 +181,8 @@ fn decimals(values: Vec<Option<i256>>, what: &str, output: &DataType) -> Result<
     Ok(match output {
         DataType::Decimal128(p, s) => Arc::new(narrow(*p, *s)?),
         DataType::Decimal256(p, s) => {
-            let valid = |v: i256| Decimal256Type::validate_decimal_precision(v, *p, *s).map(|()| v).map_err(|_| error());
+            let valid =
+                |v: i256| Decimal256Type::validate_decimal_precision(v, *p, *s).map(|()| v).map_err(|_| error());
             let values = values.iter().map(|v| v.map(valid).transpose()).collect::<Result<Decimal256Array>>()?;
             Arc::new(values.with_precision_and_scale(*p, *s)?)
         }

@@ -283,8 +283,7 @@ impl Keys {
             if l == r {
                 return Ok(l.clone());
             }
-            comparison_coercion(l, r)
-                .ok_or_else(|| Error::user("join-key", format!("{l} and {r} cannot be compared")))
+            comparison_coercion(l, r).ok_or_else(|| Error::user("join-key", format!("{l} and {r} cannot be compared")))
         };
         let types = base.types.iter().zip(&arm.types).map(common).collect::<Result<Vec<_>>>()?;
         let codec = RowCodec::new(types.iter().cloned())?;

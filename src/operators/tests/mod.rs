@@ -1,5 +1,7 @@
 //! Tests of the engine: the oracle first, then what it cannot say.
 
+mod circuits;
 mod oracle;
 mod queries;
+mod rows;
 mod tables;

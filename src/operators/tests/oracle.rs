@@ -105,6 +105,9 @@ pub fn compiled(sql: &str) -> Arc<CompiledModel> {
     }
 }
 
+/// Queries that DataFusion 55.2 plans but cannot execute. There the circuit has no oracle.
+const STOCK_LIMITS: [&str; 2] = ["Expects PARTITION BY expression to be ordered", "Conflicting ordering requirements"];
+
 /// Row bytes → weight.
 pub type Multiset = BTreeMap<Vec<u8>, i64>;
 
@@ -149,8 +152,8 @@ impl Oracle {
         change.iter().for_each(|b| self.add(total, &b.rows, |i| b.weight(i)));
     }
 
-    /// The view, computed from nothing.
-    pub async fn expected(&self, rows: &[Vec<Row>]) -> Multiset {
+    /// The view, computed from nothing; None where stock DataFusion cannot.
+    pub async fn expected(&self, rows: &[Vec<Row>]) -> Option<Multiset> {
         let providers: Vec<Arc<dyn TableProvider>> = (0..self.tables.len())
             .map(|i| {
                 let schema = &self.model.inputs[i].schema;
@@ -160,10 +163,18 @@ impl Oracle {
             })
             .collect();
         let plan = self.planner.bind(&self.model, &providers).unwrap();
-        let batches: Vec<RecordBatch> = self.planner.execute(&plan).await.unwrap().try_collect().await.unwrap();
+        let collected = match self.planner.execute(&plan).await {
+            Ok(stream) => stream.try_collect::<Vec<RecordBatch>>().await.map_err(crate::error::Error::from),
+            Err(error) => Err(error),
+        };
+        let batches = match collected {
+            Ok(batches) => batches,
+            Err(error) if STOCK_LIMITS.iter().any(|limit| error.message().contains(limit)) => return None,
+            Err(error) => panic!("{error:?}\n{}", self.model.model.sql),
+        };
         let mut total = Multiset::new();
         batches.iter().for_each(|b| self.add(&mut total, b, |_| 1));
-        total
+        Some(total)
     }
 
     /// Both multisets, readable.
@@ -204,7 +215,7 @@ async fn run(seed: u64) -> bool {
     let mut rows: Vec<Vec<Row>> = vec![vec![]; oracle.tables.len()];
     let mut total = Multiset::new();
     let check = async |total: &Multiset, rows: &[Vec<Row>], what: String| {
-        let expected = oracle.expected(rows).await;
+        let Some(expected) = oracle.expected(rows).await else { return };
         assert!(*total == expected, "seed {seed}, {what}\n{sql}\n{}", oracle.difference(total, &expected));
     };
     for epoch in 0..rng.random_range(3..12) {
@@ -226,7 +237,10 @@ async fn run(seed: u64) -> bool {
     rows.iter_mut().for_each(Vec::clear);
     oracle.add_signed(&mut total, &output);
     check(&total, &rows, "all retracted".into()).await;
-    assert_eq!(circuit.state_rows(), 0, "seed {seed}: state is left\n{sql}\n{:#?}", circuit.metrics());
+    // Not nothing: a global aggregate of no rows has a row, and what stands above may remember it.
+    let mut fresh = oracle.circuit(Mode::View);
+    fresh.step(&vec![vec![]; rows.len()]).unwrap();
+    assert_eq!(circuit.state_rows(), fresh.state_rows(), "seed {seed}: state is left\n{sql}\n{:#?}", circuit.metrics());
     true
 }
 

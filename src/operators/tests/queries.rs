@@ -67,7 +67,8 @@ impl<'a> Generator<'a> {
         let column = self.column(columns, kind);
         let Some(column) = column else {
             return match kind {
-                Kind::Int => self.rng.random_range(0..5).to_string(),
+                // As a bare number it would be a position in ORDER BY and GROUP BY.
+                Kind::Int => format!("cast({} as bigint)", self.rng.random_range(0..5)),
                 Kind::Text => "'k'".into(),
                 Kind::Float => "cast(1.5 as double)".into(),
                 Kind::Decimal => "cast(1.25 as decimal(10,2))".into(),
@@ -152,8 +153,9 @@ impl<'a> Generator<'a> {
     }
 
     fn union(&mut self, depth: usize) -> Query {
-        let kinds: Vec<Kind> =
-            (0..self.rng.random_range(1..4)).map(|_| [Kind::Int, Kind::Text, Kind::Float][self.rng.random_range(0..3)]).collect();
+        let kinds: Vec<Kind> = (0..self.rng.random_range(1..4))
+            .map(|_| [Kind::Int, Kind::Text, Kind::Float][self.rng.random_range(0..3)])
+            .collect();
         let names: Vec<String> = kinds.iter().map(|_| self.alias("c")).collect();
         let mut parts = Vec::new();
         for _ in 0..self.rng.random_range(2..4) {
@@ -186,8 +188,11 @@ impl<'a> Generator<'a> {
             let mut on = Vec::new();
             let from = if self.rng.random_bool(0.9) { &base_columns } else { &all };
             for _ in 0..self.rng.random_range(1..3) {
-                let kinds: Vec<Kind> =
-                    arm_columns.iter().map(|c| c.1).filter(|k| from.iter().any(|c| c.1 == *k) && *k != Kind::Float).collect();
+                let kinds: Vec<Kind> = arm_columns
+                    .iter()
+                    .map(|c| c.1)
+                    .filter(|k| from.iter().any(|c| c.1 == *k) && *k != Kind::Float)
+                    .collect();
                 let kind = kinds.choose(self.rng).copied().unwrap_or(Kind::Int);
                 on.push(format!("{} = {}", self.expr(from, kind), self.expr(&arm_columns, kind)));
             }
@@ -235,7 +240,8 @@ impl<'a> Generator<'a> {
     fn aggregate(&mut self, depth: usize) -> Query {
         let (source, columns) = self.source(depth);
         let filter = self.filter(&columns);
-        let group: Vec<Column> = (0..[0, 1, 1, 1, 2][self.rng.random_range(0..5)]).map(|_| self.any_expr(&columns)).collect();
+        let group: Vec<Column> =
+            (0..[0, 1, 1, 1, 2][self.rng.random_range(0..5)]).map(|_| self.any_expr(&columns)).collect();
         let mut list = Vec::new();
         let mut output = Vec::new();
         for (expr, kind) in &group {

@@ -122,9 +122,9 @@ pub fn batch(table: &Table, schema: &SchemaRef, rows: &[&Row]) -> RecordBatch {
                 let array = values.map(|v| int(v).map(i128::from)).collect::<Decimal128Array>();
                 Arc::new(array.with_precision_and_scale(10, 2).unwrap())
             }
-            Bool => Arc::new(
-                values.map(|v| if let Value::Bool(b) = v { Some(*b) } else { None }).collect::<BooleanArray>(),
-            ),
+            Bool => {
+                Arc::new(values.map(|v| if let Value::Bool(b) = v { Some(*b) } else { None }).collect::<BooleanArray>())
+            }
             Time => Arc::new(values.map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
             Day => Arc::new(values.map(|v| int(v).map(|i| i as i32)).collect::<Date32Array>()),
         }
