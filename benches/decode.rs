@@ -63,7 +63,12 @@ fn columns(timestamp: &str) -> Result<SchemaRef, Failure> {
 }
 
 /// Calls `pass` over and over for `time` and prints its rate.
-fn measure(name: &str, time: Duration, bytes: usize, mut pass: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+fn measure(
+    name: &str,
+    time: Duration,
+    bytes: usize,
+    mut pass: impl FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     pass()?;
     // The fastest of several rounds: what else runs on the machine only ever slows it down.
     let mut best = f64::INFINITY;

@@ -37,7 +37,10 @@ fn malformed_records_become_dead_letters_once_and_the_good_ones_land() {
 #[test]
 fn an_overflow_parks_its_model_and_the_others_go_on() {
     let shop = shop();
-    shop.write("queries/gold/too_big.sql", "select cast(id as bigint) * 9223372036854775807 as big from {{ ref('bronze_orders') }}");
+    shop.write(
+        "queries/gold/too_big.sql",
+        "select cast(id as bigint) * 9223372036854775807 as big from {{ ref('bronze_orders') }}",
+    );
     shop.write("queries/gold/after_it.sql", "select count(*) as n from {{ ref('too_big') }}");
     shop.write("data/orders-1.json", order(2, "ada", "10.00"));
     let ended = shop.smelt(&["run"]);

@@ -26,10 +26,12 @@ const POINTS: [&str; 15] = [
 
 fn feed(sandbox: &Sandbox) {
     for file in 0..4u32 {
-        let orders: String = (0..20).map(|n| order(file * 15 + n, ["ada", "bob", "eve"][n as usize % 3], "2.50")).collect();
+        let orders: String =
+            (0..20).map(|n| order(file * 15 + n, ["ada", "bob", "eve"][n as usize % 3], "2.50")).collect();
         sandbox.write(&format!("data/orders-{file}.json"), orders);
         let op = if file == 0 { 'c' } else { 'u' };
-        let change = customer(op, "ada", ["Rome", "Oslo", "Bonn", "Lyon"][file as usize]) + &customer('c', "bob", "Kyiv");
+        let change =
+            customer(op, "ada", ["Rome", "Oslo", "Bonn", "Lyon"][file as usize]) + &customer('c', "bob", "Kyiv");
         sandbox.write(&format!("data/customers-{file}.json"), change);
     }
 }

@@ -136,7 +136,10 @@ fn an_edited_view_is_recomputed_and_its_readers_follow() {
         "select id, customer, amount * 2 as amount from {{ ref('bronze_orders') }} where id < 2",
     );
     shop.smelt(&["run"]).ok();
-    assert_eq!(shop.rows("select orders, cast(amount as double) as amount from total"), [r#"{"orders":1,"amount":20.0}"#]);
+    assert_eq!(
+        shop.rows("select orders, cast(amount as double) as amount from total"),
+        [r#"{"orders":1,"amount":20.0}"#]
+    );
     shop.write("queries/gold/total.sql", "select sum(amount) as amount, 'all' as scope from {{ ref('orders_once') }}");
     let plan = shop.smelt(&["plan"]).ok();
     assert!(plan.stdout.contains("schema evolved"), "{}", plan.stdout);

@@ -157,7 +157,8 @@ fn exact_figures_from_files_in_one_epoch_and_in_hundreds() {
     assert!(tested.stdout.contains("ERROR=0"), "{}", tested.stdout);
 
     let many = run_from_files("56", &["--epoch-files", "1"]);
-    let epochs = many.smelt(&["query", "select count(*) as n from epochs", "--output", "json", "--target", "files"]).ok();
+    let epochs =
+        many.smelt(&["query", "select count(*) as n from epochs", "--output", "json", "--target", "files"]).ok();
     let epochs: Value = serde_json::from_str(epochs.stdout.trim()).unwrap();
     assert!(epochs["n"].as_i64().unwrap() >= 200, "{epochs}");
     assert_reference_figures(&many, "files");
@@ -179,8 +180,18 @@ fn exact_figures_through_kafka_in_one_epoch_and_in_hundreds() {
     let mut broker = Broker::start();
     let servers = broker.addresses().plain;
     let (one, vars) = kafka_sample(&servers);
-    let generate =
-        ["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--transactional", "--slices", "7", "--manifest", "manifest.json"];
+    let generate = [
+        "generate",
+        "--bootstrap-servers",
+        &servers,
+        "--reference-dir",
+        "data",
+        "--transactional",
+        "--slices",
+        "7",
+        "--manifest",
+        "manifest.json",
+    ];
     one.smelt(&generate).ok();
     one.smelt_with(&["run", "--epoch-files", "10000"], &borrowed(&vars)).ok();
     assert_reference_figures(&one, "dev");
@@ -207,8 +218,19 @@ pub fn kill_while_events_flow(events: u64, kills: u32, rate: u64) {
     let (events_text, rate_text) = (events.to_string(), rate.to_string());
     let mut generator = sandbox.spawn(
         &[
-            "generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--events", &events_text, "--rate",
-            &rate_text, "--slices", "7", "--manifest", "manifest.json",
+            "generate",
+            "--bootstrap-servers",
+            &servers,
+            "--reference-dir",
+            "data",
+            "--events",
+            &events_text,
+            "--rate",
+            &rate_text,
+            "--slices",
+            "7",
+            "--manifest",
+            "manifest.json",
         ],
         &[],
     );
@@ -244,9 +266,16 @@ fn a_crash_at_each_named_point_on_kafka_is_exactly_once() {
         .smelt(&["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--manifest", "manifest.json"])
         .ok();
     // One lake, killed at one point after the other, a few rows further each time.
-    for point in ["table-created-before-log:3", "after-upload:7", "after-uploads:4", "before-log-put:9", "after-log-put:11",
-        "after-log-put:26", "before-epochs-row:2", "after-epochs-row:2"]
-    {
+    for point in [
+        "table-created-before-log:3",
+        "after-upload:7",
+        "after-uploads:4",
+        "before-log-put:9",
+        "after-log-put:11",
+        "after-log-put:26",
+        "before-epochs-row:2",
+        "after-epochs-row:2",
+    ] {
         let mut with = borrowed(&vars);
         with.push(("SMELT_CRASH_AT", point));
         let ended = sandbox.smelt_with(&["run", "--epoch-rows", "300"], &with);

@@ -97,8 +97,7 @@ impl Sandbox {
     pub fn spawn(&self, args: &[&str], vars: &[(&str, &str)]) -> Running {
         let log = self.path().join("smelt.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child =
-            self.command(args, vars).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let child = self.command(args, vars).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Running { child, log }
     }
 
