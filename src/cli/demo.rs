@@ -43,19 +43,15 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
     print::line(&format!("Embedded broker:  {} (topics call_event, sms_event)", broker.bootstrap_servers()));
 
     let demo = session.at(&folder.0);
-    let telecom = Telecom::new(telecom::Options { events: 20_000_000, ..telecom::Options::default() }).map_err(|e| vec![e])?;
+    let telecom =
+        Telecom::new(telecom::Options { events: 20_000_000, ..telecom::Options::default() }).map_err(|e| vec![e])?;
     telecom::write_reference(&telecom, &folder.0.join("data")).map_err(|e| vec![e])?;
     let (project, compilation) = demo.compile().await?;
 
     let live = Arc::new(Live::default());
     let stop = stop_after(seconds);
-    let generator = tokio::spawn(generate(
-        telecom,
-        broker.bootstrap_servers().to_string(),
-        rate,
-        Arc::clone(&live),
-        stop.clone(),
-    ));
+    let generator =
+        tokio::spawn(generate(telecom, broker.bootstrap_servers().to_string(), rate, Arc::clone(&live), stop.clone()));
     let watcher = {
         let live = Arc::clone(&live);
         let env = session.env.clone();
@@ -66,7 +62,9 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
                 live.landed.store(landed, Ordering::Relaxed);
                 *live.report.lock() = Some(((*report).clone(), *lag));
             }
-            Event::Parked { model, error } => print::error(&env.redact(&format!("{model} stopped: {}", error.render()))),
+            Event::Parked { model, error } => {
+                print::error(&env.redact(&format!("{model} stopped: {}", error.render())))
+            }
             Event::Restarting { error, .. } => print::error(&env.redact(&error.render())),
             Event::Opened { .. } | Event::Note(_) => {}
         })

@@ -105,6 +105,5 @@ pub(super) async fn pace(started: Instant, sent: u64, rate: u64) {
 
 fn write_manifest(manifest: &Manifest, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::internal(e.to_string()))?;
-    std::fs::write(path, text)
-        .map_err(|e| Error::environment("write", format!("{}: {e}", path.display())).permanent())
+    std::fs::write(path, text).map_err(|e| Error::environment("write", format!("{}: {e}", path.display())).permanent())
 }

@@ -97,9 +97,11 @@ pub(super) async fn plan(session: &Session, selection: &Selection) -> Result<Exi
 
 pub(super) async fn explain(session: &Session, name: &str) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let model = compilation.models.iter().find(|m| m.model.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-        vec![unknown_model(name, compilation.models.iter().map(|m| m.model.name.as_str()))]
-    })?;
+    let model = compilation
+        .models
+        .iter()
+        .find(|m| m.model.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| vec![unknown_model(name, compilation.models.iter().map(|m| m.model.name.as_str()))])?;
     let text = runtime::explain(&session.env, &project, model).map_err(|e| vec![e])?;
     print::line(text.trim_end());
     Ok(Exit::Success)
@@ -118,7 +120,12 @@ pub(super) async fn debug(session: &Session) -> Result<Exit, Vec<Error>> {
     print::line(&format!("project folder  {}", session.dir.display()));
     let project = session.load()?;
     let say = |text: String| print::line(&session.env.redact(&text));
-    say(format!("project         {} ({} models, {} sources)", project.name, project.models.len(), project.sources.len()));
+    say(format!(
+        "project         {} ({} models, {} sources)",
+        project.name,
+        project.models.len(),
+        project.sources.len()
+    ));
     say(format!("target          {}", project.target.name));
     say(format!("lake            {}", project.target.lake));
     let mut failed = false;

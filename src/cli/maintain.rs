@@ -21,9 +21,8 @@ pub(super) async fn optimize(session: &Session, selection: &Selection) -> Result
 pub(super) async fn vacuum(session: &Session, selection: &Selection, dry_run: bool) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
     let selected = session.selected(&project, selection)?;
-    let done = runtime::vacuum(&session.env, &project, &compilation, selected.as_ref(), dry_run)
-        .await
-        .map_err(|e| vec![e])?;
+    let done =
+        runtime::vacuum(&session.env, &project, &compilation, selected.as_ref(), dry_run).await.map_err(|e| vec![e])?;
     for (table, files) in done {
         let verb = if dry_run { "would delete" } else { "deleted" };
         session.say(&format!("{table}: {verb} {files} files"));

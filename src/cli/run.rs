@@ -21,13 +21,8 @@ pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Ve
     let (project, compilation) = session.compile_with(writing).await?;
     let options = options(session, &project, writing)?;
     let printer = Arc::new(Printer::new(session));
-    let runner = Runner {
-        env: session.env.clone(),
-        project: project.clone(),
-        compilation,
-        options,
-        watcher: printer.watcher(),
-    };
+    let runner =
+        Runner { env: session.env.clone(), project: project.clone(), compilation, options, watcher: printer.watcher() };
     let summary = runner.run().await.map_err(|e| vec![e])?;
     printer.finish(&summary);
     Ok(if summary.parked.is_empty() { Exit::Success } else { Exit::Failed })
@@ -91,11 +86,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     }
 }
 
-fn options(
-    session: &Session,
-    project: &crate::project::Project,
-    writing: &Writing,
-) -> Result<Options, Vec<Error>> {
+fn options(session: &Session, project: &crate::project::Project, writing: &Writing) -> Result<Options, Vec<Error>> {
     let sources: Vec<String> = project.sources.iter().map(|s| format!("{}.{}", s.source, s.name)).collect();
     for reset in &writing.reset_source {
         if !sources.contains(reset) {

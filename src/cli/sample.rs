@@ -31,6 +31,9 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("queries/silver/silver_sms_events.sql", include_str!("../../queries/silver/silver_sms_events.sql")),
     ("queries/silver/staging/stg_call_events.sql", include_str!("../../queries/silver/staging/stg_call_events.sql")),
     ("queries/silver/staging/stg_sms_events.sql", include_str!("../../queries/silver/staging/stg_sms_events.sql")),
-    ("queries/tests/every_event_is_in_the_fact.sql", include_str!("../../queries/tests/every_event_is_in_the_fact.sql")),
+    (
+        "queries/tests/every_event_is_in_the_fact.sql",
+        include_str!("../../queries/tests/every_event_is_in_the_fact.sql"),
+    ),
     ("queries/tests/user_totals_agree.sql", include_str!("../../queries/tests/user_totals_agree.sql")),
 ];

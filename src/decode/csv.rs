@@ -164,7 +164,12 @@ impl CsvDecoder {
                 }
             }
         }
-        Ok(CsvDecoder { records: Records::new(options)?, options: options.csv.clone(), targets, cells: Cells::default() })
+        Ok(CsvDecoder {
+            records: Records::new(options)?,
+            options: options.csv.clone(),
+            targets,
+            cells: Cells::default(),
+        })
     }
 
     fn record(&mut self, s: &mut Scan<'_>, payload: Step<&[u8]>) -> Step {

@@ -44,9 +44,11 @@ impl DebeziumJsonDecoder {
         let mut key = Vec::new();
         for name in &options.primary_key {
             let position = fields.iter().position(|f| f.name() == name);
-            let position = position.or_else(|| fields.iter().position(|f| f.name().to_lowercase() == name.to_lowercase()));
+            let position =
+                position.or_else(|| fields.iter().position(|f| f.name().to_lowercase() == name.to_lowercase()));
             let Some(position) = position else {
-                let error = Error::user("unknown-column", format!("primary_key names `{name}`, which is no declared column"));
+                let error =
+                    Error::user("unknown-column", format!("primary_key names `{name}`, which is no declared column"));
                 let near = did_you_mean(name, fields.iter().map(|f| f.name().as_str()));
                 return Err(match near {
                     Some(near) => error.with_hint(format!("did you mean `{near}`?")),
@@ -99,7 +101,9 @@ impl DebeziumJsonDecoder {
                     Some(key) => self.delete_by(s, key),
                     None => Err(missing("a delete has neither `before` nor a record key")),
                 },
-                None => Err(missing("a delete has no `before`: declare a primary_key, or have the database log whole rows")),
+                None => {
+                    Err(missing("a delete has no `before`: declare a primary_key, or have the database log whole rows"))
+                }
             },
             // A logical decoding message.
             b'm' => Ok(()),
@@ -158,7 +162,9 @@ impl DebeziumJsonDecoder {
         if s.peek() == b'{' {
             let envelope = read_envelope(s)?;
             // A key column may itself be called payload; then it is no wrapper.
-            if let Some(payload) = envelope.payload.filter(|_| !self.names.iter().any(|n| n.eq_ignore_ascii_case("payload"))) {
+            if let Some(payload) =
+                envelope.payload.filter(|_| !self.names.iter().any(|n| n.eq_ignore_ascii_case("payload")))
+            {
                 at = payload;
             }
         } else {

@@ -90,7 +90,8 @@ fn csv_without_header_goes_by_position_and_rescues() {
     options.csv.null = Some("\\N".into());
     options.rescued = true;
     options.formats.insert("t".into(), "%d/%m/%Y".into());
-    let decoded = decoder(DecodeFormat::Csv, &options).unwrap().decode(&values(&["1.5;07/01/2026", "\\N;x\"", "y;"])).unwrap();
+    let decoded =
+        decoder(DecodeFormat::Csv, &options).unwrap().decode(&values(&["1.5;07/01/2026", "\\N;x\"", "y;"])).unwrap();
     assert_eq!(
         show(&decoded),
         ["0: 1.50|2026-01-07T00:00:00Z", "2: NULL|NULL", "1: ! line 1 column 5: a quote inside a cell without quotes"]
@@ -211,6 +212,7 @@ fn debezium_with_key_gives_upserts_and_deletes() {
 
 #[test]
 fn raw_never_fails() {
-    let decoded = decoder(DecodeFormat::Raw, &options(&[])).unwrap().decode(&chunk(&[(None, None), (None, Some("{"))])).unwrap();
+    let decoded =
+        decoder(DecodeFormat::Raw, &options(&[])).unwrap().decode(&chunk(&[(None, None), (None, Some("{"))])).unwrap();
     assert_eq!((decoded.rows.num_rows(), decoded.errors.len(), decoded.records.len()), (2, 0, 2));
 }

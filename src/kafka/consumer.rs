@@ -24,6 +24,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What [`Consumer::next`] gives.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Chunks are what it is almost always; boxing them would cost each.
 pub enum Delivery {
     /// Records of one partition; `next` is the position after them.
     Chunk { chunk: RawChunk, next: i64 },

@@ -239,15 +239,11 @@ impl Pipeline {
         let node = &mut self.nodes[index];
         if let Some(quarantine) = &mut node.quarantine {
             let table = quarantine.ready().await?;
-            outcome.quarantine = if table.row_count() == 0 {
-                full.quarantine
-            } else {
-                table.diff(stream_of(full.quarantine)?).await?
-            };
+            outcome.quarantine =
+                if table.row_count() == 0 { full.quarantine } else { table.diff(stream_of(full.quarantine)?).await? };
         }
         Ok(outcome)
     }
-
 }
 
 /// Routes rows that violate expectations; `fail` fails the model.

@@ -109,11 +109,8 @@ impl Runner {
                 Ok(mut pipeline) => {
                     let end = self.epochs(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary).await;
                     diverged = std::mem::take(&mut pipeline.diverged);
-                    summary.parked = pipeline
-                        .nodes
-                        .iter()
-                        .filter_map(|n| Some((n.name().to_string(), n.parked.clone()?)))
-                        .collect();
+                    summary.parked =
+                        pipeline.nodes.iter().filter_map(|n| Some((n.name().to_string(), n.parked.clone()?))).collect();
                     end
                 }
                 Err(error) => Err(error),
@@ -171,7 +168,8 @@ impl Runner {
                 break;
             }
             let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
-            let all_ended = bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));
+            let all_ended =
+                bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));
             if !collected.is_empty() || !pipeline.foreign.is_empty() {
                 let report = pipeline.run_epoch(collected, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {

@@ -15,7 +15,12 @@ impl Pipeline {
     }
 
     /// Full content of an input, this epoch's change included.
-    pub(super) async fn full_input(&mut self, index: usize, slot: usize, epoch: &EpochState) -> Result<Vec<SignedBatch>> {
+    pub(super) async fn full_input(
+        &mut self,
+        index: usize,
+        slot: usize,
+        epoch: &EpochState,
+    ) -> Result<Vec<SignedBatch>> {
         match self.nodes[index].upstreams[slot] {
             // The change is all there is: no need to read back what was just written.
             Upstream::Node(up) if epoch.rows_before[up] == 0 && !self.was_replaced(up) => Ok(epoch.deltas[up].clone()),
@@ -43,7 +48,8 @@ impl Pipeline {
     ) -> Result<Arc<dyn datafusion::catalog::TableProvider>> {
         match self.nodes[index].upstreams[slot] {
             Upstream::Node(up) => {
-                let cell = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
+                let cell =
+                    self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
                 Ok(cell.ready().await?.snapshot().provider())
             }
             Upstream::Foreign(foreign) => match &self.foreign[foreign].table {

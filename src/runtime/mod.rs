@@ -28,7 +28,8 @@ mod starts;
 mod stream;
 
 pub use admin::{
-    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes, probe_lake, vacuum,
+    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes,
+    probe_lake, vacuum,
 };
 pub use compute::How;
 pub use driver::{Options, Runner, Summary};

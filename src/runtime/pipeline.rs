@@ -218,8 +218,7 @@ impl Pipeline {
                 Relation::Table { schema, name } => self.foreign_index(schema, name).await?,
             });
         }
-        let expectations =
-            Expectations::new(&compiled.expectations, &compiled.schema, self.planner.session_state())?;
+        let expectations = Expectations::new(&compiled.expectations, &compiled.schema, self.planner.session_state())?;
         let mut node = Node {
             upstreams,
             active,
@@ -298,7 +297,11 @@ impl Pipeline {
     fn check_schema_change(&self, node: &Node, table: &Table) -> Result<()> {
         let (old, new) = (table.schema(), &node.compiled.schema);
         let grows = new.fields().len() >= old.fields().len()
-            && old.fields().iter().zip(new.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+            && old
+                .fields()
+                .iter()
+                .zip(new.fields())
+                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
         if grows {
             return Ok(());
         }

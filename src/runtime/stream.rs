@@ -88,9 +88,7 @@ impl Pipeline {
 
     pub(super) fn is_changelog(&self, index: usize, slot: usize) -> bool {
         match self.nodes[index].upstreams[slot] {
-            Upstream::Source(source) => {
-                crate::source::change_kind(&self.sources[source].table) != ChangeKind::Append
-            }
+            Upstream::Source(source) => crate::source::change_kind(&self.sources[source].table) != ChangeKind::Append,
             _ => false,
         }
     }
@@ -150,7 +148,8 @@ impl Pipeline {
     /// Loads the state of a streaming table's circuit: the dimensions as they are, and what its deduplication has seen.
     async fn warm_stream(&mut self, index: usize, stream: usize, epoch: &EpochState) -> Result<()> {
         let compiled = Arc::clone(&self.nodes[index].compiled);
-        let plan = compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))?;
+        let plan =
+            compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))?;
         let mode = Mode::Stream { slot: stream };
         let mut circuit = Circuit::new(plan, mode, self.planner.session_state())?;
         let mut inputs = vec![Vec::new(); self.nodes[index].upstreams.len()];
@@ -216,7 +215,8 @@ impl Pipeline {
     async fn load_keyed(&mut self, index: usize, stream: usize) -> Result<()> {
         let Some((_, key)) = self.key_columns(index, stream)? else { return Ok(()) };
         let schema = Arc::clone(&self.nodes[index].compiled.schema);
-        let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("a streaming table without a table"))?;
+        let main =
+            self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("a streaming table without a table"))?;
         let snapshot = main.ready().await?.snapshot();
         let rows = self.scan(snapshot.provider()).await?;
         let mut keyed = Keyed::new(schema, key)?;

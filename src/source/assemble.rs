@@ -70,9 +70,7 @@ impl Assembler {
         let csv = csv_options(&table);
         let decoder = match format {
             None => None,
-            Some(format) => {
-                Some(decoder(format, &decode_options(&table, &declared, csv.clone()))?)
-            }
+            Some(format) => Some(decoder(format, &decode_options(&table, &declared, csv.clone()))?),
         };
         Ok(Assembler { table, declared, schema, decoder, csv })
     }
@@ -132,11 +130,8 @@ impl Assembler {
         match self.table.on_error {
             OnError::Fail => {
                 let error = &decoded.errors[0];
-                Err(Error::user(
-                    "bad-record",
-                    format!("{}: {}", coordinates(chunk, error.record), error.reason),
-                )
-                .with_hint("correct the producer, or set `on_error: dead_letter` or `keep` on the source"))
+                Err(Error::user("bad-record", format!("{}: {}", coordinates(chunk, error.record), error.reason))
+                    .with_hint("correct the producer, or set `on_error: dead_letter` or `keep` on the source"))
             }
             OnError::DeadLetter => {
                 let rejects = dead_letters(chunk, &decoded.errors)?;

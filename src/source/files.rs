@@ -3,7 +3,9 @@
 //! Discovery lists the folder before the glob's first wildcard and appends what is new to the ledger, in name order, before
 //! anything is read: a file keeps its sequence number for ever, and the position is the next number to read.
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, TimestampMicrosecondArray, new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -155,8 +157,7 @@ impl Files {
         };
         // A row's position is its file: all of a file, or none of it.
         offsets.resize(assembled.records.len(), entry.seq);
-        let rejects =
-            assembled.rejects.map(|(rows, records)| (rows, Int64Array::from(vec![entry.seq; records.len()])));
+        let rejects = assembled.rejects.map(|(rows, records)| (rows, Int64Array::from(vec![entry.seq; records.len()])));
         Ok(SourceBatch {
             partition: self.partition(),
             next: entry.seq + 1,
@@ -197,9 +198,11 @@ impl Files {
             .iter()
             .map(|field| {
                 let name = field.name();
-                let found = schema.fields().iter().position(|f| f.name() == name).or_else(|| {
-                    schema.fields().iter().position(|f| f.name().eq_ignore_ascii_case(name))
-                });
+                let found = schema
+                    .fields()
+                    .iter()
+                    .position(|f| f.name() == name)
+                    .or_else(|| schema.fields().iter().position(|f| f.name().eq_ignore_ascii_case(name)));
                 match found {
                     None => Ok(new_null_array(field.data_type(), all.num_rows())),
                     Some(at) => {

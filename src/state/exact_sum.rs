@@ -273,7 +273,8 @@ mod tests {
     #[test]
     fn one_addend_is_itself() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let special = [0.0, 1.0, -1.5, f64::MIN_POSITIVE, 5e-324, f64::MAX, f64::MIN, f64::MIN_POSITIVE - 5e-324, 1e-300];
+        let special =
+            [0.0, 1.0, -1.5, f64::MIN_POSITIVE, 5e-324, f64::MAX, f64::MIN, f64::MIN_POSITIVE - 5e-324, 1e-300];
         for value in special.into_iter().chain(std::iter::repeat_with(|| any_double(&mut rng)).take(100_000)) {
             assert_eq!(sum(&[value]).value().to_bits(), value.to_bits(), "{value:e}");
         }

@@ -14,8 +14,29 @@ const MAX_DEPTH: usize = 64;
 
 /// Names offered when one is misspelled.
 const NAMES: &[&str] = &[
-    "STRING", "TEXT", "VARCHAR", "CHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG", "FLOAT", "REAL",
-    "DOUBLE", "DECIMAL", "NUMERIC", "DATE", "TIMESTAMP", "TIMESTAMP_NTZ", "BINARY", "STRUCT", "ARRAY", "MAP",
+    "STRING",
+    "TEXT",
+    "VARCHAR",
+    "CHAR",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "LONG",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP_NTZ",
+    "BINARY",
+    "STRUCT",
+    "ARRAY",
+    "MAP",
 ];
 
 /// The Arrow type of the SQL type `text`.
@@ -330,9 +351,25 @@ mod tests {
     #[test]
     fn names_round_trip() {
         for text in [
-            "STRING", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL(10,2)", "DECIMAL(38,38)", "DATE",
-            "TIMESTAMP", "TIMESTAMP_NTZ", "BINARY", "STRUCT<>", "STRUCT<number: STRING, `cell site`: STRUCT<`a``b`: ARRAY<INT>>>",
-            "ARRAY<ARRAY<DOUBLE>>", "MAP<STRING, MAP<BIGINT, DATE>>", "STRUCT<é: STRING>",
+            "STRING",
+            "BOOLEAN",
+            "TINYINT",
+            "SMALLINT",
+            "INT",
+            "BIGINT",
+            "FLOAT",
+            "DOUBLE",
+            "DECIMAL(10,2)",
+            "DECIMAL(38,38)",
+            "DATE",
+            "TIMESTAMP",
+            "TIMESTAMP_NTZ",
+            "BINARY",
+            "STRUCT<>",
+            "STRUCT<number: STRING, `cell site`: STRUCT<`a``b`: ARRAY<INT>>>",
+            "ARRAY<ARRAY<DOUBLE>>",
+            "MAP<STRING, MAP<BIGINT, DATE>>",
+            "STRUCT<é: STRING>",
         ] {
             assert_eq!(sql_type_name(&parse_sql_type(text).unwrap()), text);
         }
@@ -341,11 +378,19 @@ mod tests {
     #[test]
     fn other_spellings_mean_the_same() {
         for (text, name) in [
-            (" varchar ( 20 ) ", "STRING"), ("character varying(3)", "STRING"), ("double precision", "DOUBLE"), ("long", "BIGINT"),
-            ("numeric(12)", "DECIMAL(12,0)"), ("decimal", "DECIMAL(38,10)"), ("timestamp with time zone", "TIMESTAMP"),
-            ("timestamp(6) without time zone", "TIMESTAMP_NTZ"), ("struct(a int, \"b c\" text)", "STRUCT<a: INT, `b c`: STRING>"),
-            ("struct<a int,b:array<string>>", "STRUCT<a: INT, b: ARRAY<STRING>>"), ("int[][]", "ARRAY<ARRAY<INT>>"),
-            ("struct<date: date, timestamp timestamp>", "STRUCT<date: DATE, timestamp: TIMESTAMP>"), ("real", "FLOAT"),
+            (" varchar ( 20 ) ", "STRING"),
+            ("character varying(3)", "STRING"),
+            ("double precision", "DOUBLE"),
+            ("long", "BIGINT"),
+            ("numeric(12)", "DECIMAL(12,0)"),
+            ("decimal", "DECIMAL(38,10)"),
+            ("timestamp with time zone", "TIMESTAMP"),
+            ("timestamp(6) without time zone", "TIMESTAMP_NTZ"),
+            ("struct(a int, \"b c\" text)", "STRUCT<a: INT, `b c`: STRING>"),
+            ("struct<a int,b:array<string>>", "STRUCT<a: INT, b: ARRAY<STRING>>"),
+            ("int[][]", "ARRAY<ARRAY<INT>>"),
+            ("struct<date: date, timestamp timestamp>", "STRUCT<date: DATE, timestamp: TIMESTAMP>"),
+            ("real", "FLOAT"),
         ] {
             assert_eq!(sql_type_name(&parse_sql_type(text).unwrap()), name, "{text}");
         }

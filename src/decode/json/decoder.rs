@@ -1,6 +1,8 @@
 //! The decoders over whole chunks and arrays.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array,
+};
 use arrow::datatypes::{DataType, Fields, SchemaRef};
 use std::sync::Arc;
 

@@ -38,7 +38,8 @@ const POWERS: [u64; 20] = {
 
 /// Powers of ten that a double holds exactly.
 const FLOAT_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
 ];
 
 /// 10^n.
@@ -50,7 +51,10 @@ pub(crate) fn power(n: u32) -> i128 {
 ///
 /// `LENIENT` is for text that becomes a number (CSV cells, strings): a plus sign, leading zeros, `.5` and `5.` are read too.
 #[inline(always)]
-pub(crate) fn parse<const LENIENT: bool>(bytes: &[u8], mut at: usize) -> Result<(Number, usize), (usize, &'static str)> {
+pub(crate) fn parse<const LENIENT: bool>(
+    bytes: &[u8],
+    mut at: usize,
+) -> Result<(Number, usize), (usize, &'static str)> {
     let negative = bytes.get(at) == Some(&b'-');
     if negative || (LENIENT && bytes.get(at) == Some(&b'+')) {
         at += 1;
@@ -217,9 +221,7 @@ fn scaled_text(text: &[u8], scale: i32) -> Result<i128, Unfit> {
 
 fn exponent_of(text: &[u8]) -> i64 {
     let down = text.first() == Some(&b'-');
-    let magnitude = text
-        .iter()
-        .filter(|b| b.is_ascii_digit())
-        .fold(0i64, |n, d| (n * 10 + (d - b'0') as i64).min(i32::MAX as i64));
+    let magnitude =
+        text.iter().filter(|b| b.is_ascii_digit()).fold(0i64, |n, d| (n * 10 + (d - b'0') as i64).min(i32::MAX as i64));
     if down { -magnitude } else { magnitude }
 }

@@ -117,9 +117,17 @@ fn values_that_fit() {
         ("STRUCT<a: INT>", "{}", Val::Row(vec![Val::Null])),
         ("STRUCT<a: INT>", "null", Val::Null),
         ("ARRAY<INT>", "[1,null,2]", Val::List(vec![Val::Int(1), Val::Null, Val::Int(2)])),
-        ("ARRAY<ARRAY<INT>>", "[ [ ] , null , [1] ]", Val::List(vec![Val::List(vec![]), Val::Null, Val::List(vec![Val::Int(1)])])),
+        (
+            "ARRAY<ARRAY<INT>>",
+            "[ [ ] , null , [1] ]",
+            Val::List(vec![Val::List(vec![]), Val::Null, Val::List(vec![Val::Int(1)])]),
+        ),
         ("MAP<STRING, INT>", r#"{"a":1,"b":null}"#, Val::Map(vec![(text("a"), Val::Int(1)), (text("b"), Val::Null)])),
-        ("MAP<STRING, INT>", r#"{"a":"bad","b":2,"a":1}"#, Val::Map(vec![(text("b"), Val::Int(2)), (text("a"), Val::Int(1))])),
+        (
+            "MAP<STRING, INT>",
+            r#"{"a":"bad","b":2,"a":1}"#,
+            Val::Map(vec![(text("b"), Val::Int(2)), (text("a"), Val::Int(1))]),
+        ),
         ("MAP<INT, INT>", r#"{"1":1,"01":2}"#, Val::Map(vec![(Val::Int(1), Val::Int(2))])),
     ];
     for (sql, json, value) in cases {
@@ -242,7 +250,8 @@ fn records_that_are_no_json() {
 
 #[test]
 fn invalid_utf8_is_bad_also_where_the_neighbour_completes_it() {
-    let records: [&[u8]; 5] = [b"{\"x\":\"a\"}", b"{\"x\":\"\xff\"}", b"{\"y\":\"\xc3\"}", b"{\"x\":\"b\"}\xc3", b"\xa9{\"x\":\"c\"}"];
+    let records: [&[u8]; 5] =
+        [b"{\"x\":\"a\"}", b"{\"x\":\"\xff\"}", b"{\"y\":\"\xc3\"}", b"{\"x\":\"b\"}\xc3", b"\xa9{\"x\":\"c\"}"];
     let mut decoder = JsonDecoder::new(&options(&[("x", "STRING")])).unwrap();
     let decoded = decoder.decode(&chunk(&records.map(Some))).unwrap();
     assert_eq!(decoded.records.values().to_vec(), vec![0]);
@@ -254,7 +263,8 @@ fn invalid_utf8_is_bad_also_where_the_neighbour_completes_it() {
 
 #[test]
 fn a_tombstone_is_a_bad_record() {
-    let decoded = JsonDecoder::new(&options(&[("x", "INT")])).unwrap().decode(&chunk(&[None, Some("{\"x\":1}")])).unwrap();
+    let decoded =
+        JsonDecoder::new(&options(&[("x", "INT")])).unwrap().decode(&chunk(&[None, Some("{\"x\":1}")])).unwrap();
     assert_eq!(decoded.errors, vec![crate::types::RecordError { record: 0, reason: "tombstone (null value)".into() }]);
     assert_eq!(decoded.records.values().to_vec(), vec![1]);
 }
@@ -288,7 +298,9 @@ fn keys_match_exactly_then_ignoring_case_and_the_last_wins() {
 #[test]
 fn declared_formats_and_iso_are_both_read() {
     let mut options = options(&[("t", "TIMESTAMP"), ("d", "DATE"), ("s", "STRUCT<t: TIMESTAMP>"), ("z", "TIMESTAMP")]);
-    for (column, format) in [("t", "%d-%m-%Y %H:%M:%S"), ("d", "%d-%m-%Y"), ("s.t", "%d %b %Y"), ("z", "%Y/%m/%d %H:%M:%S%.f %z")] {
+    for (column, format) in
+        [("t", "%d-%m-%Y %H:%M:%S"), ("d", "%d-%m-%Y"), ("s.t", "%d %b %Y"), ("z", "%Y/%m/%d %H:%M:%S%.f %z")]
+    {
         options.formats.insert(column.into(), format.into());
     }
     let decoded = decode(
@@ -301,13 +313,19 @@ fn declared_formats_and_iso_are_both_read() {
         ],
     );
     assert_eq!(decoded.records.values().to_vec(), vec![0, 1, 2]);
-    assert_eq!(decoded.errors[0].reason, "line 1 column 6: t: `32-01-2026 14:05:12` is no TIMESTAMP (`%d-%m-%Y %H:%M:%S`, or ISO 8601)");
+    assert_eq!(
+        decoded.errors[0].reason,
+        "line 1 column 6: t: `32-01-2026 14:05:12` is no TIMESTAMP (`%d-%m-%Y %H:%M:%S`, or ISO 8601)"
+    );
     let column = |i: usize, row: usize| value_at(decoded.rows.column(i), row);
     for row in 0..3 {
         assert_eq!(column(0, row), Val::Int(1767794712000000));
     }
     assert_eq!((column(1, 0), column(1, 1)), (Val::Int(20253), Val::Int(20253)));
-    assert_eq!((column(2, 0), column(2, 1)), (Val::Row(vec![Val::Int(1767744000000000)]), Val::Row(vec![Val::Int(1767744000000000)])));
+    assert_eq!(
+        (column(2, 0), column(2, 1)),
+        (Val::Row(vec![Val::Int(1767744000000000)]), Val::Row(vec![Val::Int(1767744000000000)]))
+    );
     assert_eq!(column(3, 0), Val::Int(1767794712500000));
     options.formats.insert("t".into(), "%Q".into());
     assert!(JsonDecoder::new(&options).unwrap_err().message().contains("column `t`: `%Q` is no strftime format"));
@@ -340,14 +358,23 @@ fn rescued_fields_are_kept_as_json() {
 #[test]
 fn from_json_gives_null_where_the_text_is_bad() {
     let DataType::Struct(fields) = parse_sql_type("STRUCT<a: INT, b: ARRAY<STRING>>").unwrap() else { panic!() };
-    let texts = StringArray::from(vec![Some(r#"{"a":1,"b":["x"]}"#), None, Some("{"), Some(" {\"a\":2} "), Some(""), Some("[]"), Some("null")]);
+    let texts = StringArray::from(vec![
+        Some(r#"{"a":1,"b":["x"]}"#),
+        None,
+        Some("{"),
+        Some(" {\"a\":2} "),
+        Some(""),
+        Some("[]"),
+        Some("null"),
+    ]);
     let (array, errors) = decode_texts(&texts, &fields).unwrap();
     let null: Vec<bool> = (0..7).map(|i| array.is_null(i)).collect();
     assert_eq!(null, [false, true, true, false, true, true, true]);
     assert_eq!(errors.iter().map(|e| e.record).collect::<Vec<_>>(), [2, 4, 5]);
     assert_eq!(value_at(&array, 0), Val::Row(vec![Val::Int(1), Val::List(vec![text("x")])]));
     let bytes = BinaryArray::from_vec(vec![b"[1,2]", b"[\xff]"]);
-    let (array, errors) = FromJson::new(&parse_sql_type("ARRAY<INT>").unwrap(), &Default::default()).unwrap().decode(&bytes).unwrap();
+    let (array, errors) =
+        FromJson::new(&parse_sql_type("ARRAY<INT>").unwrap(), &Default::default()).unwrap().decode(&bytes).unwrap();
     assert_eq!((value_at(&array, 0), errors.len()), (Val::List(vec![Val::Int(1), Val::Int(2)]), 1));
 }
 

@@ -64,7 +64,9 @@ impl Column {
                 let number = s.number()?;
                 self.push_number(number, &s.bytes[at..s.at]).map_err(|message| Fault::convert(at, message))
             }
-            (Column::Boolean(_) | Column::Struct(_) | Column::List(_) | Column::Map(_), b'"') => Err(self.mismatch(s, "text")),
+            (Column::Boolean(_) | Column::Struct(_) | Column::List(_) | Column::Map(_), b'"') => {
+                Err(self.mismatch(s, "text"))
+            }
             (_, b'"') => {
                 let at = s.at;
                 let text = s.string()?;
@@ -122,7 +124,9 @@ impl Column {
                 Some(value) => values.push(value),
                 None => return Err(self.unfit(text, None)),
             },
-            Column::Struct(_) | Column::List(_) | Column::Map(_) => return Err(format!("text is no {}", self.type_name())),
+            Column::Struct(_) | Column::List(_) | Column::Map(_) => {
+                return Err(format!("text is no {}", self.type_name()));
+            }
             Column::Float32(values) if special(text).is_some() => values.push(special(text).unwrap_or_default() as f32),
             Column::Float64(values) if special(text).is_some() => values.push(special(text).unwrap_or_default()),
             _ => match number::parse::<true>(text, 0) {
@@ -169,7 +173,9 @@ impl Column {
             return String::new();
         };
         match format {
-            Some(format) => format!("`{}` is no {} (`{}`, or ISO 8601)", shorten(text), self.type_name(), format.text()),
+            Some(format) => {
+                format!("`{}` is no {} (`{}`, or ISO 8601)", shorten(text), self.type_name(), format.text())
+            }
             None => format!("`{}` is no {} (ISO 8601)", shorten(text), self.type_name()),
         }
     }

@@ -96,11 +96,7 @@ fn filtered(upserts: &SignedBatch) -> RecordBatch {
 #[test]
 fn keyed_changes_become_signed_rows() {
     let mut keyed = Keyed::new(schema(), vec![0]).unwrap();
-<<<<<<< HEAD
-    let mut apply = |keyed: &mut Keyed, records: &[(i64, Option<&str>, f64)], weights: &[i64]| {
-=======
     let apply = |keyed: &mut Keyed, records: &[(i64, Option<&str>, f64)], weights: &[i64]| {
->>>>>>> operators
         let records = SignedBatch::new(rows(records), Int64Array::from(weights.to_vec())).unwrap();
         let latest = Keyed::last_per_key(&[records], &schema(), &[0]).unwrap();
         let out = keyed.apply(&latest.keys, &[filtered(&latest.upserts)]).unwrap();

@@ -8,10 +8,26 @@ use rand::seq::IndexedRandom;
 use crate::types::parse_sql_type;
 
 const PLAIN: &[&str] = &[
-    "STRING", "STRING", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL(10,2)", "DECIMAL(38,0)",
-    "DECIMAL(38,38)", "DECIMAL(4,4)", "DATE", "TIMESTAMP", "TIMESTAMP_NTZ", "BINARY",
+    "STRING",
+    "STRING",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "BIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL(10,2)",
+    "DECIMAL(38,0)",
+    "DECIMAL(38,38)",
+    "DECIMAL(4,4)",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP_NTZ",
+    "BINARY",
 ];
-const NAMES: &[&str] = &["id", "ID", "Id", "name", "größe", "a b", "q\"uote", "back\\slash", "ts", "x", "long_name_of_a_field", "k"];
+const NAMES: &[&str] =
+    &["id", "ID", "Id", "name", "größe", "a b", "q\"uote", "back\\slash", "ts", "x", "long_name_of_a_field", "k"];
 
 pub fn schema(rng: &mut StdRng) -> Fields {
     fields(rng, 0)
@@ -166,15 +182,35 @@ fn value(rng: &mut StdRng, data_type: &DataType, out: &mut String) {
 fn plain(rng: &mut StdRng, data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 => {
-            let words = ["", "a", "Cairo", "über", "日本", "😀", "tab\there", "quote\"", "back\\", "a long text without any special characters"];
+            let words = [
+                "",
+                "a",
+                "Cairo",
+                "über",
+                "日本",
+                "😀",
+                "tab\there",
+                "quote\"",
+                "back\\",
+                "a long text without any special characters",
+            ];
             format!("\"{}{}\"", words.choose(rng).unwrap(), words.choose(rng).unwrap())
         }
         DataType::Boolean => ["true", "false"].choose(rng).unwrap().to_string(),
         DataType::Date32 => {
-            format!("\"{:04}-{:02}-{:02}\"", rng.random_range(0..9999), rng.random_range(1..13), rng.random_range(1..32))
+            format!(
+                "\"{:04}-{:02}-{:02}\"",
+                rng.random_range(0..9999),
+                rng.random_range(1..13),
+                rng.random_range(1..32)
+            )
         }
         DataType::Timestamp(..) => {
-            let zone = if rng.random_ratio(1, 3) { *["Z", "z", "+02:00", "-0530", "+14", "+24"].choose(rng).unwrap() } else { "" };
+            let zone = if rng.random_ratio(1, 3) {
+                *["Z", "z", "+02:00", "-0530", "+14", "+24"].choose(rng).unwrap()
+            } else {
+                ""
+            };
             let fraction = *["", "", ".5", ".123456", ".123456789", ".1234567890"].choose(rng).unwrap();
             let second = *[":00", ":59", ":60", ""].choose(rng).unwrap();
             let (day, hour) = (rng.random_range(1..30), rng.random_range(0..25));
@@ -197,16 +233,48 @@ fn number(rng: &mut StdRng) -> String {
         5 => format!("{}.{:03}e{}", rng.random_range(-20..20), rng.random_range(0..1000), rng.random_range(-4..30)),
         6 => format!("{}", rng.random::<f64>() * 10f64.powi(rng.random_range(-40..40))),
         7 => format!("{}{}", rng.random::<u64>(), rng.random::<u64>()),
-        8 => ["0", "-0", "1.0", "1e2", "100e-2", "0.00", "1E400", "1e-400", "9223372036854775807", "-9223372036854775808",
-            "9223372036854775808", "0e99999999999", "127", "128", "-128", "99999999.99", "0.1", "3.4028236e38", "1e39",
-            "0.00000000000000000000000000000000000001", "99999999999999999999999999999999999999"]
+        8 => [
+            "0",
+            "-0",
+            "1.0",
+            "1e2",
+            "100e-2",
+            "0.00",
+            "1E400",
+            "1e-400",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "9223372036854775808",
+            "0e99999999999",
+            "127",
+            "128",
+            "-128",
+            "99999999.99",
+            "0.1",
+            "3.4028236e38",
+            "1e39",
+            "0.00000000000000000000000000000000000001",
+            "99999999999999999999999999999999999999",
+        ]
         .choose(rng)
         .unwrap()
         .to_string(),
-        _ => ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "\"+5\"", "\".5\"", "\"5.\"", "\"007\"", "\" 1\"", "\"\"", "\"1e1\"", "\"inf\""]
-            .choose(rng)
-            .unwrap()
-            .to_string(),
+        _ => [
+            "\"NaN\"",
+            "\"Infinity\"",
+            "\"-Infinity\"",
+            "\"+5\"",
+            "\".5\"",
+            "\"5.\"",
+            "\"007\"",
+            "\" 1\"",
+            "\"\"",
+            "\"1e1\"",
+            "\"inf\"",
+        ]
+        .choose(rng)
+        .unwrap()
+        .to_string(),
     };
     if rng.random_ratio(1, 6) && !text.starts_with('"') {
         text = format!("\"{text}\"");

@@ -374,7 +374,9 @@ pub fn value_at(array: &dyn Array, row: usize) -> Val {
         }
         DataType::Map(..) => {
             let entries = array.as_map().value(row);
-            Val::Map((0..entries.len()).map(|i| (value_at(entries.column(0), i), value_at(entries.column(1), i))).collect())
+            Val::Map(
+                (0..entries.len()).map(|i| (value_at(entries.column(0), i), value_at(entries.column(1), i))).collect(),
+            )
         }
         other => panic!("no column has {other}"),
     }
