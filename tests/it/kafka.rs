@@ -86,7 +86,7 @@ impl Read {
         self.values.values().map(Vec::len).sum()
     }
 
-    async fn to_end(&mut self, consumer: &mut Consumer) -> Result<(), Error> {
+    async fn until_end(&mut self, consumer: &mut Consumer) -> Result<(), Error> {
         while !consumer.is_done() {
             let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("the end does not come")?;
             self.take(delivery);
@@ -109,7 +109,7 @@ impl Read {
 async fn read(config: ConsumerConfig, from: &Positions) -> Result<Read, Error> {
     let mut consumer = Consumer::new(config)?;
     let mut read = Read { positions: consumer.open(from, true).await?, ..Read::default() };
-    read.to_end(&mut consumer).await?;
+    read.until_end(&mut consumer).await?;
     Ok(read)
 }
 
