@@ -132,7 +132,9 @@ fn write_project(folder: &Path, bootstrap_servers: &str) -> Result<()> {
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(&target, text.replace("{{ env_var('KAFKA', 'localhost:9092') }}", bootstrap_servers))?;
+        // The embedded broker knows no topic ids: asking for them should not hold up the start for long.
+        let connection = format!("{bootstrap_servers}\"\n        socket.connection.setup.timeout.ms: \"1000");
+        std::fs::write(&target, text.replace("{{ env_var('KAFKA', 'localhost:9092') }}", &connection))?;
     }
     Ok(())
 }
@@ -229,7 +231,8 @@ async fn show<F: Future<Output = ()>>(
             print::line(&lines.join("\n"));
         }
         drawn = lines.len();
-        if !star_shown && started.elapsed() > FIRST_LOOK {
+        let facts = report.models.iter().any(|m| m.model == "fact_events" && m.table_rows > 0);
+        if !star_shown && facts && started.elapsed() > FIRST_LOOK {
             star_shown = true;
             drawn = 0;
             star().await;

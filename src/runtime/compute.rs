@@ -87,9 +87,10 @@ impl Pipeline {
             let reason = if node.compiled.incremental.is_ok() { "cold" } else { "not incremental" };
             return self.refresh(index, epoch, How::Refresh(reason)).await;
         };
-        let state = circuit.state_rows();
         let retracts = inputs.iter().flatten().any(SignedBatch::has_retractions);
         // An append-only model's change is exactly its new rows: recomputing the old ones could only cost.
+        // Sizing the state walks through it: only for an epoch that is large in itself.
+        let state = if rows_in >= BULK_MIN_ROWS { circuit.state_rows() } else { 0 };
         let bulk = rows_in >= BULK_MIN_ROWS
             && rows_in as f64 > state as f64 * BULK_SHARE
             && state > 0
