@@ -134,7 +134,7 @@ impl Env {
 
     /// The object store that serves `url` (a URL, or a local path made absolute by the caller) and the path in it.
     pub fn object_store(&self, url: &str) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
-        self.0.stores.open(url, true)
+        self.0.stores.open(url, true, &self.0.vars)
     }
 
     /// The same; without `fsync` local puts are atomic but not durable.
@@ -143,6 +143,6 @@ impl Env {
         url: &str,
         fsync: bool,
     ) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
-        self.0.stores.open(url, fsync)
+        self.0.stores.open(url, fsync, &self.0.vars)
     }
 }

@@ -6,6 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Values of these variables, and anything derived from them, never reach a log or artifact.
 const SECRET_PREFIXES: [&str; 2] = ["SMELT_SECRET_", "DBT_ENV_SECRET_"];
 
+/// Credentials of object stores, under the names their own tools give them.
+const CREDENTIALS: [&str; 10] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_CLIENT_SECRET",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+];
+
 /// Shorter values are not redacted: replacing every `a` would destroy the text and hide nothing.
 const SHORTEST_SECRET: usize = 4;
 
@@ -20,7 +34,7 @@ impl Vars {
         let this = Vars { vars, secrets };
         // Known from the start: an error may quote a secret before anything asked for it.
         for (name, value) in &this.vars {
-            if SECRET_PREFIXES.iter().any(|p| name.starts_with(p)) {
+            if SECRET_PREFIXES.iter().any(|p| name.starts_with(p)) || CREDENTIALS.contains(&name.as_str()) {
                 this.remember_secret(value);
             }
         }
@@ -29,6 +43,12 @@ impl Vars {
 
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.vars.get(name).cloned()
+    }
+
+    /// All variables whose names begin so.
+    pub(super) fn with_prefix(&self, prefix: &str) -> Vec<(String, String)> {
+        let named = self.vars.range(prefix.to_string()..).take_while(|(name, _)| name.starts_with(prefix));
+        named.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     pub(super) fn remember_secret(&self, value: &str) {

@@ -56,6 +56,11 @@ impl TableSnapshot {
         self.files.iter().map(|f| f.file.size).sum()
     }
 
+    /// Bytes of each data file.
+    pub fn file_sizes(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().map(|f| f.file.size)
+    }
+
     /// Number of its data files.
     pub fn file_count(&self) -> usize {
         self.files.len()

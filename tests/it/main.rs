@@ -10,6 +10,7 @@ mod files;
 mod kafka;
 mod python;
 mod readme;
+mod s3;
 mod sample;
 mod sample_plan;
 mod sample_sql;

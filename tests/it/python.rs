@@ -48,9 +48,19 @@ pub fn python() -> PathBuf {
 
 /// The rows of each query over the named tables, in canonical form and order (tests/python/read_table.py).
 pub fn query(engine: Engine, tables: &[(&str, &Path)], queries: &[&str]) -> Vec<Vec<Value>> {
+    query_with(engine, tables, queries, &[])
+}
+
+/// The same with environment variables: tables may be URLs of a store that they configure.
+pub fn query_with(
+    engine: Engine,
+    tables: &[(&str, &Path)],
+    queries: &[&str],
+    vars: &[(&str, &str)],
+) -> Vec<Vec<Value>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/read_table.py");
     let mut command = Command::new(python());
-    command.arg(script).arg(engine.name());
+    command.arg(script).arg(engine.name()).envs(vars.iter().copied());
     for (name, path) in tables {
         command.arg("--table").arg(format!("{name}={}", path.display()));
     }

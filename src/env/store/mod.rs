@@ -1,52 +1,60 @@
 //! Object stores by URL: local paths written durably, and an in-memory store that can be made to fail.
 //!
 //! `file:///path` and absolute paths are served by [`DurableStore`]; `memory://…` by the one [`FaultyStore`] of the
-//! environment. Any other scheme is a user error that names what this build lacks.
+//! environment; S3, Google and Azure by `object_store` ([`cloud`]), one client per bucket.
 //!
 //! Invariant: a put that returned `Ok` survives a power failure (unless fsync is off), and never lists anything.
 
+mod cloud;
 mod durable;
 mod faulty;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use durable::DurableStore;
 pub use faulty::{Fault, FaultPlan, FaultyStore, RequestCounts};
 
+use super::vars::Vars;
 use crate::error::{Error, Result};
+use cloud::Cloud;
 
 pub(super) struct Stores {
     memory: FaultyStore,
+    /// By `scheme://authority`: connections and credentials are shared by all that read and write one bucket.
+    clouds: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
 }
 
 impl Stores {
     pub(super) fn real() -> Self {
-        Stores { memory: FaultyStore::new(FaultPlan::default()) }
+        Self::simulated(FaultyStore::new(FaultPlan::default()))
     }
 
     pub(super) fn simulated(store: FaultyStore) -> Self {
-        Stores { memory: store }
+        Stores { memory: store, clouds: Mutex::default() }
     }
 
-    pub(super) fn open(&self, url: &str, fsync: bool) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    pub(super) fn open(&self, url: &str, fsync: bool, vars: &Vars) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return local(url, url, fsync);
         };
-        match scheme {
-            "file" => local(url, rest, fsync),
-            "memory" => Ok((Arc::new(self.memory.clone()), parse(url, rest.trim_matches('/'))?)),
-            "s3" | "s3a" | "gs" | "gcs" | "az" | "azure" | "abfs" | "abfss" | "adl" | "http" | "https" | "hdfs" => {
-                Err(Error::user(
-                    "unsupported-store",
-                    format!("`{url}` needs the object store `{scheme}`, which this build of smelt does not contain"),
-                )
-                .with_hint("use a local path or file:// URL, or a build with that store's feature enabled"))
-            }
+        match (scheme, Cloud::of(scheme)) {
+            ("file", _) => local(url, rest, fsync),
+            ("memory", _) => Ok((Arc::new(self.memory.clone()), parse(url, rest.trim_matches('/'))?)),
+            (_, Some(cloud)) => self.cloud(cloud, url, vars),
             _ => Err(Error::user("unsupported-store", format!("`{url}`: no object store is called `{scheme}`"))
-                .with_hint("use a local path or a file:// URL")),
+                .with_hint("use a local path, or a URL with file://, s3://, gs://, az:// or abfss://")),
         }
+    }
+
+    fn cloud(&self, cloud: Cloud, url: &str, vars: &Vars) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        let (store, path) = cloud.open(url, vars.with_prefix(cloud.prefix()))?;
+        let authority = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+        let store = Arc::clone(self.clouds.lock().entry(authority).or_insert(store));
+        Ok((store, path))
     }
 }
 

@@ -2,6 +2,33 @@ use super::*;
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutMode};
 
+fn vars(of: &[(&str, &str)]) -> Vars {
+    Vars::new(of.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect())
+}
+
+#[test]
+fn clouds_are_configured_by_their_own_variables_and_opened_once() {
+    let stores = Stores::real();
+    let with = vars(&[
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ACCESS_KEY_ID", "smelt"),
+        ("AWS_SECRET_ACCESS_KEY", "hush-hush"),
+        ("AWS_SOMETHING_ELSE", "ignored"),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "telco"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "aHVzaC1odXNo"),
+    ]);
+    assert_eq!(with.redact("hush-hush aHVzaC1odXNo"), "**** ****");
+    let (one, path) = stores.open("s3://bucket/lake/deep", true, &with).unwrap();
+    let (two, _) = stores.open("s3://bucket/other", true, &with).unwrap();
+    let (three, _) = stores.open("s3://another/other", true, &with).unwrap();
+    assert!(Arc::ptr_eq(&one, &two) && !Arc::ptr_eq(&one, &three));
+    assert_eq!(path.as_ref(), "lake/deep");
+    assert_eq!(stores.open("az://container/lake", true, &with).unwrap().1.as_ref(), "lake");
+    let error = stores.open("az://container/lake", true, &vars(&[])).unwrap_err();
+    assert!(error.hint().unwrap().contains("AZURE_"), "{error:?}");
+}
+
 fn bytes(text: &str) -> object_store::PutPayload {
     object_store::PutPayload::from(text.to_string())
 }
@@ -11,7 +38,7 @@ async fn local_puts_create_directories_and_refuse_to_overwrite_when_asked() {
     let dir = tempfile::tempdir().unwrap();
     let stores = Stores::real();
     for (fsync, name) in [(true, "a"), (false, "b")] {
-        let (store, root) = stores.open(dir.path().to_str().unwrap(), fsync).unwrap();
+        let (store, root) = stores.open(dir.path().to_str().unwrap(), fsync, &vars(&[])).unwrap();
         let path = root.join(name).join("deep").join("file.json");
         store.put_opts(&path, bytes("one"), PutMode::Create.into()).await.unwrap();
         let again = store.put_opts(&path, bytes("two"), PutMode::Create.into()).await;
@@ -27,8 +54,9 @@ async fn local_puts_create_directories_and_refuse_to_overwrite_when_asked() {
 #[test]
 fn unknown_schemes_and_relative_paths_are_the_users_errors() {
     let stores = Stores::real();
-    let error = |url: &str| stores.open(url, true).err().unwrap();
-    assert_eq!(error("s3://bucket/lake").code(), "unsupported-store");
+    let error = |url: &str| stores.open(url, true, &vars(&[])).err().unwrap();
+    assert_eq!(error("hdfs://namenode/lake").code(), "unsupported-store");
+    assert_eq!(error("s3:///lake").code(), "bad-path");
     assert_eq!(error("file://lake").code(), "bad-path");
     assert_eq!(error("lake").code(), "bad-path");
 }
@@ -37,7 +65,7 @@ fn unknown_schemes_and_relative_paths_are_the_users_errors() {
 async fn faults_are_counted_and_land_as_they_say() {
     let faulty = FaultyStore::new(FaultPlan::default());
     let stores = Stores::simulated(faulty.clone());
-    let (store, root) = stores.open("memory://lake", true).unwrap();
+    let (store, root) = stores.open("memory://lake", true, &vars(&[])).unwrap();
     let at = |name: &str| root.clone().join(name);
 
     faulty.fail_next_put("x", Fault::Timeout);

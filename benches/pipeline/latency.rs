@@ -1,0 +1,158 @@
+//! From produce to the log entry of the gold commit, record by record, at a steady rate.
+//!
+//! The k-th record of a partition has offset k. A bronze commit says in its `txn` actions up to which offset it goes and in
+//! which epoch; the fact table's commit of that epoch is a file, and its modification time the end of the wait.
+
+use serde_json::Value;
+use smelt::env::Env;
+use smelt::kafka::{Producer, Record};
+use smelt::runtime::{Event, Options, Runner};
+use smelt::source::datagen::telecom::{self, Options as Traffic, Telecom};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+use super::measure::Percentiles;
+use super::project::Sample;
+use super::{Failure, traffic};
+
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+const SECONDS: u64 = 20;
+/// The first ones wait for connections and first commits.
+const WARM_UP: Duration = Duration::from_secs(4);
+
+type Partition = (&'static str, i32);
+/// When a commit became visible, and its `txn` actions.
+type Commit = (SystemTime, BTreeMap<String, i64>);
+
+pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
+    // A broker serves the backlog under the usual names: this traffic has topics of its own.
+    let suffix = format!("_{rate}");
+    let sample = Sample::new(servers)?;
+    rename_topics(&sample, &suffix)?;
+    let telecom = Telecom::new(Traffic { events: rate * SECONDS, ..Traffic::default() })?;
+    telecom::write_reference(&telecom, &sample.path().join("data"))?;
+    traffic::topics(servers, &suffix).await?;
+
+    let env = Env::real();
+    let (mut project, compilation) = sample.compile(&env, "live")?;
+    project.target.commit_interval = COMMIT_INTERVAL;
+    let (stop, stopped) = watch::channel(false);
+    let (_edit, edited) = watch::channel(false);
+    let runner = Runner {
+        env,
+        project: Arc::new(project),
+        compilation: Arc::new(compilation),
+        options: Options::default(),
+        watcher: Arc::new(|event: &Event<'_>| {
+            if let Event::Parked { model, error } = event {
+                println!("{model} stopped: {error}");
+            }
+        }),
+    };
+    let sending = tokio::spawn({
+        let (servers, suffix) = (servers.to_string(), suffix.clone());
+        async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let sent = send(telecom, &servers, &suffix, rate).await.map_err(|e| e.to_string());
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let _ = stop.send(true);
+            sent
+        }
+    });
+    runner.up(stopped, edited).await?;
+    let sent = sending.await??;
+
+    let waits = waits(&sample.lake("live"), &sent, &suffix)?;
+    println!("produce to gold at {rate} events/s, commit_interval {COMMIT_INTERVAL:?}: {}", Percentiles::of(waits));
+    Ok(())
+}
+
+fn rename_topics(sample: &Sample, suffix: &str) -> Result<(), Failure> {
+    let path = sample.path().join("models/sources.yml");
+    let mut text = std::fs::read_to_string(&path)?;
+    for topic in telecom::Topic::ALL {
+        text = text.replace(&format!("topic: {}\n", topic.name()), &format!("topic: {}{suffix}\n", topic.name()));
+    }
+    Ok(std::fs::write(path, text)?)
+}
+
+/// Sends at `rate`; returns when each record of each partition went out.
+async fn send(
+    telecom: Telecom,
+    servers: &str,
+    suffix: &str,
+    rate: u64,
+) -> smelt::error::Result<BTreeMap<Partition, Vec<SystemTime>>> {
+    let mut producer = Producer::new(servers)?;
+    let mut sent: BTreeMap<Partition, Vec<SystemTime>> = BTreeMap::new();
+    let started = tokio::time::Instant::now();
+    for (n, record) in telecom.enumerate() {
+        let due = started + Duration::from_secs_f64(n as f64 / rate as f64);
+        if due > tokio::time::Instant::now() + Duration::from_millis(1) {
+            tokio::time::sleep_until(due).await;
+        }
+        sent.entry((record.topic, record.partition)).or_default().push(SystemTime::now());
+        let topic = format!("{}{suffix}", record.topic);
+        let record = Record {
+            topic: &topic,
+            partition: record.partition,
+            key: Some(&record.key),
+            value: Some(&record.value),
+            timestamp_millis: Some(record.timestamp_micros / 1000),
+        };
+        producer.send(record).await?;
+    }
+    producer.flush().await?;
+    Ok(sent)
+}
+
+/// Seconds each record waited for its epoch's commit of the fact table.
+fn waits(lake: &Path, sent: &BTreeMap<Partition, Vec<SystemTime>>, suffix: &str) -> Result<Vec<f64>, Failure> {
+    let gold: BTreeMap<i64, SystemTime> = commits(&lake.join("gold/fact_events"))?
+        .into_iter()
+        .filter_map(|(at, txns)| Some((*txns.get("smelt/epoch")?, at)))
+        .collect();
+    let begin = sent.values().filter_map(|times| times.first()).min().ok_or("nothing was sent")?;
+    let mut waits = Vec::new();
+    for ((topic, partition), times) in sent {
+        let bronze = if *topic == "call_event" { "bronze_call_events" } else { "bronze_sms_events" };
+        let app = format!("smelt/bronze.{bronze}/telco.{topic}/{topic}{suffix}/{partition}");
+        let mut next = 0;
+        for (_, txns) in commits(&lake.join("bronze").join(bronze))? {
+            let (Some(end), Some(epoch)) = (txns.get(&app), txns.get("smelt/epoch")) else { continue };
+            // Only repeats or bad records: the fact did not change.
+            let Some((_, visible)) = gold.range(epoch..).next() else { break };
+            for at in &times[next..(*end as usize).min(times.len())] {
+                if at.duration_since(*begin)? >= WARM_UP {
+                    waits.push(visible.duration_since(*at)?.as_secs_f64());
+                }
+            }
+            next = (*end as usize).min(times.len());
+        }
+        if next < times.len() {
+            return Err(format!("{} records of {topic}/{partition} never arrived", times.len() - next).into());
+        }
+    }
+    Ok(waits)
+}
+
+/// All commits of a table, in order.
+fn commits(table: &Path) -> Result<Vec<Commit>, Failure> {
+    let mut entries: Vec<_> = std::fs::read_dir(table.join("_delta_log"))?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut found = Vec::new();
+    for entry in entries.iter().filter(|e| e.path().extension().is_some_and(|x| x == "json")) {
+        let mut txns = BTreeMap::new();
+        for line in std::fs::read_to_string(entry.path())?.lines() {
+            let action: Value = serde_json::from_str(line)?;
+            if let (Some(app), Some(version)) = (action["txn"]["appId"].as_str(), action["txn"]["version"].as_i64()) {
+                txns.insert(app.to_string(), version);
+            }
+        }
+        found.push((entry.metadata()?.modified()?, txns));
+    }
+    Ok(found)
+}
