@@ -143,7 +143,7 @@ fn a_lake_on_s3_is_exactly_once_too() {
     assert_eq!(totals(&sandbox, &vars), expected);
     let found = python::query_with(
         python::Engine::DeltaRs,
-        &[("t", Path::new("s3://lake/shop/main/totals"))],
+        &[("t", Path::new("s3://lake/shop/default/totals"))],
         &["select customer, orders, amount from t"],
         &vars,
     );
