@@ -2,23 +2,22 @@
 //!
 //! The order that makes it exactly once:
 //! 1. each model's change is computed from its inputs' changes; its files upload while the next model computes;
-//! 2. when every upload has ended, log entries are put in topological order, side tables before their main table, each
-//!    with the positions it reaches, so that no table ever refers to an upstream version that does not exist;
+//! 2. when every upload has ended, log entries are put in topological order ([`super::commit`]), side tables before their main
+//!    table, each with the positions it reaches, so that no table ever refers to an upstream version that does not exist;
 //! 3. one row in `_smelt/epochs` names every table's version and every position: the epoch is a consistent cut.
 //!
 //! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
 //! source input) brings all of them to one cut.
 
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashMap};
+use futures::future::join_all;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::compute::{EpochState, How, Outcome, parks};
-use super::pipeline::{FINGERPRINT, Pipeline, Upstream, cell_name};
-use super::positions::{EPOCH, INSTANCE, epoch_key, source_app, table_app};
+use super::pipeline::{FINGERPRINT, Node, Pipeline, Upstream, cell_name};
+use super::positions::source_app;
 use super::report::{EpochReport, ModelReport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::EpochRow;
 use crate::types::{Positions, SourceBatch};
 
 impl Pipeline {
@@ -178,7 +177,7 @@ impl Pipeline {
     }
 
     /// Stops a model: its table stays at its last version, its state is dropped.
-    async fn park(&mut self, index: usize, error: Error) {
+    pub(super) async fn park(&mut self, index: usize, error: Error) {
         let node = &mut self.nodes[index];
         tracing::error!(model = node.name(), "{}", self.env.redact(&error.render()));
         node.circuit = None;
@@ -191,157 +190,30 @@ impl Pipeline {
 
     /// Waits for every upload. One that failed for good (a full disk) parks its model and what reads it.
     async fn finish_uploads(&mut self) -> Result<()> {
+        let uploads = self.nodes.iter_mut().enumerate().filter(|(_, node)| node.runs());
+        let uploads = uploads.map(|(index, node)| async move { (index, prepare(node).await) });
+        let failed: Vec<(usize, Error)> =
+            join_all(uploads).await.into_iter().filter_map(|(index, done)| Some((index, done.err()?))).collect();
+        for (index, error) in failed {
+            if error.kind() == ErrorKind::Diverged {
+                self.diverged.insert(self.nodes[index].name().to_string());
+            }
+            self.fail(index, error).await?;
+        }
+        self.park_readers().await;
+        Ok(())
+    }
+
+    /// Parks what reads a parked model.
+    pub(super) async fn park_readers(&mut self) {
         for index in 0..self.nodes.len() {
-            if !self.nodes[index].runs() {
-                continue;
-            }
-            if let Some(upstream) = self.parked_upstream(index) {
+            if self.nodes[index].runs()
+                && let Some(upstream) = self.parked_upstream(index)
+            {
                 let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
                 self.park(index, error).await;
-                continue;
-            }
-            let mut failed = None;
-            for (_, cell) in self.nodes[index].cells() {
-                // Deletion vectors are uploaded here too, so that nothing but log entries is left to put.
-                let uploaded = match cell.ready().await {
-                    Ok(table) => table.prepare().await,
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = uploaded {
-                    failed = Some(error);
-                    break;
-                }
-            }
-            if let Some(error) = failed {
-                if error.kind() == ErrorKind::Diverged {
-                    self.diverged.insert(self.nodes[index].name().to_string());
-                }
-                self.fail(index, error).await?;
             }
         }
-        Ok(())
-    }
-
-    /// Puts the log entries in topological order, then the epochs row. Returns whether anything was committed.
-    async fn commit_all(&mut self, reports: &mut [ModelReport]) -> Result<bool> {
-        let now = self.env.now_micros();
-        let heartbeat = i64::try_from(self.project.target.heartbeat.as_micros()).unwrap_or(i64::MAX);
-        let epoch = self.epoch + 1;
-        let extra = vec![(INSTANCE.to_string(), self.instance), (EPOCH.to_string(), epoch)];
-        let mut committed = false;
-        let mut moved = false;
-        for (index, report) in reports.iter_mut().enumerate() {
-            if !self.nodes[index].runs() {
-                continue;
-            }
-            if let Some(upstream) = self.parked_upstream(index) {
-                let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
-                self.park(index, error).await;
-                continue;
-            }
-            self.note_versions(index)?;
-            let mut foreign = None;
-            let mut info = Map::new();
-            info.insert("smelt.epoch".into(), epoch.into());
-            info.insert("smelt.rowsIn".into(), Value::from(report.rows_in));
-            info.insert("smelt.version".into(), env!("CARGO_PKG_VERSION").into());
-            for (kind, cell) in self.nodes[index].cells() {
-                moved |= cell.pending.iter().any(|(app, position)| cell.consumed.get(app) != Some(position));
-                if !cell.is_due(now, heartbeat) {
-                    continue;
-                }
-                if let Err(error) = cell.commit(extra.clone(), info.clone(), now).await {
-                    if error.code() != "foreign-change" {
-                        return Err(error);
-                    }
-                    foreign = Some(error);
-                    break;
-                }
-                committed = true;
-                if kind.is_none() {
-                    report.committed = true;
-                }
-            }
-            if let Some(error) = foreign {
-                // Somebody else changed this table's rows: the model and what reads it stop, the others commit.
-                self.park(index, error).await;
-                if let Some(cell) = &mut self.nodes[index].main {
-                    cell.ready().await?.reload().await?;
-                }
-                continue;
-            }
-            if let Some(cell) = &self.nodes[index].main {
-                report.version = cell.table()?.version();
-                report.table_rows = cell.table()?.row_count();
-            }
-        }
-        if committed || moved {
-            self.env.crash_point("before-epochs-row")?;
-            self.epoch = epoch;
-            let row = self.epochs_row(now)?;
-            self.epochs.append(row).await?;
-            self.env.crash_point("after-epochs-row")?;
-        }
-        for (node, report) in self.nodes.iter_mut().zip(reports) {
-            for (kind, cell) in node.cells() {
-                let staged = cell.settle();
-                match kind {
-                    None => {
-                        report.inserted = staged.inserted;
-                        report.deleted = staged.deleted;
-                    }
-                    Some(crate::types::RejectKind::DeadLetter) => report.dead_letters = staged.inserted,
-                    Some(_) => report.quarantined = staged.inserted,
-                }
-            }
-        }
-        Ok(committed)
-    }
-
-    /// The upstream versions a model has consumed once this epoch is committed: its upstreams stand before it, so theirs
-    /// are known by now.
-    fn note_versions(&mut self, index: usize) -> Result<()> {
-        let mut versions = Vec::new();
-        for upstream in &self.nodes[index].upstreams {
-            let Upstream::Node(up) = upstream else { continue };
-            if let Some(cell) = &self.nodes[*up].main {
-                versions.push((cell.table()?.id().to_string(), cell.table()?.version()));
-            }
-        }
-        for (_, cell) in self.nodes[index].cells() {
-            let table = cell_name(cell)?;
-            for (id, version) in &versions {
-                cell.pending.insert(table_app(&table, id), *version);
-            }
-        }
-        Ok(())
-    }
-
-    /// Every table's version and every position, changed or not.
-    fn epochs_row(&mut self, now: i64) -> Result<EpochRow> {
-        let mut versions = BTreeMap::new();
-        let mut positions = BTreeMap::new();
-        for node in &mut self.nodes {
-            let schema = node.compiled.model.schema.clone();
-            for (_, cell) in node.cells() {
-                let table = cell.table()?;
-                let id = table.id().to_string();
-                versions.insert(format!("{schema}.{}", table.name()), table.version());
-                for (app, position) in cell.consumed.iter().chain(&cell.pending) {
-                    if app != INSTANCE && app != EPOCH {
-                        positions.insert(epoch_key(&id, app), *position);
-                    }
-                }
-            }
-        }
-        Ok(EpochRow {
-            epoch: self.epoch,
-            instance: self.instance,
-            committed_at: now,
-            partial: self.partial,
-            versions,
-            positions,
-        })
     }
 
     /// Consumer groups are told what is in the lake.
@@ -406,4 +278,13 @@ impl Pipeline {
         }
         self.maintain().await
     }
+}
+
+/// Waits for the uploads of a model's tables. Deletion vectors are uploaded here too, so that nothing but log entries is left to
+/// put.
+async fn prepare(node: &mut Node) -> Result<()> {
+    for (_, cell) in node.cells() {
+        cell.ready().await?.prepare().await?;
+    }
+    Ok(())
 }

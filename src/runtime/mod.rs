@@ -14,6 +14,7 @@
 
 mod admin;
 mod cell;
+mod commit;
 mod compute;
 mod driver;
 mod epoch;
