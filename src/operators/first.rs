@@ -1,7 +1,7 @@
 //! `row_number() over (partition by … order by …) = 1`.
 
-use arrow::array::{ArrayRef, Int64Array};
-use arrow::compute::SortOptions;
+use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
 use hashbrown::HashTable;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
 use crate::error::{Error, Result};
-use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec};
+use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, canonical};
 use crate::types::SignedBatch;
 
 /// The first row of each partition. `order` is followed by all columns, so it is total up to equal rows, of which one is
@@ -64,18 +64,28 @@ impl First {
             columns.extend_from_slice(batch.rows.columns());
             encoded.push((keys, self.row_codec.encode(&columns, batch.num_rows())?));
         }
-        let (old, new) = match &mut self.state {
-            State::Seen(seen) => (vec![], first_seen(seen, &input, &encoded)?),
+        let changes = match &mut self.state {
+            State::Seen(seen) => first_seen(seen, &input, &encoded)?,
             State::Rows { keys, partitions, rows, bytes } => maintain(keys, partitions, rows, bytes, &input, &encoded)?,
         };
-        if old.is_empty() && new.is_empty() {
-            return Ok(vec![]);
+        let mut output = Vec::new();
+        if !(changes.old.is_empty() && changes.risen.is_empty()) {
+            output.push(self.remembered(&changes)?);
         }
-        let weights: Int64Array = old.iter().map(|_| -1).chain(new.iter().map(|_| 1)).collect::<Vec<i64>>().into();
-        let rows = old.iter().chain(&new).map(|r| &**r);
+        if !changes.arrived.is_empty() {
+            let columns = gather(&input, &changes.arrived)?;
+            output.push(SignedBatch::inserts(eval::rows(&self.schema, columns, changes.arrived.len())?));
+        }
+        Ok(output)
+    }
+
+    /// What the state alone knows, from its bytes.
+    fn remembered(&self, changes: &Changes) -> Result<SignedBatch> {
+        let weights = changes.old.iter().map(|_| -1).chain(changes.risen.iter().map(|_| 1));
+        let weights: Int64Array = weights.collect::<Vec<i64>>().into();
+        let rows = changes.old.iter().chain(&changes.risen).map(|r| &**r);
         let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
-        let rows = eval::rows(&self.schema, columns, weights.len())?;
-        Ok(vec![SignedBatch::new(rows, weights)?])
+        SignedBatch::new(eval::rows(&self.schema, columns, weights.len())?, weights)
     }
 
     pub fn state_rows(&self) -> usize {
@@ -98,7 +108,29 @@ impl First {
 /// Bytes of rows, as [`First`] encodes them.
 type RowBytes = Vec<Box<[u8]>>;
 
-/// The first rows that are no more, and those that are now.
+/// A row of the epoch's input: batch and row.
+type Place = (usize, usize);
+
+/// The first rows an epoch changes.
+#[derive(Default)]
+struct Changes {
+    /// Were first, and are no more.
+    old: RowBytes,
+    /// Are first now, and were there before the epoch.
+    risen: RowBytes,
+    /// Are first now, and came with the epoch: their columns are at hand.
+    arrived: Vec<Place>,
+}
+
+/// A partition the epoch touches.
+struct Touched {
+    id: u32,
+    /// Its first row before.
+    before: Option<Box<[u8]>>,
+    /// The first of the rows the epoch adds.
+    added: Option<Place>,
+}
+
 fn maintain(
     keys: &mut GroupIndex,
     partitions: &mut Vec<Multiset>,
@@ -106,13 +138,13 @@ fn maintain(
     bytes: &mut usize,
     input: &[SignedBatch],
     encoded: &[(Encoded, Encoded)],
-) -> Result<(RowBytes, RowBytes)> {
+) -> Result<Changes> {
     // In order of first touch, so that output does not depend on hashes.
-    let mut touched: Vec<(u32, Option<Box<[u8]>>)> = Vec::new();
+    let mut touched: Vec<Touched> = Vec::new();
     let mut position: HashMap<u32, usize> = HashMap::new();
     // Insertions first: what comes and goes within an epoch may stand in any order.
     for retracting in [false, true] {
-        for (batch, (batch_keys, batch_rows)) in input.iter().zip(encoded) {
+        for (number, (batch, (batch_keys, batch_rows))) in input.iter().zip(encoded).enumerate() {
             if retracting && !batch.has_retractions() {
                 continue;
             }
@@ -126,11 +158,15 @@ fn maintain(
                     partitions.resize_with(id as usize + 1, Multiset::default);
                 }
                 let partition = &mut partitions[id as usize];
-                position.entry(id).or_insert_with(|| {
-                    touched.push((id, partition.first().map(Box::from)));
+                let at = *position.entry(id).or_insert_with(|| {
+                    touched.push(Touched { id, before: partition.first().map(Box::from), added: None });
                     touched.len() - 1
                 });
                 let row = batch_rows.row(i);
+                let added = &mut touched[at].added;
+                if !retracting && added.is_none_or(|(b, r)| *row < *encoded[b].1.row(r)) {
+                    *added = Some((number, i));
+                }
                 match partition.add(row, weight) {
                     Presence::Appeared if weight > 0 => {
                         *rows += 1;
@@ -146,25 +182,28 @@ fn maintain(
             }
         }
     }
-    let (mut old, mut new) = (vec![], vec![]);
-    for (id, before) in touched {
+    let mut changes = Changes::default();
+    for Touched { id, before, added } in touched {
         let after = partitions[id as usize].first();
         if before.as_deref() != after {
-            old.extend(before);
-            new.extend(after.map(Box::from));
+            changes.old.extend(before);
+            match (after, added) {
+                (Some(after), Some((b, r))) if *encoded[b].1.row(r) == *after => changes.arrived.push((b, r)),
+                (after, _) => changes.risen.extend(after.map(Box::from)),
+            }
         }
         if partitions[id as usize].is_empty() {
             keys.remove(id);
         }
     }
-    Ok((old, new))
+    Ok(changes)
 }
 
 /// The first rows of keys not seen before; within the epoch the first in order.
-fn first_seen(seen: &mut HashTable<u128>, input: &[SignedBatch], encoded: &[(Encoded, Encoded)]) -> Result<RowBytes> {
-    let mut best: Vec<Box<[u8]>> = Vec::new();
+fn first_seen(seen: &mut HashTable<u128>, input: &[SignedBatch], encoded: &[(Encoded, Encoded)]) -> Result<Changes> {
+    let mut best: Vec<Place> = Vec::new();
     let mut position: HashMap<u128, usize> = HashMap::new();
-    for (batch, (keys, rows)) in input.iter().zip(encoded) {
+    for (number, (batch, (keys, rows))) in input.iter().zip(encoded).enumerate() {
         if batch.has_retractions() {
             return Err(Error::diverged("the first row per key of a stream was retracted"));
         }
@@ -174,11 +213,15 @@ fn first_seen(seen: &mut HashTable<u128>, input: &[SignedBatch], encoded: &[(Enc
                 continue;
             }
             match position.get(&key) {
-                Some(at) if *best[*at] > *rows.row(i) => best[*at] = rows.row(i).into(),
-                Some(_) => {}
+                Some(at) => {
+                    let (b, r) = best[*at];
+                    if *rows.row(i) < *encoded[b].1.row(r) {
+                        best[*at] = (number, i);
+                    }
+                }
                 None => {
                     position.insert(key, best.len());
-                    best.push(rows.row(i).into());
+                    best.push((number, i));
                 }
             }
         }
@@ -186,5 +229,15 @@ fn first_seen(seen: &mut HashTable<u128>, input: &[SignedBatch], encoded: &[(Enc
     for key in position.into_keys() {
         seen.insert_unique(key as u64, key, |k| *k as u64);
     }
-    Ok(best)
+    Ok(Changes { arrived: best, ..Changes::default() })
+}
+
+/// All columns of some of the input's rows, as the state would give them back.
+fn gather(input: &[SignedBatch], places: &[Place]) -> Result<Vec<ArrayRef>> {
+    let columns = input.first().map_or(0, |batch| batch.rows.num_columns());
+    let one = |column: usize| -> Result<ArrayRef> {
+        let arrays: Vec<&dyn Array> = input.iter().map(|batch| batch.rows.column(column).as_ref()).collect();
+        canonical(&interleave(&arrays, places)?)
+    };
+    (0..columns).map(one).collect()
 }

@@ -46,6 +46,8 @@ impl Multiset {
                     }
                 }
                 Err(at) if values.len() < SMALL => {
+                    // Most sets hold one value: no room for more until there are.
+                    values.reserve_exact(usize::from(values.is_empty()));
                     values.insert(at, (value.into(), weight));
                     Presence::Appeared
                 }
