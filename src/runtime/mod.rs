@@ -26,6 +26,8 @@ mod query;
 mod report;
 mod starts;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes,
