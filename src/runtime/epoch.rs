@@ -246,7 +246,7 @@ impl Pipeline {
             info.insert("smelt.rowsIn".into(), Value::from(report.rows_in));
             info.insert("smelt.version".into(), env!("CARGO_PKG_VERSION").into());
             for (kind, cell) in self.nodes[index].cells() {
-                moved |= cell.pending.iter().any(|(app, position)| cell.consumed.get(app) != Some(position));
+                moved |= cell.has_moved();
                 if !cell.is_due(now, heartbeat) {
                     continue;
                 }
@@ -365,6 +365,7 @@ impl Pipeline {
                 continue;
             }
             let mut moved = None;
+            self.retain(index)?;
             for (kind, cell) in self.nodes[index].cells() {
                 let table = cell.ready().await?;
                 let before = table.version();

@@ -24,6 +24,7 @@ mod pipeline;
 mod positions;
 mod query;
 mod report;
+mod retention;
 mod starts;
 mod stream;
 #[cfg(test)]

@@ -165,6 +165,9 @@ impl Author<'_> {
             let readable = readable.take(TABLES.len() + at).collect();
             let query = Generator::over(readable, self.rng).query(1);
             self.views[at].1.clone_from(&query.columns);
+            let name = format!("\"m\".\"{}\"", old.name);
+            let readable = self.readable.iter_mut().find(|r| r.name == name);
+            readable.into_iter().for_each(|r| r.columns.clone_from(&query.columns));
             query.sql
         } else {
             match self.rng.random_range(0..3) {
