@@ -20,7 +20,7 @@ mod keyed;
 mod linear;
 mod metrics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use circuit::{Circuit, Mode};
 pub use consolidate::consolidate;

@@ -3,9 +3,8 @@
 use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::full_name;
-use super::instance;
 use super::pipeline::{FINGERPRINT, lake_options};
+use super::{full_name, instance, retention};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -183,17 +182,20 @@ pub async fn probe_lake(env: &Env, project: &Project) -> Result<String> {
     })
 }
 
-/// Names of the tables of the selected models, side tables included.
-fn selected_tables(compilation: &Compilation, selected: Option<&BTreeSet<String>>) -> Vec<(String, String)> {
+/// Tables of the selected models (schema, name, and the model whose main table it is), side tables included.
+fn selected_tables<'a>(
+    compilation: &'a Compilation,
+    selected: Option<&BTreeSet<String>>,
+) -> Vec<(String, String, Option<&'a str>)> {
     let mut tables = Vec::new();
     for compiled in compilation.models.iter().filter(|m| has_table(m)) {
         let model = &compiled.model;
         if selected.is_some_and(|s| !s.contains(&model.name)) {
             continue;
         }
-        tables.push((model.schema.clone(), model.alias.clone()));
+        tables.push((model.schema.clone(), model.alias.clone(), Some(model.name.as_str())));
         for kind in [RejectKind::DeadLetter, RejectKind::Quarantine] {
-            tables.push((model.schema.clone(), kind.table(&model.alias)));
+            tables.push((model.schema.clone(), kind.table(&model.alias), None));
         }
     }
     tables
@@ -209,7 +211,7 @@ pub async fn optimize(
     let lake = open(env, project)?;
     instance::claim(env, &lake, false).await?;
     let mut done = Vec::new();
-    for (schema, name) in selected_tables(compilation, selected) {
+    for (schema, name, _) in selected_tables(compilation, selected) {
         let Some(mut table) = lake.table(&schema, &name).await? else { continue };
         let before = table.committed_snapshot().file_count();
         table.optimize().await?;
@@ -231,8 +233,11 @@ pub async fn vacuum(
         instance::claim(env, &lake, false).await?;
     }
     let mut done = Vec::new();
-    for (schema, name) in selected_tables(compilation, selected) {
+    for (schema, name, model) in selected_tables(compilation, selected) {
         let Some(mut table) = lake.table(&schema, &name).await? else { continue };
+        if let Some(model) = model {
+            retention::retain(&lake, compilation, model, &mut table).await?;
+        }
         let files = if dry_run { table.vacuumable().await? } else { table.vacuum(true).await?.files };
         done.push((format!("{schema}.{name}"), files));
     }

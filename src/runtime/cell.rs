@@ -16,6 +16,10 @@ pub(super) struct Cell {
     pub pending: BTreeMap<String, i64>,
     /// Properties the next commit sets.
     pub properties: BTreeMap<String, String>,
+    /// `consumed` names a version that the lake does not know as consumed yet: the upstream moved without a change.
+    pub unsaved: bool,
+    /// Why an upload failed. What it staged is incomplete until it is discarded, whoever asks first.
+    failed: Option<Error>,
     /// A commit is due even without rows.
     pub must_commit: bool,
     /// What was staged in this epoch.
@@ -38,6 +42,8 @@ impl Cell {
             slot: Slot::Here(Box::new(table)),
             consumed,
             pending: BTreeMap::new(),
+            unsaved: false,
+            failed: None,
             properties: BTreeMap::new(),
             must_commit: false,
             staged: StageSummary::default(),
@@ -45,7 +51,8 @@ impl Cell {
         }
     }
 
-    /// The table, once its uploads have ended; an upload's error comes out here, once.
+    /// The table, once its uploads have ended. An upload's error comes out here, every time until [`Cell::discard`]: a reader
+    /// may be the first to ask, and the table must not commit what is left.
     pub(super) async fn ready(&mut self) -> Result<&mut Table> {
         if let Slot::Away(_) = self.slot
             && let Slot::Away(handle) = std::mem::replace(&mut self.slot, Slot::Lost)
@@ -53,9 +60,16 @@ impl Cell {
             let (table, result) =
                 handle.await.map_err(|e| Error::internal(format!("an upload ended unexpectedly: {e}")))?;
             self.slot = Slot::Here(table);
-            let summary = result?;
-            self.staged.inserted += summary.inserted;
-            self.staged.deleted += summary.deleted;
+            match result {
+                Ok(summary) => {
+                    self.staged.inserted += summary.inserted;
+                    self.staged.deleted += summary.deleted;
+                }
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
         match &mut self.slot {
             Slot::Here(table) => Ok(table),
@@ -66,6 +80,14 @@ impl Cell {
     /// The table while no upload runs.
     pub(super) fn table(&self) -> Result<&Table> {
         match &self.slot {
+            Slot::Here(table) => Ok(table),
+            _ => Err(lost()),
+        }
+    }
+
+    /// The same, to change what no commit writes.
+    pub(super) fn table_mut(&mut self) -> Result<&mut Table> {
+        match &mut self.slot {
             Slot::Here(table) => Ok(table),
             _ => Err(lost()),
         }
@@ -92,6 +114,7 @@ impl Cell {
         self.staged = StageSummary::default();
         // The error of a failed upload is why we are here.
         let _ = self.ready().await;
+        self.failed = None;
         if let Slot::Here(table) = &mut self.slot {
             table.discard();
         }
@@ -100,8 +123,15 @@ impl Cell {
     /// Whether the epoch has something to commit here.
     pub(super) fn is_due(&self, now: i64, heartbeat: i64) -> bool {
         let staged = self.table().is_ok_and(Table::has_staged);
-        let moved = self.pending.iter().any(|(app, position)| self.consumed.get(app) != Some(position));
-        staged || self.must_commit || !self.properties.is_empty() || (moved && now - self.last_commit > heartbeat)
+        staged
+            || self.must_commit
+            || !self.properties.is_empty()
+            || (self.has_moved() && now - self.last_commit > heartbeat)
+    }
+
+    /// Whether a position is not in the lake yet.
+    pub(super) fn has_moved(&self) -> bool {
+        self.unsaved || self.pending.iter().any(|(app, position)| self.consumed.get(app) != Some(position))
     }
 
     /// Commits what is staged, with the positions that moved and the given `txn`s.
@@ -129,6 +159,7 @@ impl Cell {
     /// The epoch is over: what was pending is the position.
     pub(super) fn settle(&mut self) -> StageSummary {
         self.consumed.append(&mut self.pending);
+        self.unsaved = false;
         std::mem::take(&mut self.staged)
     }
 }

@@ -180,7 +180,7 @@ impl Node {
         info.insert("smelt.version".into(), env!("CARGO_PKG_VERSION").into());
         let mut outcome = Committed::default();
         for (kind, cell) in self.cells() {
-            outcome.moved |= cell.pending.iter().any(|(app, position)| cell.consumed.get(app) != Some(position));
+            outcome.moved |= cell.has_moved();
             if !cell.is_due(round.now, round.heartbeat) {
                 continue;
             }

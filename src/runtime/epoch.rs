@@ -237,6 +237,7 @@ impl Pipeline {
                 continue;
             }
             let mut moved = None;
+            self.retain(index)?;
             for (kind, cell) in self.nodes[index].cells() {
                 let table = cell.ready().await?;
                 let before = table.version();

@@ -25,8 +25,11 @@ mod pipeline;
 mod positions;
 mod query;
 mod report;
+mod retention;
 mod starts;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes,

@@ -443,6 +443,7 @@ impl Pipeline {
                 let app = table_app(&cell_name(cell)?, &id);
                 if cell.consumed.get(&app) == Some(&before) {
                     cell.consumed.insert(app, after);
+                    cell.unsaved = true;
                 }
             }
         }
@@ -481,7 +482,7 @@ impl Pipeline {
                 let node = &mut self.nodes[index];
                 if up_to_date {
                     if let Some(main) = &mut node.main {
-                        main.consumed.insert(app, version);
+                        main.unsaved |= main.consumed.insert(app, version) != Some(version);
                     }
                 } else if !node.streams {
                     node.refresh.get_or_insert(Refresh::Behind);

@@ -1,6 +1,7 @@
 //! What circuits promise beyond their results.
 
-use super::oracle::{Multiset, Oracle};
+use super::contents::Multiset;
+use super::oracle::Oracle;
 use super::tables::{Row, TABLES, Value, signed_batch};
 use crate::error::ErrorKind;
 use crate::operators::{Circuit, Mode};
@@ -168,13 +169,13 @@ fn float_sums_do_not_drift() {
     for f in [1e16, 1.0, 0.1, -3.7, 1e-300] {
         rows.push(("t", row(f), 1));
     }
-    oracle.add_signed(&mut total, &circuit.step(&epoch(&oracle, &rows)).unwrap());
-    oracle.add_signed(
+    oracle.contents.add_signed(&mut total, &circuit.step(&epoch(&oracle, &rows)).unwrap());
+    oracle.contents.add_signed(
         &mut total,
         &circuit.step(&epoch(&oracle, &[("t", row(1e16), -1), ("t", row(f64::NAN), 1)])).unwrap(),
     );
-    oracle.add_signed(&mut total, &circuit.step(&epoch(&oracle, &[("t", row(f64::NAN), -1)])).unwrap());
+    oracle.contents.add_signed(&mut total, &circuit.step(&epoch(&oracle, &[("t", row(f64::NAN), -1)])).unwrap());
     let left = vec![vec![row(1.0), row(0.1), row(-3.7), row(1e-300)]];
     let expected = tokio::runtime::Runtime::new().unwrap().block_on(oracle.expected(&left)).unwrap();
-    assert!(total == expected, "{}", oracle.difference(&total, &expected));
+    assert!(total == expected, "{}", oracle.contents.difference(&total, &expected));
 }

@@ -1,7 +1,12 @@
 //! Tests of the engine: the oracle first, then what it cannot say.
 
+mod cases;
+pub mod changes;
 mod circuits;
-mod oracle;
-mod queries;
+pub mod contents;
+pub mod oracle;
+pub mod project;
+pub mod queries;
 mod rows;
-mod tables;
+pub mod shrink;
+pub mod tables;

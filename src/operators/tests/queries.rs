@@ -6,9 +6,29 @@ use rand_chacha::ChaCha8Rng;
 
 use super::tables::{Kind, TABLES};
 
-type Column = (String, Kind);
+pub type Column = (String, Kind);
+
+/// Something a query can read: its name in SQL, and its columns.
+#[derive(Debug, Clone)]
+pub struct Readable {
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+impl Readable {
+    pub fn new(schema: &str, name: &str, columns: Vec<Column>) -> Self {
+        Readable { name: format!("\"{schema}\".\"{name}\""), columns }
+    }
+
+    /// All of [`TABLES`]; the first is the fact table.
+    pub fn tables() -> Vec<Self> {
+        let columns = |t: &super::tables::Table| t.columns.iter().map(|(n, k)| (n.to_string(), *k)).collect();
+        TABLES.iter().map(|t| Readable::new("src", t.name, columns(t))).collect()
+    }
+}
 
 /// SQL text, and its columns.
+#[derive(Debug, Clone)]
 pub struct Query {
     pub sql: String,
     pub columns: Vec<Column>,
@@ -16,12 +36,19 @@ pub struct Query {
 
 pub struct Generator<'a> {
     pub rng: &'a mut ChaCha8Rng,
+    readable: Vec<Readable>,
     names: usize,
 }
 
 impl<'a> Generator<'a> {
+    /// Queries over [`TABLES`].
     pub fn new(rng: &'a mut ChaCha8Rng) -> Self {
-        Generator { rng, names: 0 }
+        Generator::over(Readable::tables(), rng)
+    }
+
+    /// Queries over `readable`, mostly over the first.
+    pub fn over(readable: Vec<Readable>, rng: &'a mut ChaCha8Rng) -> Self {
+        Generator { rng, readable, names: 0 }
     }
 
     pub fn query(&mut self, depth: usize) -> Query {
@@ -44,18 +71,18 @@ impl<'a> Generator<'a> {
     fn source(&mut self, depth: usize) -> (String, Vec<Column>) {
         let alias = self.alias("r");
         if depth == 0 || self.rng.random_bool(0.5) {
-            let table = if self.rng.random_bool(0.6) { &TABLES[0] } else { TABLES.choose(self.rng).unwrap() };
-            return Self::table(table.name, &alias);
+            let at = if self.rng.random_bool(0.6) { 0 } else { self.rng.random_range(0..self.readable.len()) };
+            return self.table(at, &alias);
         }
         let query = self.query(depth - 1);
         let columns = query.columns.into_iter().map(|(n, k)| (format!("{alias}.{n}"), k)).collect();
         (format!("({}) as {alias}", query.sql), columns)
     }
 
-    fn table(name: &str, alias: &str) -> (String, Vec<Column>) {
-        let table = TABLES.iter().find(|t| t.name == name).unwrap();
+    fn table(&self, at: usize, alias: &str) -> (String, Vec<Column>) {
+        let table = &self.readable[at];
         let columns = table.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
-        (format!("\"src\".\"{name}\" as {alias}"), columns)
+        (format!("{} as {alias}", table.name), columns)
     }
 
     fn column(&mut self, columns: &[Column], kind: Kind) -> Option<String> {
@@ -64,6 +91,11 @@ impl<'a> Generator<'a> {
     }
 
     fn expr(&mut self, columns: &[Column], kind: Kind) -> String {
+        if self.rng.random_bool(0.1)
+            && let Some(part) = self.part(columns, kind)
+        {
+            return part;
+        }
         let column = self.column(columns, kind);
         let Some(column) = column else {
             return match kind {
@@ -75,6 +107,9 @@ impl<'a> Generator<'a> {
                 Kind::Bool => "true".into(),
                 Kind::Time => "timestamp '2023-11-15 00:00:00'".into(),
                 Kind::Day => "date '2022-01-10'".into(),
+                Kind::Struct => "named_struct('x', cast(1 as bigint), 'y', 'k')".into(),
+                Kind::List => "make_array(cast(1 as bigint), cast(2 as bigint))".into(),
+                Kind::Map => "map(['k'], [cast(1 as bigint)])".into(),
             };
         };
         let choice = self.rng.random_range(0..10);
@@ -95,12 +130,22 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// A value out of a nested column.
+    fn part(&mut self, columns: &[Column], kind: Kind) -> Option<String> {
+        match (kind, self.rng.random_range(0..2)) {
+            (Kind::Int, 0) => Some(format!("{}['x']", self.column(columns, Kind::Struct)?)),
+            (Kind::Int, _) => Some(format!("{}[1]", self.column(columns, Kind::List)?)),
+            (Kind::Text, _) => Some(format!("{}['y']", self.column(columns, Kind::Struct)?)),
+            _ => None,
+        }
+    }
+
     fn any_expr(&mut self, columns: &[Column]) -> Column {
         let kind = columns.choose(self.rng).map_or(Kind::Int, |c| c.1);
         (self.expr(columns, kind), kind)
     }
 
-    fn predicate(&mut self, columns: &[Column]) -> String {
+    pub fn predicate(&mut self, columns: &[Column]) -> String {
         let (column, kind) = columns.choose(self.rng).unwrap().clone();
         let simple = match (kind, self.rng.random_range(0..4)) {
             (_, 0) => format!("{column} is not null"),
@@ -113,6 +158,9 @@ impl<'a> Generator<'a> {
             (Kind::Bool, _) => column,
             (Kind::Time, _) => format!("{column} > timestamp '2023-11-15 02:00:00'"),
             (Kind::Day, _) => format!("{column} <> date '2022-01-10'"),
+            (Kind::Struct, _) => format!("{column}['x'] > 0"),
+            (Kind::List, _) => format!("{column}[1] < 2"),
+            (Kind::Map, _) => format!("{column} is null"),
         };
         match self.rng.random_range(0..6) {
             0 => format!("({simple} or {})", self.predicate(columns)),
@@ -172,7 +220,7 @@ impl<'a> Generator<'a> {
     fn join(&mut self, depth: usize) -> Query {
         let (base, base_columns) = if self.rng.random_bool(0.7) {
             let alias = self.alias("r");
-            Self::table("t", &alias)
+            self.table(0, &alias)
         } else {
             self.source(depth)
         };
@@ -181,7 +229,8 @@ impl<'a> Generator<'a> {
         for _ in 0..self.rng.random_range(1..4) {
             let (arm, arm_columns) = if self.rng.random_bool(0.75) {
                 let alias = self.alias("r");
-                Self::table(["a", "bb", "c", "t"][self.rng.random_range(0..4)], &alias)
+                let at = self.rng.random_range(0..self.readable.len());
+                self.table(at, &alias)
             } else {
                 self.source(depth)
             };
@@ -191,10 +240,11 @@ impl<'a> Generator<'a> {
                 let kinds: Vec<Kind> = arm_columns
                     .iter()
                     .map(|c| c.1)
-                    .filter(|k| from.iter().any(|c| c.1 == *k) && *k != Kind::Float)
+                    .filter(|k| from.iter().any(|c| c.1 == *k) && *k != Kind::Float && !k.is_nested())
                     .collect();
                 let kind = kinds.choose(self.rng).copied().unwrap_or(Kind::Int);
-                on.push(format!("{} = {}", self.expr(from, kind), self.expr(&arm_columns, kind)));
+                let equals = if self.rng.random_bool(0.2) { "is not distinct from" } else { "=" };
+                on.push(format!("({} {equals} {})", self.expr(from, kind), self.expr(&arm_columns, kind)));
             }
             if self.rng.random_bool(0.4) {
                 let (left, right) = (self.column(from, Kind::Int), self.column(&arm_columns, Kind::Int));
@@ -222,7 +272,10 @@ impl<'a> Generator<'a> {
         let order: Vec<String> = (0..self.rng.random_range(1..3))
             .map(|_| {
                 let direction = ["", " desc", " desc nulls last", " nulls first"][self.rng.random_range(0..4)];
-                format!("{}{direction}", self.any_expr(&columns).0)
+                // DataFusion orders a window by plain columns only.
+                let kind = columns.choose(self.rng).map_or(Kind::Int, |c| c.1);
+                let kind = if kind.is_nested() { Kind::Int } else { kind };
+                format!("{}{direction}", self.expr(&columns, kind))
             })
             .collect();
         let partition =

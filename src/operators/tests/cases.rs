@@ -1,0 +1,100 @@
+//! Cases of the engine's oracle: a query, and the changes of every epoch.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::changes::{Change, Rows, change, make_valid, smaller};
+use super::queries::Generator;
+use super::shrink::{Shrink, without_runs};
+use super::tables::TABLES;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Case {
+    pub seed: u64,
+    pub sql: String,
+    pub epochs: Vec<Epoch>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Epoch {
+    pub changes: Vec<Change>,
+    /// A new circuit takes over after it.
+    pub restart: bool,
+}
+
+impl Case {
+    pub fn random(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let depth = rng.random_range(0..3);
+        let sql = Generator::new(&mut rng).query(depth).sql;
+        let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
+        let mut epochs = Vec::new();
+        for _ in 0..rng.random_range(3..12) {
+            let mut epoch = Epoch { restart: rng.random_bool(0.15), ..Epoch::default() };
+            for table in TABLES.iter().filter(|t| sql.contains(&format!("\"src\".\"{}\"", t.name))) {
+                let rows = rows.entry(table.name).or_default();
+                let new = change(table, rows.clone(), &mut rng);
+                new.iter().for_each(|c| rows.apply(&c.row, c.weight));
+                epoch.changes.extend(new);
+            }
+            epochs.push(epoch);
+        }
+        Case { seed, sql, epochs }
+    }
+
+    /// As [`fmt::Display`] writes it.
+    pub fn parse(script: &str) -> Self {
+        let mut lines = script.lines();
+        let (seed, sql) = serde_json::from_str(lines.next().unwrap()).unwrap();
+        let mut epochs: Vec<Epoch> = Vec::new();
+        for line in lines {
+            match line.strip_prefix("epoch") {
+                Some(rest) => epochs.push(Epoch { restart: rest.contains("restart"), ..Epoch::default() }),
+                None => epochs.last_mut().unwrap().changes.push(serde_json::from_str(line).unwrap()),
+            }
+        }
+        Case { seed, sql, epochs }
+    }
+
+    fn with_epochs(&self, epochs: Vec<Epoch>) -> Self {
+        let mut case = Case { epochs, ..self.clone() };
+        make_valid(case.epochs.iter_mut().map(|e| &mut e.changes));
+        case
+    }
+}
+
+impl Shrink for Case {
+    fn smaller(&self) -> Vec<Self> {
+        let mut all: Vec<Case> = without_runs(&self.epochs).into_iter().map(|e| self.with_epochs(e)).collect();
+        for (i, epoch) in self.epochs.iter().enumerate() {
+            let with = |epoch: Epoch| {
+                let mut epochs = self.epochs.clone();
+                epochs[i] = epoch;
+                self.with_epochs(epochs)
+            };
+            if epoch.restart {
+                all.push(with(Epoch { restart: false, ..epoch.clone() }));
+            }
+            all.extend(smaller(&epoch.changes).into_iter().map(|changes| with(Epoch { changes, ..epoch.clone() })));
+        }
+        all
+    }
+}
+
+/// A script: seed and SQL, then every epoch with its rows.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = |line: serde_json::Result<String>| line.map_err(|_| fmt::Error);
+        writeln!(f, "{}", json(serde_json::to_string(&(self.seed, &self.sql)))?)?;
+        for epoch in &self.epochs {
+            writeln!(f, "epoch{}", if epoch.restart { ", restart" } else { "" })?;
+            for change in &epoch.changes {
+                writeln!(f, "{}", json(serde_json::to_string(change))?)?;
+            }
+        }
+        Ok(())
+    }
+}

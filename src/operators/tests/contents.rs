@@ -1,0 +1,82 @@
+//! What a relation holds, as a multiset of rows.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::plan::stored::to_stored;
+use crate::plan::{CompiledModel, Planner};
+use crate::state::RowCodec;
+use crate::types::SignedBatch;
+
+/// Row bytes → weight.
+pub type Multiset = BTreeMap<Vec<u8>, i64>;
+
+/// Rows of one schema ↔ multisets.
+pub struct Contents {
+    schema: SchemaRef,
+    codec: RowCodec,
+}
+
+impl Contents {
+    pub fn new(schema: &SchemaRef) -> Self {
+        let codec = RowCodec::new(schema.fields().iter().map(|f| f.data_type().clone())).unwrap();
+        Contents { schema: Arc::clone(schema), codec }
+    }
+
+    pub fn of(&self, batches: &[RecordBatch]) -> Multiset {
+        let mut total = Multiset::new();
+        batches.iter().for_each(|b| self.add(&mut total, b, |_| 1));
+        total
+    }
+
+    pub fn add_signed(&self, total: &mut Multiset, change: &[SignedBatch]) {
+        change.iter().for_each(|b| self.add(total, &b.rows, |i| b.weight(i)));
+    }
+
+    fn add(&self, total: &mut Multiset, rows: &RecordBatch, weight: impl Fn(usize) -> i64) {
+        let rows = to_stored(rows, &self.schema).unwrap();
+        let encoded = self.codec.encode(rows.columns(), rows.num_rows()).unwrap();
+        for i in 0..rows.num_rows() {
+            *total.entry(encoded.row(i).to_vec()).or_default() += weight(i);
+        }
+        total.retain(|_, w| *w != 0);
+    }
+
+    /// Both multisets where they differ, readable.
+    pub fn difference(&self, got: &Multiset, expected: &Multiset) -> String {
+        let shown = |set: &Multiset, other: &Multiset| {
+            let only: Vec<(&Vec<u8>, &i64)> = set.iter().filter(|(r, w)| other.get(*r) != Some(*w)).collect();
+            let columns = self.codec.decode(only.iter().map(|(r, _)| r.as_slice())).unwrap();
+            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).unwrap();
+            let weights: Vec<i64> = only.iter().map(|(_, w)| **w).collect();
+            format!("weights {weights:?}\n{}", arrow::util::pretty::pretty_format_batches(&[rows]).unwrap())
+        };
+        format!("maintained {}\nexpected {}", shown(got, expected), shown(expected, got))
+    }
+}
+
+/// Queries that DataFusion 55.2 plans but cannot execute. There an oracle has no answer.
+pub const STOCK_LIMITS: [&str; 3] =
+    ["Expects PARTITION BY expression to be ordered", "Conflicting ordering requirements", "SanityCheckPlan"];
+
+/// The rows of a model computed from nothing by stock DataFusion; None where it cannot.
+pub async fn stock(
+    planner: &Planner,
+    model: &CompiledModel,
+    providers: &[Arc<dyn TableProvider>],
+) -> Option<Vec<RecordBatch>> {
+    let plan = planner.bind(model, providers).unwrap();
+    let collected = match planner.execute(&plan).await {
+        Ok(stream) => stream.try_collect::<Vec<RecordBatch>>().await.map_err(crate::error::Error::from),
+        Err(error) => Err(error),
+    };
+    match collected {
+        Ok(batches) => Some(batches),
+        Err(error) if STOCK_LIMITS.iter().any(|limit| error.message().contains(limit)) => None,
+        Err(error) => panic!("{error:?}\n{}", model.model.sql),
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine as a whole: sources, circuits, lake and recovery together.
+
+mod files;
+mod oracle;
+mod reference;
+mod scenario;
+mod world;

@@ -1,0 +1,66 @@
+//! The oracle through the whole engine: random projects over changing files, with restarts, crashes, edits, compaction and
+//! vacuum in between. After every epoch each table, read back from the lake, holds what stock DataFusion makes of its inputs.
+//!
+//! `SMELT_ORACLE_SEEDS=a..b` runs other seeds. A failing scenario is made smaller and printed as a script;
+//! `SMELT_ORACLE_SCRIPT=file` replays one.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::scenario::Scenario;
+use super::world::{Ended, World};
+use crate::operators::tests::shrink::shrink;
+use crate::operators::tests::tables::Value;
+
+fn outcome(scenario: &Scenario) -> Result<Ended, String> {
+    let one = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async { World::new(scenario.clone())?.run().await })
+    };
+    catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default())
+    })
+}
+
+#[test]
+fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
+    if let Ok(script) = std::env::var("SMELT_ORACLE_SCRIPT") {
+        let scenario = Scenario::parse(&std::fs::read_to_string(script).unwrap());
+        return outcome(&scenario).map(|_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    let seeds = crate::operators::tests::oracle::seeds("0..24");
+    let count = seeds.end - seeds.start;
+    let (mut skipped, mut failed) = (0, Vec::new());
+    for seed in seeds {
+        match outcome(&Scenario::random(seed)) {
+            Ok(ended) => skipped += u64::from(ended == Ended::Skipped),
+            Err(_) => {
+                let small = shrink(Scenario::random(seed), 200, |s| outcome(s).is_err());
+                println!("seed {seed} fails: {}\nThe script:\n{small}", outcome(&small).unwrap_err());
+                failed.push(seed);
+            }
+        }
+    }
+    println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
+    assert!(failed.is_empty(), "these seeds failed: {failed:?}");
+    assert!(skipped * 4 <= count, "{skipped} of {count} hold a query that stock DataFusion cannot execute");
+}
+
+#[test]
+fn a_failing_scenario_is_made_small_and_its_script_replays_it() {
+    // Wrong on purpose: an event with id 1 is said to be a failure.
+    let wrong = |s: &Scenario| {
+        let mut changes = s.rounds.iter().flat_map(|r| &r.epochs).flatten();
+        outcome(s).is_ok() && changes.any(|c| c.table == "e" && matches!(c.row.first(), Some(Value::Int(1))))
+    };
+    let scenario = (0..).map(Scenario::random).find(wrong).unwrap();
+    let small = shrink(scenario, 200, wrong);
+    let changes: Vec<_> = small.rounds.iter().flat_map(|r| &r.epochs).flatten().collect();
+    assert_eq!((small.rounds.len(), changes.len()), (1, 1), "{small}");
+    assert!(small.rounds[0].models.is_empty(), "{small}");
+    let replayed = Scenario::parse(&small.to_string());
+    assert_eq!(replayed.to_string(), small.to_string());
+    assert!(wrong(&replayed));
+}

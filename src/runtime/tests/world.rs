@@ -1,0 +1,380 @@
+//! A scenario at work: an in-memory store, and one pipeline after another on it.
+
+use futures::TryStreamExt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::files::{Feed, files};
+use super::reference::{Held, Memory, Reference, Said, filtered, rejected};
+use super::scenario::{ModelKind, Round, Scenario, Upkeep, Written, feed};
+use crate::env::{CRASH_ENV, Env, FaultPlan, FaultyStore};
+use crate::lake::Lake;
+use crate::operators::tests::changes::Change;
+use crate::operators::tests::contents::STOCK_LIMITS;
+use crate::operators::tests::project::{NoTables, model, project, source, span};
+use crate::operators::tests::tables::{TABLES, Table};
+use crate::plan::{Compilation, Planner, PlannerOptions, compile};
+use crate::project::*;
+use crate::runtime::feed::FeedEvent;
+use crate::runtime::pipeline::{Pipeline, lake_options};
+use crate::runtime::{Options, Runner, admin, instance};
+use crate::types::{RejectKind, SourceBatch};
+use object_store::ObjectStoreExt;
+
+/// How a scenario ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Passed,
+    /// Stock DataFusion cannot execute one of its queries.
+    Skipped,
+}
+
+pub struct World {
+    scenario: Scenario,
+    store: FaultyStore,
+    now: i64,
+    starts: u64,
+    written: BTreeMap<String, Written>,
+    project: Arc<Project>,
+    compilation: Arc<Compilation>,
+    reference: Reference,
+    said: Said,
+    memories: BTreeMap<String, Memory>,
+    /// Events of an epoch that crashed, and the lake as the crash left it.
+    crashed: Option<(Vec<Change>, Held)>,
+    /// Epochs that a crash came before.
+    waiting: Vec<Vec<Change>>,
+    next_file: usize,
+}
+
+type Outcome<T> = Result<T, String>;
+
+fn text(error: impl std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
+
+impl World {
+    pub fn new(scenario: Scenario) -> Outcome<Self> {
+        let store = FaultyStore::new(FaultPlan::default());
+        let (project, compilation) = compiled(&scenario, &BTreeMap::new(), false)?;
+        let reference = reference(&scenario, &BTreeMap::new())?;
+        Ok(World {
+            store,
+            // The in-memory store stamps objects with the real time: simulated time starts there.
+            now: Env::real().now_micros(),
+            starts: 0,
+            written: BTreeMap::new(),
+            project: Arc::new(project),
+            compilation: Arc::new(compilation),
+            reference,
+            said: Said::new(scenario.keyed),
+            memories: BTreeMap::new(),
+            crashed: None,
+            waiting: Vec::new(),
+            next_file: 0,
+            scenario,
+        })
+    }
+
+    pub async fn run(mut self) -> Outcome<Ended> {
+        for (number, round) in self.scenario.rounds.clone().into_iter().enumerate() {
+            let ended = self.round(&round).await.map_err(|e| format!("round {number}: {e}"))?;
+            if ended == Ended::Skipped {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::Passed)
+    }
+
+    /// A process of its own; time has passed since the last one.
+    fn env(&mut self, crash: Option<&str>) -> Env {
+        self.starts += 1;
+        self.now += 3 * 3600 * 1_000_000;
+        let vars = crash.map(|point| (CRASH_ENV.to_string(), point.to_string()));
+        let seed = self.scenario.seed.wrapping_mul(1000) + self.starts;
+        Env::simulated(seed, self.now, vars.into_iter().collect(), self.store.clone())
+    }
+
+    async fn round(&mut self, round: &Round) -> Outcome<Ended> {
+        if !round.models.is_empty() {
+            self.written.extend(round.models.iter().map(|m| (m.name.clone(), m.clone())));
+            let (project, compilation) = compiled(&self.scenario, &self.written, false)?;
+            (self.project, self.compilation) = (Arc::new(project), Arc::new(compilation));
+            self.reference = reference(&self.scenario, &self.written)?;
+        }
+        for upkeep in &round.upkeep {
+            let env = self.env(None);
+            match upkeep {
+                Upkeep::Optimize => {
+                    admin::optimize(&env, &self.project, &self.compilation, None).await.map_err(text)?;
+                }
+                Upkeep::Vacuum => {
+                    admin::vacuum(&env, &self.project, &self.compilation, None, false).await.map_err(text)?;
+                }
+            }
+        }
+        match round.driver {
+            // Events that a crash caught may have met other dimensions than this round's.
+            Some(files) if self.crashed.is_none() => self.drive(round, files).await,
+            _ => self.step(round).await,
+        }
+    }
+
+    /// One `smelt run` over all files of the round.
+    async fn drive(&mut self, round: &Round, files: usize) -> Outcome<Ended> {
+        let changes: Vec<Change> =
+            std::mem::take(&mut self.waiting).into_iter().chain(round.epochs.clone()).flatten().collect();
+        self.write(&changes).await;
+        let mut project = (*self.project).clone();
+        project.target.epoch_max_files = files;
+        let runner = Runner {
+            env: self.env(None),
+            project: Arc::new(project),
+            compilation: Arc::clone(&self.compilation),
+            options: Options::default(),
+            watcher: Arc::new(|_| ()),
+        };
+        let summary = runner.run().await.map_err(text)?;
+        if let Some(ended) = parked(summary.parked.iter().map(|(_, e)| e))? {
+            return Ok(ended);
+        }
+        self.check(&changes).await?;
+        Ok(Ended::Passed)
+    }
+
+    /// Recovery, then every epoch by itself.
+    async fn step(&mut self, round: &Round) -> Outcome<Ended> {
+        self.waiting.extend(round.epochs.iter().cloned());
+        let env = self.env(round.crash.as_deref());
+        let mut pipeline = match self.open(&env).await {
+            Ok(pipeline) => pipeline,
+            Err(_) if round.crash.is_some() => return self.crash(&[]).await,
+            Err(e) => return Err(text(e)),
+        };
+        let recovered = pipeline.run_epoch(HashMap::new(), true).await;
+        if let Some(ended) = self.ended(&pipeline, recovered, round, &[]).await? {
+            return Ok(ended);
+        }
+        if self.crashed.is_none() {
+            self.check(&[]).await?;
+        } else {
+            // Views equal their query over whatever their inputs hold, also where a crash left these half-way.
+            let (held, rejects) = self.held().await;
+            self.reference.check(&held, &rejects, None).await?;
+        }
+        if self.crashed.is_some() {
+            // What the crash left unread.
+            self.waiting.insert(0, Vec::new());
+        }
+        while !self.waiting.is_empty() {
+            let changes = self.waiting.remove(0);
+            self.write(&changes).await;
+            let read = read_all(&mut pipeline).await;
+            let report = match read {
+                Ok(read) => pipeline.run_epoch(read, false).await,
+                Err(e) => Err(e),
+            };
+            if let Some(ended) = self.ended(&pipeline, report, round, &changes).await? {
+                return Ok(ended);
+            }
+            self.check(&changes).await?;
+        }
+        let drained = pipeline.drain_maintenance(Duration::from_secs(60)).await;
+        drained.or_else(|e| if round.crash.is_some() { Ok(()) } else { Err(text(e)) })?;
+        Ok(Ended::Passed)
+    }
+
+    /// Whether the round ends with this epoch: crashed as it should, or at a query that stock cannot execute.
+    async fn ended(
+        &mut self,
+        pipeline: &Pipeline,
+        report: crate::error::Result<crate::runtime::EpochReport>,
+        round: &Round,
+        changes: &[Change],
+    ) -> Outcome<Option<Ended>> {
+        let parked = parked(pipeline.nodes.iter().filter_map(|n| n.parked.as_ref()));
+        match (report, parked, &round.crash) {
+            (_, Ok(Some(skipped)), _) => Ok(Some(skipped)),
+            (Ok(_), Ok(None), _) => Ok(None),
+            (_, _, Some(_)) => self.crash(changes).await.map(Some),
+            (Err(e), _, None) => Err(text(e)),
+            (_, Err(e), None) => Err(e),
+        }
+    }
+
+    /// The process is gone; what it left is remembered.
+    async fn crash(&mut self, changes: &[Change]) -> Outcome<Ended> {
+        let (held, _) = self.held().await;
+        self.crashed = Some((changes.to_vec(), held));
+        Ok(Ended::Passed)
+    }
+
+    async fn open(&self, env: &Env) -> crate::error::Result<Pipeline> {
+        let lake = Lake::open(env, &self.project.target.lake, lake_options(&self.project))?;
+        let instance = instance::claim(env, &lake, false).await?.number;
+        let (project, none) = (Arc::clone(&self.project), BTreeSet::new());
+        Pipeline::open(env, project, &self.compilation, Options::default(), lake, instance, &none).await
+    }
+
+    /// Puts the changes' files where the sources look for them.
+    async fn write(&mut self, changes: &[Change]) {
+        self.said.hear(changes);
+        for table in &TABLES {
+            for text in files(table.name, feed(table.name, self.scenario.keyed), changes) {
+                self.next_file += 1;
+                let path = format!("in/{}/{:06}.json", table.name, self.next_file);
+                self.store.put(&path.into(), text.into()).await.unwrap();
+            }
+        }
+    }
+
+    /// Everything is consumed: every table holds what it must.
+    async fn check(&mut self, changes: &[Change]) -> Outcome<()> {
+        let (held, rejects) = self.held().await;
+        self.reference.check(&held, &rejects, Some(&self.said)).await?;
+        let crashed = self.crashed.take();
+        let mut events: Vec<Change> = crashed.iter().flat_map(|(changes, _)| changes.clone()).collect();
+        events.extend(changes.iter().cloned());
+        let mut dimensions = vec![&held];
+        dimensions.extend(crashed.iter().map(|(_, held)| held));
+        for name in self.reference.streams() {
+            let memory = self.memories.entry(name.clone()).or_default();
+            memory.check(&self.reference, &name, &events, &dimensions, &held).await?;
+        }
+        Ok(())
+    }
+
+    /// What the lake holds: every model's rows, and how many stand in quarantine and dead letters.
+    async fn held(&mut self) -> (Held, BTreeMap<String, u64>) {
+        let env = self.env(None);
+        let lake = Lake::open(&env, &self.project.target.lake, lake_options(&self.project)).unwrap();
+        let (mut held, mut rejects) = (Held::new(), BTreeMap::new());
+        for compiled in &self.compilation.models {
+            let model = &compiled.model;
+            // A crash may have come before the table.
+            let Some(table) = lake.table(&model.schema, &model.alias).await.unwrap() else { continue };
+            let rows: Vec<_> = table.committed_snapshot().rows().try_collect().await.unwrap();
+            assert_eq!(rows.iter().map(|b| b.num_rows() as u64).sum::<u64>(), table.row_count(), "{}", model.name);
+            held.insert(model.name.clone(), rows);
+            for (kind, key) in [(RejectKind::Quarantine, ""), (RejectKind::DeadLetter, " dead")] {
+                if let Some(side) = lake.table(&model.schema, &kind.table(&model.alias)).await.unwrap() {
+                    rejects.insert(format!("{}{key}", model.name), side.row_count());
+                }
+            }
+        }
+        (held, rejects)
+    }
+}
+
+/// Errors of models that stopped: none, or only those of stock DataFusion.
+fn parked<'a>(errors: impl Iterator<Item = &'a crate::error::Error>) -> Outcome<Option<Ended>> {
+    let mut skipped = None;
+    for error in errors {
+        if STOCK_LIMITS.iter().any(|limit| error.message().contains(limit)) {
+            skipped = Some(Ended::Skipped);
+        } else if error.code() != "upstream-parked" {
+            return Err(text(error));
+        }
+    }
+    Ok(skipped)
+}
+
+/// Everything the sources have for the pipeline, source by source.
+async fn read_all(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
+    pipeline.start_sources(true).await?;
+    let mut read = HashMap::new();
+    for (index, source) in pipeline.sources.iter_mut().enumerate() {
+        let Some(feed) = &mut source.feed else { continue };
+        while let Some(event) = feed.receiver.recv().await {
+            match event {
+                FeedEvent::Batches(batches) => read.entry(index).or_insert_with(Vec::new).extend(batches),
+                FeedEvent::End => break,
+                FeedEvent::Failed(error) => return Err(error),
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn bronze(scenario: &Scenario) -> (Vec<SourceTable>, Vec<Model>) {
+    let source = |table: &Table| {
+        let path = format!("memory://in/{}/*.json", table.name);
+        match feed(table.name, scenario.keyed) {
+            Feed::Appended => source("raw", table, &path, Format::Json, &[]),
+            Feed::Signed => source("raw", table, &path, Format::DebeziumJson, &[]),
+            Feed::Keyed => source("raw", table, &path, Format::DebeziumJson, &[table.columns[0].0]),
+        }
+    };
+    let model = |table: &Table| {
+        let columns = table.columns.iter().map(|c| c.0).collect::<Vec<_>>().join(", ");
+        let filter = if table.name == "a" && scenario.seed.is_multiple_of(2) { " where av is not null" } else { "" };
+        let sql = format!("select {columns} from stream \"raw\".\"{}\"{filter}", table.name);
+        let input = Dependency::Source("raw".into(), table.name.into());
+        model("src", table.name, &sql, Materialization::StreamingTable, vec![input])
+    };
+    (TABLES.iter().map(source).collect(), TABLES.iter().map(model).collect())
+}
+
+/// The scenario's project; as reference with expectations in its SQL.
+fn compiled(
+    scenario: &Scenario,
+    written: &BTreeMap<String, Written>,
+    as_reference: bool,
+) -> Outcome<(Project, Compilation)> {
+    let (sources, mut models) = bronze(scenario);
+    let reads = |sql: &str| {
+        let tables = TABLES.iter().map(|t| (t.name.to_string(), format!("\"src\".\"{}\"", t.name)));
+        let views = written.keys().map(|n| (n.clone(), format!("\"m\".\"{n}\"")));
+        let read = tables.chain(views).filter(|(_, text)| sql.contains(text.as_str()));
+        read.map(|(name, _)| Dependency::Model(name)).collect::<Vec<_>>()
+    };
+    for written in written.values() {
+        let materialized = match written.kind {
+            ModelKind::View => Materialization::MaterializedView,
+            _ => Materialization::StreamingTable,
+        };
+        let (kept, taken_out) = filtered(written);
+        let sql = if as_reference { &kept } else { &written.sql };
+        let mut view = model("m", &written.name, sql, materialized, reads(sql));
+        if let (Some((expect, quarantine)), false) = (&written.expectation, as_reference) {
+            let on_violation = if *quarantine { OnViolation::Quarantine } else { OnViolation::Drop };
+            view.expectations.push(Expectation {
+                name: "holds".into(),
+                expect: expect.clone(),
+                on_violation,
+                span: span(),
+            });
+        }
+        models.push(view);
+        if let (Some(sql), true) = (taken_out, as_reference && written.expectation.as_ref().is_some_and(|e| e.1)) {
+            models.push(model("m", &rejected(&written.name), &sql, materialized, reads(&sql)));
+        }
+    }
+    models.iter_mut().for_each(|m| m.config.deletion_vectors = scenario.deletion_vectors);
+    let project = project("memory://lake", sources, in_order(models));
+    let compilation = compile(&project, &NoTables).map_err(text)?;
+    Ok((project, compilation))
+}
+
+/// Each model behind those it reads.
+fn in_order(mut models: Vec<Model>) -> Vec<Model> {
+    let mut ordered: Vec<Model> = Vec::new();
+    while !models.is_empty() {
+        let ready = |m: &Model| {
+            m.depends_on.iter().all(|d| match d {
+                Dependency::Model(name) => ordered.iter().any(|o| o.name == *name),
+                Dependency::Source(..) => true,
+            })
+        };
+        let at = models.iter().position(ready).unwrap();
+        ordered.push(models.remove(at));
+    }
+    ordered
+}
+
+fn reference(scenario: &Scenario, written: &BTreeMap<String, Written>) -> Outcome<Reference> {
+    let (_, compilation) = compiled(scenario, written, true)?;
+    let planner = Planner::new(PlannerOptions::new(Dialect::DataFusion)).map_err(text)?;
+    Ok(Reference::new(planner, compilation, written.clone()))
+}
