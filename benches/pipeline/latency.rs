@@ -11,6 +11,7 @@ use smelt::source::datagen::telecom::{self, Options as Traffic, Telecom};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -22,6 +23,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const SECONDS: u64 = 20;
 /// The first ones wait for connections and first commits.
 const WARM_UP: Duration = Duration::from_secs(4);
+/// For the last ones to land.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Topics and the models that take them in.
+const BRONZE: [(&str, &str); 2] = [("call_event", "bronze_call_events"), ("sms_event", "bronze_sms_events")];
 
 type Partition = (&'static str, i32);
 /// When a commit became visible, and its `txn` actions.
@@ -40,15 +45,22 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
     let (mut project, compilation) = sample.compile(&env, "live")?;
     project.target.commit_interval = COMMIT_INTERVAL;
     let (stop, stopped) = watch::channel(false);
+    let landed = Arc::new(AtomicU64::new(0));
     let (_edit, edited) = watch::channel(false);
     let runner = Runner {
         env,
         project: Arc::new(project),
         compilation: Arc::new(compilation),
         options: Options::default(),
-        watcher: Arc::new(|event: &Event<'_>| {
-            if let Event::Parked { model, error } = event {
-                println!("{model} stopped: {error}");
+        watcher: Arc::new({
+            let landed = Arc::clone(&landed);
+            move |event: &Event<'_>| match event {
+                Event::Epoch { report, .. } => {
+                    let bronze = report.models.iter().filter(|m| BRONZE.iter().any(|(_, model)| m.model == *model));
+                    landed.store(bronze.map(|m| m.table_rows).sum(), Ordering::Relaxed);
+                }
+                Event::Parked { model, error } => println!("{model} stopped: {error}"),
+                _ => {}
             }
         }),
     };
@@ -57,7 +69,11 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
         async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
             let sent = send(telecom, &servers, &suffix, rate).await.map_err(|e| e.to_string());
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            let count: usize = sent.iter().flat_map(BTreeMap::values).map(Vec::len).sum();
+            let patience = tokio::time::Instant::now() + PATIENCE;
+            while landed.load(Ordering::Relaxed) < count as u64 && tokio::time::Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             let _ = stop.send(true);
             sent
         }
@@ -118,7 +134,7 @@ fn waits(lake: &Path, sent: &BTreeMap<Partition, Vec<SystemTime>>, suffix: &str)
     let begin = sent.values().filter_map(|times| times.first()).min().ok_or("nothing was sent")?;
     let mut waits = Vec::new();
     for ((topic, partition), times) in sent {
-        let bronze = if *topic == "call_event" { "bronze_call_events" } else { "bronze_sms_events" };
+        let (_, bronze) = BRONZE.iter().find(|(t, _)| t == topic).ok_or("a topic that nothing takes in")?;
         let app = format!("smelt/bronze.{bronze}/telco.{topic}/{topic}{suffix}/{partition}");
         let mut next = 0;
         for (_, txns) in commits(&lake.join("bronze").join(bronze))? {
