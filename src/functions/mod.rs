@@ -11,7 +11,7 @@
 //! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
-//! | [`aggregate`] | `sum`, `avg`: exact for floats, checked for integers and decimals |
+//! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
 //!
 //! Everything here is immutable: the same arguments give the same value, in any order of rows.
 
@@ -24,6 +24,7 @@ mod from_json;
 mod surrogate_key;
 mod to_char;
 
+pub use aggregate::smallest;
 pub use dialect::null_ordering;
 
 use crate::error::Result;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::compile::CompiledModel;
 use super::fault::Origin;
 use super::lower::Slots;
+use super::partition_keys::name_partition_keys;
 use super::relation::{Named, Relation, RelationSource, Scope, relation_of};
 use super::session::Planner;
 use super::stored::{stored_type, to_stored};
@@ -51,7 +52,8 @@ impl Planner {
     /// A physical plan for an optimised logical one. Planned anew for each execution: re-executing a plan would see the
     /// build sides of the first time.
     async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.state.query_planner().create_physical_plan(plan, &self.state).await?)
+        let plan = name_partition_keys(plan.clone())?;
+        Ok(self.state.query_planner().create_physical_plan(&plan, &self.state).await?)
     }
 
     /// Plans a query over `tables`, ready to execute: for `smelt query` and data tests. ORDER BY is kept; columns without a

@@ -202,9 +202,19 @@ fn order_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, Dat
                 }
                 Ok(Transformed::yes(Expr::AggregateFunction(function)))
             }
+            // An order that changes nothing would only be one more order for a bulk plan to reconcile.
+            Expr::AggregateFunction(mut function)
+                if !function.params.order_by.is_empty() && !function.func.supports_within_group_clause() =>
+            {
+                function.params.order_by.clear();
+                if function.func.name() == "any_value" {
+                    function.func = crate::functions::smallest();
+                }
+                Ok(Transformed::yes(Expr::AggregateFunction(function)))
+            }
             // Any value will do, as long as it is always the same one.
             Expr::AggregateFunction(mut function) if function.func.name() == "any_value" => {
-                function.func = datafusion::functions_aggregate::min_max::min_udaf();
+                function.func = crate::functions::smallest();
                 Ok(Transformed::yes(Expr::AggregateFunction(function)))
             }
             other => Ok(Transformed::no(other)),

@@ -28,6 +28,7 @@ pub mod incremental;
 mod lower;
 mod output;
 mod parse;
+mod partition_keys;
 mod relation;
 mod resolve;
 mod session;

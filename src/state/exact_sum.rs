@@ -20,10 +20,17 @@ pub struct ExactSum {
     negative_infinite: i64,
 }
 
+/// A unit is 2^-UNIT, the smallest double.
+const UNIT: usize = 1074;
+
 /// Additions after which carries must be resolved: limbs stay below 2²⁹ · 2³³ = 2⁶².
 const MAX_PENDING: u32 = 1 << 29;
 
 impl ExactSum {
+    /// The empty sum.
+    pub const EMPTY: ExactSum =
+        ExactSum { limbs: Vec::new(), first: 0, pending: 0, nan: 0, infinite: 0, negative_infinite: 0 };
+
     /// The empty sum.
     pub fn new() -> Self {
         Self::default()
@@ -42,15 +49,36 @@ impl ExactSum {
             *count += weight;
             return;
         }
-        let fraction = bits & ((1 << 52) - 1);
-        let mantissa = if exponent == 0 { fraction } else { fraction | 1 << 52 };
+        let (mantissa, shift) = parts(value);
+        self.add_units(mantissa, shift, value.is_sign_negative() != (weight < 0), weight.unsigned_abs());
+    }
+
+    /// Adds `a · b` `weight` times, unrounded. What lies below the smallest double is cut off, product by product, so the value
+    /// still depends on the multiset of products alone.
+    pub fn add_product(&mut self, a: f64, b: f64, weight: i64) {
+        if !a.is_finite() || !b.is_finite() {
+            return self.add(a * b, weight);
+        }
+        let ((left, left_shift), (right, right_shift)) = (parts(a), parts(b));
+        let mut product = u128::from(left) * u128::from(right);
+        let mut shift = left_shift + right_shift;
+        if shift < UNIT {
+            product = product.checked_shr((UNIT - shift) as u32).unwrap_or(0);
+            shift = UNIT;
+        }
+        let negative = (a.is_sign_negative() != b.is_sign_negative()) != (weight < 0);
+        let low = (product & ((1 << 53) - 1)) as u64;
+        self.add_units(low, shift - UNIT, negative, weight.unsigned_abs());
+        self.add_units((product >> 53) as u64, shift - UNIT + 53, negative, weight.unsigned_abs());
+    }
+
+    /// Adds ± mantissa · weight · 2^shift units.
+    fn add_units(&mut self, mantissa: u64, shift: usize, negative: bool, weight: u64) {
         if mantissa == 0 || weight == 0 {
             return;
         }
-        let negative = value.is_sign_negative() != (weight < 0);
         // 53 + 64 bits at most.
-        let mut product = u128::from(mantissa) * u128::from(weight.unsigned_abs());
-        let shift = exponent.max(1) - 1;
+        let mut product = u128::from(mantissa) * u128::from(weight);
         let (mut limb, bit) = (shift / 32, shift % 32);
         self.cover(limb, limb + (160 - product.leading_zeros() as usize) / 32 + 1);
         self.count_addition();
@@ -219,6 +247,14 @@ impl ExactSum {
     }
 }
 
+/// Mantissa and the power of two of its units.
+fn parts(value: f64) -> (u64, usize) {
+    let bits = value.to_bits();
+    let exponent = (bits >> 52) as usize & 0x7ff;
+    let fraction = bits & ((1 << 52) - 1);
+    (if exponent == 0 { fraction } else { fraction | 1 << 52 }, exponent.max(1) - 1)
+}
+
 /// The double nearest to Σ digits[i] · 2^(32·(first + i)) units of 2⁻¹⁰⁷⁴.
 fn round(digits: &[u32], first: usize) -> f64 {
     let Some(top) = digits.iter().rposition(|d| *d != 0) else { return 0.0 };
@@ -347,6 +383,37 @@ mod tests {
         total.add(f64::MAX, 1);
         total.add(0.1, -7);
         assert!(total.is_zero());
+    }
+
+    #[test]
+    fn products_are_not_rounded() {
+        let mut total = ExactSum::new();
+        let a = 1.0 + f64::EPSILON;
+        total.add_product(a, a, 1);
+        total.add(1.0, -1);
+        total.add(f64::EPSILON, -2);
+        assert_eq!(total.value(), f64::EPSILON * f64::EPSILON);
+        total.add_product(1e300, -1e300, 3);
+        assert_eq!(total.value(), f64::NEG_INFINITY, "larger than any double");
+        total.add_product(1e300, 1e300, 3);
+        total.add_product(a, -a, 1);
+        total.add(1.0, 1);
+        total.add_product(f64::EPSILON, 2.0, 1);
+        assert!(total.is_zero());
+        total.add_product(5e-324, 0.5, 1);
+        assert!(total.is_zero(), "below the smallest double");
+        total.add_product(5e-324, 3.0, 1);
+        assert_eq!(total.value(), 1.5e-323);
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for _ in 0..50_000 {
+            // The processor rounds the exact product once, too.
+            let (a, b) = (any_double(&mut rng), any_double(&mut rng));
+            let mut one = ExactSum::new();
+            one.add_product(a, b, 1);
+            if (a * b).abs() > 1e-290 {
+                assert_eq!(one.value(), a * b, "{a:e} * {b:e}");
+            }
+        }
     }
 
     #[test]

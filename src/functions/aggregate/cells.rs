@@ -53,7 +53,6 @@ impl<T: Total> One<T> {
     }
 
     fn add(&mut self, values: &[ArrayRef], weight: i64) -> Result<()> {
-        let [values] = values else { return internal_err!("a sum has one argument") };
         T::for_each(values, |_, value| {
             self.cell.total.add(value, weight);
             self.cell.rows += weight;
@@ -139,7 +138,6 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
         filter: Option<&BooleanArray>,
         total_groups: usize,
     ) -> Result<()> {
-        let [values] = values else { return internal_err!("a sum has one argument") };
         self.cells.resize_with(total_groups, Cell::default);
         T::for_each(values, |row, value| {
             if accepted(filter, row) {
@@ -176,8 +174,7 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let [values] = values else { return internal_err!("a sum has one argument") };
-        let mut cells = vec![Cell::<T>::default(); values.len()];
+        let mut cells = vec![Cell::<T>::default(); values.first().map_or(0, |v| v.len())];
         T::for_each(values, |row, value| {
             if accepted(filter, row) {
                 cells[row].total.add(value, 1);

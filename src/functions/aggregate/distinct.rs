@@ -28,12 +28,10 @@ impl<T: Total> Distinct<T> {
 
 impl<T: Total> Accumulator for Distinct<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let [values] = values else { return internal_err!("a sum has one argument") };
         T::for_each(values, |_, value| *self.rows.entry(value).or_default() += 1)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let [values] = values else { return internal_err!("a sum has one argument") };
         T::for_each(values, |_, value| {
             let rows = self.rows.entry(value).or_default();
             *rows -= 1;

@@ -1,9 +1,10 @@
 //! Running totals of one group: integers in 192 bits, doubles exactly.
 
+use super::moments::Statistic;
 use crate::error::Error;
 use crate::state::ExactSum;
 use crate::types::sql_type_name;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Float64Type, Int64Type,
     UInt64Type,
@@ -19,6 +20,8 @@ pub enum Finish {
     Sum(DataType),
     /// The total, rounded to a double, divided by the number of rows.
     Avg,
+    /// What the moments say.
+    Statistic(Statistic),
 }
 
 /// A total to which rows can be added, and from which they can be taken away.
@@ -34,8 +37,8 @@ pub trait Total: Debug + Default + Clone + Send + Sync + 'static {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
     fn heap_size(&self) -> usize;
 
-    /// Calls `each` with every row that is there.
-    fn for_each(array: &ArrayRef, each: impl FnMut(usize, Self::Value)) -> Result<()>;
+    /// Calls `each` with every row whose arguments are all there.
+    fn for_each(arguments: &[ArrayRef], each: impl FnMut(usize, Self::Value)) -> Result<()>;
     fn value_bytes(value: Self::Value) -> [u8; 16];
     fn value_from_bytes(bytes: [u8; 16]) -> Self::Value;
 }
@@ -141,7 +144,8 @@ impl Total for IntegerTotal {
         0
     }
 
-    fn for_each(array: &ArrayRef, mut each: impl FnMut(usize, i128)) -> Result<()> {
+    fn for_each(arguments: &[ArrayRef], mut each: impl FnMut(usize, i128)) -> Result<()> {
+        let [array] = arguments else { return internal_err!("a sum has one argument") };
         macro_rules! rows {
             ($type:ty) => {{
                 let array = array.as_primitive::<$type>();
@@ -181,8 +185,23 @@ impl Total for IntegerTotal {
 pub struct Double(u64);
 
 impl Double {
-    fn new(value: f64) -> Double {
+    pub fn new(value: f64) -> Double {
         Double(if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() })
+    }
+
+    pub fn value(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+pub fn doubles(array: &ArrayRef) -> Result<&Float64Array> {
+    match array.as_primitive_opt::<Float64Type>() {
+        Some(doubles) => Ok(doubles),
+        None => internal_err!("{} is not summed as a double", array.data_type()),
     }
 }
 
@@ -190,7 +209,7 @@ impl Total for ExactSum {
     type Value = Double;
 
     fn add(&mut self, value: Double, weight: i64) {
-        ExactSum::add(self, f64::from_bits(value.0), weight);
+        ExactSum::add(self, value.value(), weight);
     }
 
     fn merge(&mut self, other: &Self) {
@@ -202,6 +221,7 @@ impl Total for ExactSum {
         Ok(ScalarValue::Float64(Some(match finish {
             Finish::Sum(_) => sum,
             Finish::Avg => sum / rows as f64,
+            Finish::Statistic(_) => return internal_err!("a sum has no moments"),
         })))
     }
 
@@ -217,11 +237,9 @@ impl Total for ExactSum {
         ExactSum::heap_size(self)
     }
 
-    fn for_each(array: &ArrayRef, mut each: impl FnMut(usize, Double)) -> Result<()> {
-        let DataType::Float64 = array.data_type() else {
-            return internal_err!("{} is not summed as a double", array.data_type());
-        };
-        for (row, value) in array.as_primitive::<Float64Type>().iter().enumerate() {
+    fn for_each(arguments: &[ArrayRef], mut each: impl FnMut(usize, Double)) -> Result<()> {
+        let [array] = arguments else { return internal_err!("a sum has one argument") };
+        for (row, value) in doubles(array)?.iter().enumerate() {
             if let Some(value) = value {
                 each(row, Double::new(value));
             }

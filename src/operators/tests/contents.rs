@@ -60,8 +60,7 @@ impl Contents {
 }
 
 /// Queries that DataFusion 55.2 plans but cannot execute. There an oracle has no answer.
-pub const STOCK_LIMITS: [&str; 3] =
-    ["Expects PARTITION BY expression to be ordered", "Conflicting ordering requirements", "SanityCheckPlan"];
+pub const STOCK_LIMITS: [&str; 0] = [];
 
 /// The rows of a model computed from nothing by stock DataFusion; None where it cannot.
 pub async fn stock(

@@ -27,6 +27,21 @@ impl Readable {
     }
 }
 
+/// Statistics of two variables.
+const PAIR_STATISTICS: [&str; 11] = [
+    "covar_samp",
+    "covar_pop",
+    "corr",
+    "regr_slope",
+    "regr_intercept",
+    "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
+];
+
 /// SQL text, and its columns.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -323,10 +338,9 @@ impl<'a> Generator<'a> {
         let distinct = if self.rng.random_bool(0.15) { "distinct " } else { "" };
         let int = self.expr(columns, Kind::Int);
         let text = self.expr(columns, Kind::Text);
-        // Stock min and max of floats depend on where NaN stands: anything but floats.
-        let kinds = [Kind::Int, Kind::Text, Kind::Decimal, Kind::Time, Kind::Day];
+        let kinds = [Kind::Int, Kind::Text, Kind::Float, Kind::Decimal, Kind::Time, Kind::Day];
         let kind = kinds[self.rng.random_range(0..kinds.len())];
-        let (call, kind) = match self.rng.random_range(0..14) {
+        let (call, kind) = match self.rng.random_range(0..18) {
             0 => (format!("count(*){filter}"), Kind::Int),
             1 => (format!("count({distinct}{}){filter}", self.any_expr(columns).0), Kind::Int),
             2 => (format!("sum({distinct}{int}){filter}"), Kind::Int),
@@ -340,6 +354,16 @@ impl<'a> Generator<'a> {
             10 => (format!("bool_and({}){filter}", self.expr(columns, Kind::Bool)), Kind::Bool),
             11 => (format!("bool_or({}){filter}", self.expr(columns, Kind::Bool)), Kind::Bool),
             12 => (format!("string_agg({text}, ',' order by {int}, {text}){filter}"), Kind::Text),
+            13 => {
+                let name = ["var_samp", "var_pop", "stddev_samp", "stddev_pop"].choose(self.rng).unwrap();
+                (format!("{name}({distinct}{}){filter}", self.expr(columns, Kind::Float)), Kind::Float)
+            }
+            14 | 15 => {
+                let (y, x) =
+                    (self.expr(columns, Kind::Float), self.expr(columns, [Kind::Float, Kind::Int][kind as usize % 2]));
+                (format!("{}({y}, {x}){filter}", PAIR_STATISTICS.choose(self.rng).unwrap()), Kind::Float)
+            }
+            16 => (format!("nth_value({int}, 2 order by {text} desc, {int}){filter}"), Kind::Int),
             _ => (format!("first_value({int} order by {text} desc, {int}){filter}"), Kind::Int),
         };
         (call, kind)
