@@ -241,7 +241,13 @@ impl From<std::io::Error> for Error {
 
 impl From<object_store::Error> for Error {
     fn from(e: object_store::Error) -> Self {
-        Error::environment("object-store", e.to_string())
+        let message = e.to_string();
+        // The only trace of the cause that every store's error keeps.
+        if message.contains("No space left on device") || message.contains("Disk quota exceeded") {
+            return Error::environment("disk-full", message)
+                .with_hint("free space on the lake's disk; the next attempt goes on from the last commit");
+        }
+        Error::environment("object-store", message)
     }
 }
 

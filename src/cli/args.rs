@@ -202,9 +202,33 @@ pub(super) struct Generate {
     /// Base events (calls and messages together); the reference profile has 5000
     #[arg(long, default_value_t = 5000)]
     pub events: u64,
+    /// Named set of options the others change
+    #[arg(long, default_value = "ref", value_name = "NAME")]
+    pub profile: String,
+    /// First instant of the virtual clock: 2026-01-05 or 2026-01-05T06:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub start: Option<String>,
+    /// Days the events spread over
+    #[arg(long)]
+    pub days: Option<u32>,
+    /// Users in the reference data
+    #[arg(long)]
+    pub users: Option<u32>,
+    /// Repeated records, as a share of the events: 0.02
+    #[arg(long, value_name = "SHARE")]
+    pub duplicates: Option<f64>,
+    /// Records that do not parse, as a share of the events
+    #[arg(long, value_name = "SHARE")]
+    pub malformed: Option<f64>,
+    /// Records that parse, with a date no calendar has, as a share of the events
+    #[arg(long, value_name = "SHARE")]
+    pub impossible_dates: Option<f64>,
     /// Slices the traffic is cut into (one file each, or one transaction each)
     #[arg(long, default_value_t = 1)]
     pub slices: u32,
+    /// Only this slice, from 1
+    #[arg(long, value_name = "N")]
+    pub slice: Option<u32>,
     /// Events per second when producing; 0: as fast as possible
     #[arg(long, default_value_t = 0)]
     pub rate: u64,

@@ -11,7 +11,7 @@ use crate::kafka::{Admin, Producer, Record, TopicSpec};
 use crate::source::datagen::telecom::{self, Manifest, Options, Telecom};
 
 pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit, Vec<Error>> {
-    let options = options(args);
+    let options = options(args).map_err(|e| vec![e])?;
     let manifest = match (&args.to_dir, &args.bootstrap_servers) {
         (Some(dir), _) => {
             let dir = session.dir.join(dir);
@@ -34,16 +34,26 @@ pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-fn options(args: &Generate) -> Options {
-    let base = Options::default();
-    let seconds = u64::from(base.days) * 86_400;
-    Options {
+fn options(args: &Generate) -> Result<Options> {
+    let base = Options::profile(&args.profile)?;
+    let days = args.days.unwrap_or(base.days);
+    let seconds = u64::from(days) * 86_400;
+    let options = Options {
         seed: args.seed,
+        start: args.start.as_deref().map(telecom::parse_start).transpose()?.unwrap_or(base.start),
+        days,
         events: args.events,
+        users: args.users.unwrap_or(base.users),
+        duplicates: args.duplicates.unwrap_or(base.duplicates),
+        malformed: args.malformed.unwrap_or(base.malformed),
+        impossible_dates: args.impossible_dates.unwrap_or(base.impossible_dates),
+        slice: args.slice,
         slice_seconds: u32::try_from(seconds.div_ceil(u64::from(args.slices.max(1)))).unwrap_or(u32::MAX),
         rate: (args.rate > 0).then_some(args.rate as f64),
         ..base
-    }
+    };
+    options.check()?;
+    Ok(options)
 }
 
 /// Sends everything in order; with `--transactional` one transaction per slice, so that a reader sees whole slices.

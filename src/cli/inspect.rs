@@ -57,7 +57,7 @@ pub(super) fn ls(session: &Session, selection: &Selection, output: Output) -> Re
                     "tags": model.tags,
                     "depends_on": depends_on,
                 });
-                print::line(&value.to_string());
+                print::line(&session.env.redact(&value.to_string()));
             }
         }
     }
@@ -89,7 +89,8 @@ pub(super) async fn plan(session: &Session, selection: &Selection) -> Result<Exi
         if change.state.is_change() {
             pending += 1;
         }
-        print::line(&format!("{:<16} {:<40} {}", change.state.name(), change.table, change.detail));
+        let line = format!("{:<16} {:<40} {}", change.state.name(), change.table, change.detail);
+        print::line(&session.env.redact(&line));
     }
     print::line(&format!("{pending} of {} tables change with the next run", changes.len()));
     Ok(Exit::Success)
@@ -103,7 +104,7 @@ pub(super) async fn explain(session: &Session, name: &str) -> Result<Exit, Vec<E
         .find(|m| m.model.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| vec![unknown_model(name, compilation.models.iter().map(|m| m.model.name.as_str()))])?;
     let text = runtime::explain(&session.env, &project, model).map_err(|e| vec![e])?;
-    print::line(text.trim_end());
+    print::line(&session.env.redact(text.trim_end()));
     Ok(Exit::Success)
 }
 

@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::real();
     start_logging(&env, cli.global.log_format);
+    redact_panics(&env);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -79,6 +80,14 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Prune { dry_run, yes } => maintain::prune(&session, *dry_run, *yes).await,
         Command::Clean => maintain::clean(&session),
     }
+}
+
+/// A panic's message may quote data: it passes the same filter as every other line.
+fn redact_panics(env: &Env) {
+    let env = env.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        print::error(&env.redact(&format!("error[internal]: {panic}\n  = this is a bug in smelt: please report it")));
+    }));
 }
 
 /// Log lines go to stderr, with secrets redacted; `SMELT_LOG=debug` shows more.

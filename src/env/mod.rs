@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub use crash::CRASH_ENV;
 pub use store::{DurableStore, Fault, FaultPlan, FaultyStore, RequestCounts};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Handle to the outside; cheap to clone.
 #[derive(Clone)]
@@ -144,5 +144,11 @@ impl Env {
         fsync: bool,
     ) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
         self.0.stores.open(url, fsync, &self.0.vars)
+    }
+
+    /// Removes what dead processes left half-written below `url`, a local lake; returns how many files. Blocking.
+    pub fn remove_leftovers(&self, url: &str) -> Result<u64> {
+        let removed = self.0.stores.remove_leftovers(url, self.now_micros());
+        removed.map_err(|e| Error::environment("leftovers", format!("{url}: {e}")))
     }
 }

@@ -1,6 +1,7 @@
 //! Environment variables, and the secrets among them.
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values of these variables, and anything derived from them, never reach a log or artifact.
@@ -52,15 +53,39 @@ impl Vars {
     }
 
     pub(super) fn remember_secret(&self, value: &str) {
-        if value.len() >= SHORTEST_SECRET {
-            self.secrets.lock().insert(value.to_string());
+        self.remember_text(value);
+        // A key in a file has lines, and messages quote single ones.
+        for line in value.lines() {
+            self.remember_text(line.trim());
         }
         // A secret is often a JSON object: its members are secrets too.
-        if let Ok(serde_json::Value::Object(members)) = serde_json::from_str(value) {
-            for member in members.values().filter_map(|v| v.as_str()) {
-                self.remember_secret(member);
-            }
+        if let Ok(json @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(value) {
+            self.remember_members(&json);
         }
+    }
+
+    fn remember_members(&self, json: &Value) {
+        match json {
+            Value::Object(members) => members.values().for_each(|member| self.remember_members(member)),
+            Value::Array(items) => items.iter().for_each(|item| self.remember_members(item)),
+            Value::String(text) => self.remember_secret(text),
+            Value::Number(number) => self.remember_text(&number.to_string()),
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    /// `text` as it is, as quoted text shows it, and as base64 of it alone.
+    fn remember_text(&self, text: &str) {
+        if text.len() < SHORTEST_SECRET {
+            return;
+        }
+        let debug = format!("{text:?}");
+        let json = Value::from(text).to_string();
+        let mut secrets = self.secrets.lock();
+        secrets.insert(debug[1..debug.len() - 1].to_string());
+        secrets.insert(json[1..json.len() - 1].to_string());
+        secrets.insert(base64(text.as_bytes()));
+        secrets.insert(text.to_string());
     }
 
     pub(super) fn redact(&self, text: &str) -> String {
@@ -78,6 +103,19 @@ impl Vars {
     }
 }
 
+/// As HTTP headers carry it, without padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
+        for digit in 0..=group.len() {
+            out.push(char::from(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63]));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +127,15 @@ mod tests {
             ("PLAIN".to_string(), "visible".to_string()),
         ]));
         assert_eq!(vars.redact("KEY1234:hunter22 visible"), "****:**** visible");
+    }
+
+    #[test]
+    fn secrets_are_redacted_however_they_are_nested_or_written() {
+        let secret = r#"{"a":{"b":["in\"quotes", 12345678]},"c":"first line\nsecond line"}"#;
+        let vars = Vars::new(BTreeMap::from([("DBT_ENV_SECRET_X".to_string(), secret.to_string())]));
+        for shown in ["in\"quotes", r#"in\"quotes"#, "12345678", "second line", "first line\\nsecond line"] {
+            assert_eq!(vars.redact(shown), "****", "{shown}");
+        }
+        assert_eq!(vars.redact("Authorization: c2Vjb25kIGxpbmU="), "Authorization: ****=");
     }
 }

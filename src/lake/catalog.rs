@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::actions::{Commit, Format, Line, Metadata, Txn};
-use super::options::{LakeOptions, interval};
+use super::options::LakeOptions;
 use super::partition;
 use super::state::State;
 use super::store::{Created, TableStore};
@@ -126,9 +126,7 @@ impl Lake {
         let env = &self.0.env;
         let (path, title) = names(schema, name);
         let mut configuration = spec.properties;
-        configuration
-            .insert("delta.deletedFileRetentionDuration".to_string(), interval(self.0.options.deleted_file_retention));
-        configuration.insert("delta.logRetentionDuration".to_string(), interval(self.0.options.log_retention));
+        configuration.extend(self.0.options.retention_properties().map(|(key, value)| (key.to_string(), value)));
         if spec.deletion_vectors {
             configuration.insert(protocol::ENABLE_VECTORS.to_string(), "true".to_string());
         }
@@ -234,6 +232,14 @@ impl Lake {
             .partition(|p| p.parts().any(|part| part.as_ref() == "_delta_log"));
         store.delete(log).await?;
         store.delete(data).await
+    }
+
+    /// Removes what processes that died left half-written in the lake; returns how many files. Listings do not show them.
+    pub async fn remove_leftovers(&self) -> Result<u64> {
+        let lake = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || lake.env.remove_leftovers(&lake.url))
+            .await
+            .map_err(|e| Error::internal(format!("removing leftovers: {e}")))?
     }
 
     /// Whether anything can be written: puts and deletes one small object.

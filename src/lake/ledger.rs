@@ -89,7 +89,8 @@ impl Ledger for TableLedger {
         let outcome = async {
             table.stage(&[SignedBatch::inserts(RecordBatch::try_new(schema(), columns)?)]).await?;
             let txns = self.lake.instance().map(|n| (INSTANCE.to_string(), n)).into_iter().collect();
-            table.commit(CommitRequest { txns, ..CommitRequest::default() }).await
+            let properties = table.changed_retention();
+            table.commit(CommitRequest { txns, properties, ..CommitRequest::default() }).await
         }
         .await;
         if outcome.is_err() {

@@ -46,7 +46,17 @@ impl Default for LakeOptions {
     }
 }
 
+impl LakeOptions {
+    /// The table properties that tell other writers what this one keeps.
+    pub(super) fn retention_properties(&self) -> [(&'static str, String); 2] {
+        [
+            ("delta.deletedFileRetentionDuration", interval(self.deleted_file_retention)),
+            ("delta.logRetentionDuration", interval(self.log_retention)),
+        ]
+    }
+}
+
 /// `interval 3600 seconds`, as Delta's retention properties want it.
-pub fn interval(duration: Duration) -> String {
+fn interval(duration: Duration) -> String {
     format!("interval {} seconds", duration.as_secs())
 }

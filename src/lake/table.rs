@@ -100,6 +100,15 @@ impl Table {
         &self.state.metadata.configuration
     }
 
+    /// The retention properties whose committed value is not what this lake is configured with.
+    pub fn changed_retention(&self) -> BTreeMap<String, String> {
+        let wanted = self.options.retention_properties().into_iter();
+        wanted
+            .filter(|(key, value)| self.properties().get(*key) != Some(value))
+            .map(|(key, value)| (key.to_string(), value))
+            .collect()
+    }
+
     /// Committed partition columns.
     pub fn partition_columns(&self) -> &[String] {
         &self.state.metadata.partition_columns

@@ -231,6 +231,7 @@ pub async fn vacuum(
     let lake = open(env, project)?;
     if !dry_run {
         instance::claim(env, &lake, false).await?;
+        lake.remove_leftovers().await?;
     }
     let mut done = Vec::new();
     for (schema, name, model) in selected_tables(compilation, selected) {

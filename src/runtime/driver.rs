@@ -89,6 +89,13 @@ impl Runner {
         let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project))?;
         lake.check_writable().await?;
         let instance = instance::claim(&self.env, &lake, self.options.take_over).await?;
+        let cleaned = lake.clone();
+        // Beside the work: it walks the whole lake, and nothing depends on it.
+        tokio::spawn(async move {
+            if let Err(error) = cleaned.remove_leftovers().await {
+                tracing::debug!(%error, "leftovers stay");
+            }
+        });
         let mut summary = Summary::default();
         let mut diverged = BTreeSet::new();
         let mut options = self.options.clone();
@@ -161,7 +168,9 @@ impl Runner {
         if let Err(error) = self.tell(pipeline, recovered, summary) {
             return Ok(End::Restart(error));
         }
-        pipeline.start_sources(bounded).await?;
+        for warning in pipeline.start_sources(bounded).await? {
+            (self.watcher)(&Event::Note(&warning));
+        }
         let mut ended = BTreeSet::new();
         loop {
             if *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {

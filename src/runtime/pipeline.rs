@@ -411,7 +411,8 @@ impl Pipeline {
                 if table.txn(INSTANCE) == Some(instance) {
                     continue;
                 }
-                let before = table.version();
+                let (before, retention) = (table.version(), table.changed_retention());
+                cell.properties.extend(retention);
                 let after = cell.commit(vec![(INSTANCE.to_string(), instance)], serde_json::Map::new(), now).await?;
                 if kind.is_none() {
                     moved = Some((before, after));
@@ -425,7 +426,8 @@ impl Pipeline {
             && table.txn(INSTANCE) != Some(instance)
         {
             let txns = vec![(INSTANCE.to_string(), instance)];
-            table.commit(CommitRequest { txns, ..CommitRequest::default() }).await?;
+            let properties = table.changed_retention();
+            table.commit(CommitRequest { txns, properties, ..CommitRequest::default() }).await?;
         }
         Ok(())
     }

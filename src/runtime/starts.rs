@@ -10,7 +10,9 @@ use crate::types::{PollLimit, Positions};
 
 impl Pipeline {
     /// Opens the sources that active models read, at the lowest position of their readers, and starts their feeds.
-    pub(super) async fn start_sources(&mut self, bounded: bool) -> Result<()> {
+    /// Returns what the sources warn of.
+    pub(super) async fn start_sources(&mut self, bounded: bool) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
         let limit = PollLimit {
             max_rows: self.project.target.epoch_max_rows.min(131_072),
             max_files: self.project.target.epoch_max_files,
@@ -33,9 +35,10 @@ impl Pipeline {
             let from = self.lowest_positions(&readers, &name)?;
             source.open(&from, bounded).await.map_err(context)?;
             self.check_identity(&readers, &name, &source.identity())?;
+            warnings.extend(source.warning().map(|text| format!("warning: source {name}: {text}")));
             self.sources[index].feed = Some(Feed::start(source, limit));
         }
-        Ok(())
+        Ok(warnings)
     }
 
     pub(super) async fn open_source(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {

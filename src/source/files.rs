@@ -1,7 +1,8 @@
 //! Files: each consumed whole, once, in name order.
 //!
 //! Discovery lists the folder before the glob's first wildcard and appends what is new to the ledger, in name order, before
-//! anything is read: a file keeps its sequence number for ever, and the position is the next number to read.
+//! anything is read: a file keeps its sequence number for ever, and the position is the next number to read. A path
+//! without wildcard names one file, or a folder, of which all files are read that do not begin with `.` or `_`.
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, TimestampMicrosecondArray, new_null_array,
@@ -11,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,9 +39,7 @@ pub(super) struct Files {
     env: Env,
     ledger: Arc<dyn Ledger>,
     store: Arc<dyn ObjectStore>,
-    /// Folder that is listed, and what paths must match.
-    prefix: Path,
-    pattern: glob::Pattern,
+    place: Place,
     assembler: Assembler,
     /// Files in the ledger from the position on, not yet read.
     todo: VecDeque<FileEntry>,
@@ -52,24 +51,70 @@ pub(super) struct Files {
     bounded: bool,
 }
 
+/// Where files are looked for.
+enum Place {
+    /// Folder that is listed with everything below it, and what paths must match.
+    Glob { prefix: Path, pattern: glob::Pattern },
+    /// A file, or a folder whose own files are meant.
+    Plain(Path),
+}
+
+impl Place {
+    /// The files it names now.
+    async fn files(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
+        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+        let mut found = match self {
+            Place::Glob { prefix, .. } => {
+                let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
+                if_there(store.list(prefix).try_collect::<Vec<_>>().await)?
+            }
+            Place::Plain(path) => match store.head(path).await {
+                Ok(file) => return Ok(vec![file]),
+                Err(object_store::Error::NotFound { .. }) => {
+                    if_there(store.list_with_delimiter(Some(path)).await.map(|listed| listed.objects))?
+                }
+                Err(e) => return Err(e.into()),
+            },
+        };
+        found.retain(|object| {
+            let name = object.location.filename().unwrap_or("");
+            let named = match self {
+                Place::Glob { pattern, .. } => pattern.matches_with(object.location.as_ref(), options),
+                // What begins with an underscore is a writer's own (`_SUCCESS`, `_temporary`).
+                Place::Plain(_) => !name.starts_with('_'),
+            };
+            named && !name.starts_with('.') && !name.ends_with(".tmp")
+        });
+        Ok(found)
+    }
+}
+
 impl Files {
     pub(super) fn new(table: Arc<SourceTable>, config: FilesConfig, context: &OpenContext) -> Result<Self> {
         let ledger = context.ledger.clone().ok_or_else(|| Error::internal("a files source needs a ledger"))?;
         let bad = |message: String| Error::user("bad-path", message).with_span(table.span.clone());
-        let wildcard = config.path.find(['*', '?', '[']).unwrap_or(config.path.len());
-        let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
-        let folder = if folder.is_empty() { "/" } else { folder };
-        let (store, prefix) = context.env.object_store(folder)?;
-        let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
-        let full = if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
-        let pattern = glob::Pattern::new(&full).map_err(|e| bad(format!("`{}`: {e}", config.path)))?;
+        let (store, place) = match config.path.find(['*', '?', '[']) {
+            None => {
+                let (store, path) = context.env.object_store(&config.path)?;
+                (store, Place::Plain(path))
+            }
+            Some(wildcard) => {
+                let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
+                let folder = if folder.is_empty() { "/" } else { folder };
+                let (store, prefix) = context.env.object_store(folder)?;
+                let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
+                let full =
+                    if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
+                let pattern = glob::Pattern::new(&full).map_err(|e| bad(format!("`{}`: {e}", config.path)))?;
+                (store, Place::Glob { prefix, pattern })
+            }
+        };
         Ok(Files {
             assembler: Assembler::new(Arc::clone(&table))?,
             env: context.env.clone(),
             ledger,
             store,
-            prefix,
-            pattern,
+            place,
             todo: VecDeque::new(),
             next_seq: 0,
             known: BTreeMap::new(),
@@ -86,21 +131,8 @@ impl Files {
 
     /// Appends files that are not in the ledger yet, in name order.
     async fn discover(&mut self) -> Result<()> {
-        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
-        let mut found: Vec<_> = match self.store.list(prefix).try_collect::<Vec<_>>().await {
-            Ok(found) => found,
-            // A folder that is not there yet has no files.
-            Err(object_store::Error::NotFound { .. }) => Vec::new(),
-            Err(e) => return Err(e.into()),
-        };
-        found.retain(|object| {
-            let name = object.location.filename().unwrap_or("");
-            !name.starts_with('.')
-                && !name.ends_with(".tmp")
-                && self.pattern.matches_with(object.location.as_ref(), options)
-                && !self.known.contains_key(object.location.as_ref())
-        });
+        let mut found = self.place.files(&self.store).await?;
+        found.retain(|object| !self.known.contains_key(object.location.as_ref()));
         if found.is_empty() {
             return Ok(());
         }
@@ -216,6 +248,14 @@ impl Files {
     }
 }
 
+/// A folder that is not there yet has no files.
+fn if_there(listed: object_store::Result<Vec<ObjectMeta>>) -> Result<Vec<ObjectMeta>> {
+    match listed {
+        Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+        listed => Ok(listed?),
+    }
+}
+
 /// The lines of a file, blank ones left out.
 fn lines(bytes: &[u8]) -> BinaryArray {
     let mut values = BinaryBuilder::with_capacity(bytes.len() / 200 + 1, bytes.len());
@@ -298,5 +338,9 @@ impl Source for Files {
 
     fn identity(&self) -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.known.is_empty().then(|| format!("{} names no file: the source is empty", self.config.path))
     }
 }

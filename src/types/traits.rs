@@ -84,6 +84,11 @@ pub trait Source: Send {
     /// What the source remembers about its identity (cluster id, topic ids): stored with the positions, and compared
     /// at the next start. Empty when it has none.
     fn identity(&self) -> Vec<(String, String)>;
+
+    /// Something its user should know, once it is open.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A file a files source has discovered.

@@ -8,6 +8,7 @@
 mod cloud;
 mod durable;
 mod faulty;
+mod leftovers;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -35,6 +36,15 @@ impl Stores {
 
     pub(super) fn simulated(store: FaultyStore) -> Self {
         Stores { memory: store, clouds: Mutex::default() }
+    }
+
+    /// Removes the temporary files of processes that died while they wrote below the local path or URL `url`; other stores
+    /// have none. Returns how many.
+    pub(super) fn remove_leftovers(&self, url: &str, now_micros: i64) -> std::io::Result<u64> {
+        match url.strip_prefix("file://").unwrap_or(url) {
+            path if path.starts_with('/') => leftovers::remove(std::path::Path::new(path), now_micros),
+            _ => Ok(0),
+        }
     }
 
     pub(super) fn open(&self, url: &str, fsync: bool, vars: &Vars) -> Result<(Arc<dyn ObjectStore>, Path)> {
