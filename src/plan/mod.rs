@@ -28,6 +28,7 @@ pub mod incremental;
 mod lower;
 mod output;
 mod parse;
+mod precedence;
 mod relation;
 mod resolve;
 mod session;
