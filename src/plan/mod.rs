@@ -29,6 +29,7 @@ mod lower;
 mod output;
 mod parse;
 mod partition_keys;
+mod precedence;
 mod relation;
 mod resolve;
 mod session;

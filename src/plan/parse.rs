@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::{Fault, Place};
+use super::precedence;
 
 /// (line, column) of a token's first character.
 pub(crate) type At = (u64, u64);
@@ -111,7 +112,8 @@ impl Sql {
         let mut parser = Parser::new(dialect)
             .with_options(ParserOptions::new().with_trailing_commas(false))
             .with_tokens_with_locations(self.tokens.clone());
-        let query = parser.parse_query().map_err(|e| self.fault(e))?;
+        let mut query = parser.parse_query().map_err(|e| self.fault(e))?;
+        precedence::correct(&mut *query);
         while parser.consume_token(&Token::SemiColon) {}
         let next = parser.peek_token();
         if next.token != Token::EOF {

@@ -71,6 +71,8 @@ impl Planner {
         set.execution.time_zone = Some("UTC".to_string());
         set.execution.parquet.schema_force_view_types = false;
         set.optimizer.enable_topk_aggregation = false;
+        // Loses the relation of what it pulls out of a struct: joins over such columns fail to plan or to execute.
+        set.optimizer.enable_leaf_expression_pushdown = false;
         set.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         set.optimizer.enable_dynamic_filter_pushdown = false;
         set.optimizer.enable_topk_dynamic_filter_pushdown = false;

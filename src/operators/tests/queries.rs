@@ -217,7 +217,7 @@ impl<'a> Generator<'a> {
 
     fn union(&mut self, depth: usize) -> Query {
         let kinds: Vec<Kind> = (0..self.rng.random_range(1..4))
-            .map(|_| [Kind::Int, Kind::Text, Kind::Float][self.rng.random_range(0..3)])
+            .map(|_| [Kind::Int, Kind::Text, Kind::Float, Kind::Struct, Kind::List][self.rng.random_range(0..5)])
             .collect();
         let names: Vec<String> = kinds.iter().map(|_| self.alias("c")).collect();
         let mut parts = Vec::new();
@@ -259,7 +259,7 @@ impl<'a> Generator<'a> {
                     .collect();
                 let kind = kinds.choose(self.rng).copied().unwrap_or(Kind::Int);
                 let equals = if self.rng.random_bool(0.2) { "is not distinct from" } else { "=" };
-                on.push(format!("({} {equals} {})", self.expr(from, kind), self.expr(&arm_columns, kind)));
+                on.push(format!("{} {equals} {}", self.expr(from, kind), self.expr(&arm_columns, kind)));
             }
             if self.rng.random_bool(0.4) {
                 let (left, right) = (self.column(from, Kind::Int), self.column(&arm_columns, Kind::Int));
