@@ -3,5 +3,6 @@
 mod files;
 mod oracle;
 mod reference;
+mod regressions;
 mod scenario;
 mod world;

@@ -13,7 +13,8 @@ use super::world::{Ended, World};
 use crate::operators::tests::shrink::shrink;
 use crate::operators::tests::tables::Value;
 
-fn outcome(scenario: &Scenario) -> Result<Ended, String> {
+/// Runs a scenario; a panic is a failure.
+pub fn outcome(scenario: &Scenario) -> Result<Ended, String> {
     let one = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async { World::new(scenario.clone())?.run().await })
