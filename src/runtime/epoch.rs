@@ -11,6 +11,7 @@
 
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compute::{EpochState, How, Outcome, parks};
@@ -201,12 +202,17 @@ impl Pipeline {
                 continue;
             }
             let mut failed = None;
+            let name = self.nodes[index].name().to_string();
+            let pool = Arc::clone(&self.planner.session_state().runtime_env().memory_pool);
             for (_, cell) in self.nodes[index].cells() {
                 // Deletion vectors are uploaded here too, so that nothing but log entries is left to put.
-                let uploaded = match cell.ready().await {
+                let mut uploaded = match cell.ready().await {
                     Ok(table) => table.prepare().await,
                     Err(error) => Err(error),
                 };
+                if uploaded.is_ok() {
+                    uploaded = cell.reserve_locators(&name, &pool).await;
+                }
                 if let Err(error) = uploaded {
                     failed = Some(error);
                     break;
