@@ -114,7 +114,9 @@ impl Locator {
     /// Bytes allocated, roughly.
     pub fn bytes(&self) -> usize {
         let tables: usize = self.shards.iter().map(HashTable::allocation_size).sum();
-        tables + self.more.allocation_size() + self.more.values().map(|v| v.capacity() * 8).sum::<usize>()
+        // Every row beyond a table's entries has a word in `more`.
+        let first: usize = self.shards.iter().map(HashTable::len).sum();
+        tables + self.more.allocation_size() + (self.rows as usize).saturating_sub(first) * 8
     }
 
     /// A row is at `place`.

@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use std::time::Instant;
 
+use super::StateMemory;
 use super::aggregate::Aggregate;
 use super::consolidate::consolidate;
 use super::eval::{Exprs, Predicate, arrow_schema};
@@ -42,9 +43,9 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// The circuit of `plan`, with no state yet.
-    pub fn new(plan: &Node, mode: Mode, session: &SessionState) -> Result<Circuit> {
-        let root = Operator::new(plan, mode, session)?;
+    /// The circuit of `plan`, with no state yet. Its state counts against the session's memory; `model` names it there.
+    pub fn new(model: &str, plan: &Node, mode: Mode, session: &SessionState) -> Result<Circuit> {
+        let root = Operator::new(model, plan, mode, session)?;
         let schema = arrow_schema(plan.schema());
         let nets = !matches!(plan, Node::Aggregate { .. } | Node::First { .. } | Node::Join { .. });
         Ok(Circuit { root, schema, nets, first_step: true, broken: false })
@@ -56,7 +57,7 @@ impl Circuit {
     }
 
     /// Applies the change of one epoch. `inputs[slot]` is the change of that input relation, in its full schema; the
-    /// result is the change of the output. Equal rows are netted out.
+    /// result is the change of the output. Equal rows are netted out. State that outgrows the session's memory is an error.
     pub fn step(&mut self, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
         if self.broken {
             return Err(Error::diverged("an earlier epoch failed in the middle of this model's state"));
@@ -92,6 +93,8 @@ struct Operator {
     kind: Kind,
     inputs: Vec<Operator>,
     running: Running,
+    /// The memory its state takes.
+    memory: StateMemory,
 }
 
 enum Kind {
@@ -105,9 +108,42 @@ enum Kind {
     Join(Box<Join>),
 }
 
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::Input { .. } => "input",
+            Kind::Constant { .. } => "constant",
+            Kind::Project(_) => "project",
+            Kind::Filter(_) => "filter",
+            Kind::Union { .. } => "union all",
+            Kind::Aggregate(_) => "aggregate",
+            Kind::First(_) => "first row",
+            Kind::Join(_) => "join",
+        }
+    }
+
+    fn state_rows(&self) -> usize {
+        match self {
+            Kind::Aggregate(node) => node.state_rows(),
+            Kind::First(node) => node.state_rows(),
+            Kind::Join(node) => node.state_rows(),
+            _ => 0,
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        match self {
+            Kind::Aggregate(node) => node.state_bytes(),
+            Kind::First(node) => node.state_bytes(),
+            Kind::Join(node) => node.state_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 impl Operator {
-    fn new(plan: &Node, mode: Mode, session: &SessionState) -> Result<Self> {
-        let below = |node: &Node| Operator::new(node, mode, session);
+    fn new(model: &str, plan: &Node, mode: Mode, session: &SessionState) -> Result<Self> {
+        let below = |node: &Node| Operator::new(model, node, mode, session);
         let (kind, inputs) = match plan {
             Node::Input { slot, columns, schema } => {
                 (Kind::Input { slot: *slot, columns: columns.clone(), schema: arrow_schema(schema) }, vec![])
@@ -153,7 +189,8 @@ impl Operator {
                 (Kind::Join(Box::new(join)), inputs.collect::<Result<_>>()?)
             }
         };
-        Ok(Operator { kind, inputs, running: Running::default() })
+        let memory = StateMemory::new(model, kind.name(), &session.runtime_env().memory_pool);
+        Ok(Operator { kind, inputs, running: Running::default(), memory })
     }
 
     fn step(&mut self, inputs: &[Vec<SignedBatch>], first: bool) -> Result<Vec<SignedBatch>> {
@@ -185,21 +222,13 @@ impl Operator {
             Kind::First(node) => node.step(only())?,
             Kind::Join(join) => join.step(below)?,
         };
+        self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)
     }
 
     fn metrics(&self, depth: usize, all: &mut Vec<NodeMetrics>) {
-        let (name, state_rows, state_bytes) = match &self.kind {
-            Kind::Input { .. } => ("input", 0, 0),
-            Kind::Constant { .. } => ("constant", 0, 0),
-            Kind::Project(_) => ("project", 0, 0),
-            Kind::Filter(_) => ("filter", 0, 0),
-            Kind::Union { .. } => ("union all", 0, 0),
-            Kind::Aggregate(node) => ("aggregate", node.state_rows(), node.state_bytes()),
-            Kind::First(node) => ("first row", node.state_rows(), node.state_bytes()),
-            Kind::Join(node) => ("join", node.state_rows(), node.state_bytes()),
-        };
+        let (name, state_rows, state_bytes) = (self.kind.name(), self.kind.state_rows(), self.kind.state_bytes());
         let Running { rows_in, rows_out, elapsed } = self.running;
         all.push(NodeMetrics { name, depth, rows_in, rows_out, elapsed, state_rows, state_bytes });
         self.inputs.iter().for_each(|i| i.metrics(depth + 1, all));

@@ -18,6 +18,7 @@ mod first;
 mod join;
 mod keyed;
 mod linear;
+mod memory;
 mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,4 +27,5 @@ pub use circuit::{Circuit, Mode};
 pub use consolidate::consolidate;
 pub use expectations::{Applied, Expectations, Violation};
 pub use keyed::{Keyed, Latest};
+pub use memory::StateMemory;
 pub use metrics::NodeMetrics;

@@ -14,6 +14,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 use datafusion::sql::sqlparser::dialect::{Dialect as SqlDialect, dialect_from_str};
@@ -30,6 +31,10 @@ use crate::project::Dialect;
 /// Rules of DataFusion's optimizer that are left out. `push_down_limit` moves limits below operators whose ties we made
 /// deterministic; `single_distinct_aggregation_to_group_by` hides a distinct aggregate from the incremental engine.
 const LEFT_OUT: [&str; 2] = ["push_down_limit", "single_distinct_aggregation_to_group_by"];
+
+/// The same of its physical rules: `aggregate_statistics` answers count(*) from statistics and fails where only one of several
+/// aggregates can be.
+const PHYSICAL_LEFT_OUT: &str = "aggregate_statistics";
 
 /// How a [`Planner`] is made.
 #[derive(Clone)]
@@ -86,6 +91,9 @@ impl Planner {
         let mut builder = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime.build_arc().map_err(Error::from)?)
+            .with_physical_optimizer_rules(
+                PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT).collect(),
+            )
             .with_default_features();
         builder.type_planner().replace(Arc::new(Types));
         let mut state = builder.build();

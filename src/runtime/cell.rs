@@ -1,10 +1,13 @@
 //! A table of the pipeline with the positions it holds, and uploads that run beside the epoch.
 
+use datafusion::execution::memory_pool::MemoryPool;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, StageSummary, Table};
+use crate::operators::StateMemory;
 use crate::types::SignedBatch;
 
 /// A table and how far it has consumed its inputs.
@@ -26,6 +29,8 @@ pub(super) struct Cell {
     pub staged: StageSummary,
     /// µs of the last commit, for the heartbeat.
     pub last_commit: i64,
+    /// The memory its locators take, once it has any.
+    locators: Option<StateMemory>,
 }
 
 enum Slot {
@@ -48,7 +53,17 @@ impl Cell {
             must_commit: false,
             staged: StageSummary::default(),
             last_commit: now,
+            locators: None,
         }
+    }
+
+    /// Counts the table's locators against the memory of `model`.
+    pub(super) async fn reserve_locators(&mut self, model: &str, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+        let bytes = self.ready().await?.locator_size().1;
+        if bytes == 0 && self.locators.is_none() {
+            return Ok(());
+        }
+        self.locators.get_or_insert_with(|| StateMemory::new(model, "locators", pool)).resize(bytes)
     }
 
     /// The table, once its uploads have ended. An upload's error comes out here, every time until [`Cell::discard`]: a reader

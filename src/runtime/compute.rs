@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::bulk::{Path, choose};
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::source_app;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,11 +18,6 @@ use crate::operators::{Circuit, Mode, consolidate};
 use crate::plan::stored::to_stored;
 use crate::project::Materialization;
 use crate::types::{SignedBatch, SourceBatch};
-
-/// Below this many rows an epoch is never worth a recomputation: its fixed costs dominate.
-const BULK_MIN_ROWS: usize = 10_000;
-/// An epoch with more rows than this share of the state runs in bulk.
-const BULK_SHARE: f64 = 0.2;
 
 /// What the epoch knows so far.
 pub(super) struct EpochState {
@@ -47,7 +43,7 @@ pub enum How {
     Incremental,
     /// Recomputed and compared, with the reason.
     Refresh(&'static str),
-    /// Recomputed by a stock plan because the epoch was large against the state.
+    /// Recomputed by a stock plan because epoch after epoch rewrites the inputs.
     Bulk,
 }
 
@@ -82,22 +78,20 @@ impl Pipeline {
         if rows_in == 0 {
             return Ok(Outcome::default());
         }
+        let sizes = self.sizes(index, &inputs, epoch);
         let node = &mut self.nodes[index];
-        let Some(circuit) = &mut node.circuit else {
-            let reason = if node.compiled.incremental.is_ok() { "cold" } else { "not incremental" };
-            return self.refresh(index, epoch, How::Refresh(reason)).await;
-        };
-        let retracts = inputs.iter().flatten().any(SignedBatch::has_retractions);
+        let again = std::mem::replace(&mut node.rewritten, sizes.is_rewrite());
         // An append-only model's change is exactly its new rows: recomputing the old ones could only cost.
-        // Sizing the state walks through it: only for an epoch that is large in itself.
-        let state = if rows_in >= BULK_MIN_ROWS { circuit.state_rows() } else { 0 };
-        let bulk = rows_in >= BULK_MIN_ROWS
-            && rows_in as f64 > state as f64 * BULK_SHARE
-            && state > 0
-            && (retracts || !node.compiled.append_only);
-        if bulk {
-            return self.refresh(index, epoch, How::Bulk).await;
+        let path = if node.compiled.append_only { Path::Step } else { choose(sizes, again) };
+        match (&node.compiled.incremental, path) {
+            (Err(_), _) => return self.refresh(index, epoch, How::Refresh("not incremental")).await,
+            (Ok(_), Path::Rebuild) => return self.refresh(index, epoch, How::Refresh("rewritten")).await,
+            (Ok(_), Path::Stock) => return self.refresh(index, epoch, How::Bulk).await,
+            (Ok(_), Path::Step) => {}
         }
+        let Some(circuit) = &mut node.circuit else {
+            return self.refresh(index, epoch, How::Refresh("cold")).await;
+        };
         let stepped = tokio::task::block_in_place(|| circuit.step(&inputs));
         let out = match stepped {
             Ok(out) => out,
@@ -191,7 +185,7 @@ impl Pipeline {
         let rebuild = how != How::Bulk && materialized != Materialization::Table;
         let wanted = match &compiled.incremental {
             Ok(plan) if rebuild => {
-                let mut circuit = Circuit::new(plan, Mode::View, self.planner.session_state())?;
+                let mut circuit = Circuit::new(&compiled.model.name, plan, Mode::View, self.planner.session_state())?;
                 let mut inputs = Vec::with_capacity(compiled.inputs.len());
                 for slot in 0..compiled.inputs.len() {
                     inputs.push(self.full_input(index, slot, epoch).await?);

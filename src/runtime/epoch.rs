@@ -9,8 +9,10 @@
 //! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
 //! source input) brings all of them to one cut.
 
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::join_all;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compute::{EpochState, How, Outcome, parks};
@@ -190,8 +192,12 @@ impl Pipeline {
 
     /// Waits for every upload. One that failed for good (a full disk) parks its model and what reads it.
     async fn finish_uploads(&mut self) -> Result<()> {
+        let pool = Arc::clone(&self.planner.session_state().runtime_env().memory_pool);
         let uploads = self.nodes.iter_mut().enumerate().filter(|(_, node)| node.runs());
-        let uploads = uploads.map(|(index, node)| async move { (index, prepare(node).await) });
+        let uploads = uploads.map(|(index, node)| {
+            let pool = &pool;
+            async move { (index, prepare(node, pool).await) }
+        });
         let failed: Vec<(usize, Error)> =
             join_all(uploads).await.into_iter().filter_map(|(index, done)| Some((index, done.err()?))).collect();
         for (index, error) in failed {
@@ -283,9 +289,11 @@ impl Pipeline {
 
 /// Waits for the uploads of a model's tables. Deletion vectors are uploaded here too, so that nothing but log entries is left to
 /// put.
-async fn prepare(node: &mut Node) -> Result<()> {
+async fn prepare(node: &mut Node, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+    let model = node.name().to_string();
     for (_, cell) in node.cells() {
         cell.ready().await?.prepare().await?;
+        cell.reserve_locators(&model, pool).await?;
     }
     Ok(())
 }

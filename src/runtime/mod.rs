@@ -13,6 +13,7 @@
 //! of a circuit is a cache of its inputs at the last epoch, dropped whenever in doubt.
 
 mod admin;
+mod bulk;
 mod cell;
 mod commit;
 mod compute;

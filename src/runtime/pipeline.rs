@@ -46,6 +46,8 @@ pub(super) struct Node {
     pub dead_letter: Option<Cell>,
     /// None: cold.
     pub circuit: Option<Circuit>,
+    /// Whether the last epoch that changed its inputs rewrote them ([`super::bulk`]).
+    pub rewritten: bool,
     /// State of a streaming table over a keyed changelog.
     pub keyed: Option<Keyed>,
     pub expectations: Expectations,
@@ -226,6 +228,7 @@ impl Pipeline {
             quarantine: None,
             dead_letter: None,
             circuit: None,
+            rewritten: false,
             keyed: None,
             expectations,
             refresh: None,

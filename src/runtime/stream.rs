@@ -151,7 +151,7 @@ impl Pipeline {
         let plan =
             compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))?;
         let mode = Mode::Stream { slot: stream };
-        let mut circuit = Circuit::new(plan, mode, self.planner.session_state())?;
+        let mut circuit = Circuit::new(&compiled.model.name, plan, mode, self.planner.session_state())?;
         let mut inputs = vec![Vec::new(); self.nodes[index].upstreams.len()];
         for (slot, input) in inputs.iter_mut().enumerate() {
             if slot != stream {

@@ -20,6 +20,8 @@ pub struct RowStore {
     /// None in a store that does not look rows up: every row added gets an id of its own.
     codec: Option<RowCodec>,
     chunks: Vec<Chunk>,
+    /// Bytes of all chunks.
+    chunk_bytes: usize,
     /// Identity → id.
     index: HashTable<u32>,
     identities: Vec<u128>,
@@ -64,6 +66,7 @@ impl RowStore {
             types: schema.fields().iter().map(|f| f.data_type().clone()).collect(),
             codec: None,
             chunks: Vec::new(),
+            chunk_bytes: 0,
             index: HashTable::new(),
             identities: Vec::new(),
             weights: Vec::new(),
@@ -183,7 +186,7 @@ impl RowStore {
         for (row, id) in fresh_ids.iter().enumerate() {
             self.locations[*id as usize] = (at, row as u32);
         }
-        self.chunks.push(Chunk { columns, live: fresh_ids.len(), ids: fresh_ids });
+        self.push(Chunk { columns, live: fresh_ids.len(), ids: fresh_ids });
         self.merge_tail()
     }
 
@@ -270,6 +273,7 @@ impl RowStore {
         while at < self.chunks.len() {
             let chunk = &self.chunks[at];
             if chunk.live == 0 {
+                self.chunk_bytes -= chunk.bytes();
                 self.chunks.swap_remove(at);
                 if at < self.chunks.len() {
                     self.relocate(at);
@@ -277,7 +281,9 @@ impl RowStore {
                 continue;
             }
             if chunk.live * 2 < chunk.ids.len() {
-                self.chunks[at] = compacted(&self.chunks[at])?;
+                let smaller = compacted(chunk)?;
+                self.chunk_bytes = self.chunk_bytes + smaller.bytes() - chunk.bytes();
+                self.chunks[at] = smaller;
                 self.relocate(at);
             }
             at += 1;
@@ -293,11 +299,17 @@ impl RowStore {
         Self::scratch(&std::sync::Arc::new(arrow::datatypes::Schema::empty()))
     }
 
+    fn push(&mut self, chunk: Chunk) {
+        self.chunk_bytes += chunk.bytes();
+        self.chunks.push(chunk);
+    }
+
     fn merge_tail(&mut self) -> Result<()> {
         while let [.., a, b] = self.chunks.as_slice() {
             if a.ids.len() > 2 * b.ids.len() || a.ids.len() + b.ids.len() > CHUNK {
                 break;
             }
+            self.chunk_bytes -= a.bytes() + b.bytes();
             let (a, b) = (compacted(a)?, compacted(b)?);
             let columns = a
                 .columns
@@ -308,7 +320,7 @@ impl RowStore {
             let mut ids = a.ids;
             ids.extend(b.ids);
             self.chunks.truncate(self.chunks.len() - 2);
-            self.chunks.push(Chunk { columns, live: ids.len(), ids });
+            self.push(Chunk { columns, live: ids.len(), ids });
             self.relocate(self.chunks.len() - 1);
         }
         Ok(())
@@ -340,14 +352,17 @@ impl RowStore {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let chunks = self
-            .chunks
-            .iter()
-            .map(|c| c.ids.capacity() * 4 + c.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>());
-        chunks.sum::<usize>()
+        self.chunk_bytes
             + self.index.allocation_size()
             + self.weights.capacity() * (16 + 8 + 8)
             + self.free.capacity() * 4
+    }
+}
+
+impl Chunk {
+    fn bytes(&self) -> usize {
+        // Of the ids by their number, not by what the vector reserves: that may change without notice.
+        self.ids.len() * 4 + self.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>()
     }
 }
 

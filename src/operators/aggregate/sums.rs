@@ -230,6 +230,8 @@ impl GroupStates for DecimalSums {
 #[derive(Default)]
 pub(super) struct FloatSums {
     totals: Vec<Total<ExactSum>>,
+    /// Bytes of the sums on the heap.
+    heap: usize,
 }
 
 impl FloatSums {
@@ -248,8 +250,10 @@ impl GroupStates for FloatSums {
         let values = primitives::<Float64Type>(&change.args[0])?;
         for (i, group, weight) in change.present() {
             let total = &mut self.totals[group];
+            let before = total.sum.heap_size();
             total.sum.add(values.value(i), weight);
             total.count += weight;
+            self.heap = self.heap + total.sum.heap_size() - before;
         }
         Ok(())
     }
@@ -261,12 +265,12 @@ impl GroupStates for FloatSums {
 
     fn clear(&mut self, group: u32) -> Result<()> {
         let total = std::mem::take(&mut self.totals[group as usize]);
+        self.heap -= total.sum.heap_size();
         if total.sum.is_zero() && total.count == 0 { Ok(()) } else { Err(left_over()) }
     }
 
     fn bytes(&self) -> usize {
-        let heap: usize = self.totals.iter().map(|t| t.sum.heap_size()).sum();
-        self.totals.capacity() * size_of::<Total<ExactSum>>() + heap
+        self.totals.capacity() * size_of::<Total<ExactSum>>() + self.heap
     }
 }
 

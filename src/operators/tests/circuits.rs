@@ -179,3 +179,36 @@ fn float_sums_do_not_drift() {
     let expected = tokio::runtime::Runtime::new().unwrap().block_on(oracle.expected(&left)).unwrap();
     assert!(total == expected, "{}", oracle.contents.difference(&total, &expected));
 }
+
+#[test]
+fn state_counts_against_the_memory_limit() {
+    let queries = [
+        ("aggregate", "select k1, max(s) as s, sum(f) as f from \"src\".\"t\" group by k1"),
+        (
+            "first row",
+            "select id from (select id, k1, row_number() over (partition by k1 order by id) as n from \"src\".\"t\") as x where n = 1",
+        ),
+        ("join", "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1"),
+    ];
+    for (operator, sql) in queries {
+        let limit = 256 << 10;
+        let oracle = Oracle::within(sql, Some(limit));
+        let pool = std::sync::Arc::clone(&oracle.planner.session_state().runtime_env().memory_pool);
+        let mut circuit = oracle.circuit(Mode::View);
+        let some: Vec<(&str, Row, i64)> = (0..50).map(|i| ("t", ints("t", &[i, i]), 1)).collect();
+        circuit.step(&epoch(&oracle, &some)).unwrap();
+        assert_eq!(pool.reserved(), circuit.state_bytes(), "{operator}");
+        assert!(pool.reserved() > 0, "{operator}");
+        let gone: Vec<(&str, Row, i64)> = some.iter().skip(1).map(|(t, row, _)| (*t, row.clone(), -1)).collect();
+        circuit.step(&epoch(&oracle, &gone)).unwrap();
+        assert_eq!(pool.reserved(), circuit.state_bytes(), "{operator}");
+        let many: Vec<(&str, Row, i64)> = (0..20_000).map(|i| ("t", ints("t", &[i, i]), 1)).collect();
+        let error = circuit.step(&epoch(&oracle, &many)).unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Environment, false), "{error:?}");
+        let message = error.message();
+        assert!(message.contains("the state of v ") && message.contains(operator), "{message}");
+        assert!(pool.reserved() <= limit, "{operator}");
+        drop(circuit);
+        assert_eq!(pool.reserved(), 0, "{operator}: nothing is held for a circuit that is gone");
+    }
+}

@@ -6,8 +6,12 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
+use futures::TryStreamExt;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,7 +23,8 @@ use super::project::{NoTables, model, project, source};
 use super::shrink::shrink;
 use super::tables::{Row, TABLES, Table, batch, signed_batch};
 use crate::operators::{Circuit, Mode};
-use crate::plan::{CompiledModel, Planner, PlannerOptions, Relation, compile};
+use crate::plan::stored::to_stored;
+use crate::plan::{CompiledModel, Input, Planner, PlannerOptions, Relation, compile};
 use crate::project::*;
 use crate::types::SignedBatch;
 
@@ -44,6 +49,11 @@ pub struct Oracle {
 
 impl Oracle {
     pub fn new(sql: &str) -> Self {
+        Self::within(sql, None)
+    }
+
+    /// With this much memory for state and bulk plans.
+    pub fn within(sql: &str, memory_limit: Option<usize>) -> Self {
         let model = compiled(sql);
         let tables = model.inputs.iter().map(|i| match &i.relation {
             Relation::Source(_, name) => table(name),
@@ -53,6 +63,7 @@ impl Oracle {
             planner: Planner::new(PlannerOptions {
                 // Aggregation in one phase or in two, with merged states.
                 target_partitions: if sql.len().is_multiple_of(2) { 1 } else { 3 },
+                memory_limit,
                 ..PlannerOptions::new(Dialect::DataFusion)
             })
             .unwrap(),
@@ -63,7 +74,7 @@ impl Oracle {
     }
 
     pub fn circuit(&self, mode: Mode) -> Circuit {
-        Circuit::new(self.model.incremental.as_ref().unwrap(), mode, self.planner.session_state()).unwrap()
+        Circuit::new("v", self.model.incremental.as_ref().unwrap(), mode, self.planner.session_state()).unwrap()
     }
 
     /// The view, computed from nothing; None where stock DataFusion cannot.
@@ -80,6 +91,33 @@ impl Oracle {
             })
             .collect();
         Some(self.contents.of(&stock(&self.planner, &self.model, &providers).await?))
+    }
+
+    /// The bulk plan over these rows, which weigh 1 or more.
+    pub fn bound(&self, inputs: &[Vec<SignedBatch>]) -> LogicalPlan {
+        let provider = |(batches, input): (&Vec<SignedBatch>, &Input)| {
+            let rows = batches.iter().flat_map(|b| {
+                assert!(!b.has_retractions());
+                let times = (0..b.num_rows()).flat_map(|i| std::iter::repeat_n(i as u32, b.weight(i) as usize));
+                let picked = UInt32Array::from_iter_values(times);
+                [take_record_batch(&b.rows, &picked).unwrap()]
+            });
+            let table = MemTable::try_new(Arc::clone(&input.schema), vec![rows.collect()]);
+            Arc::new(table.unwrap()) as Arc<dyn TableProvider>
+        };
+        let providers: Vec<_> = inputs.iter().zip(&self.model.inputs).map(provider).collect();
+        self.planner.bind(&self.model, &providers).unwrap()
+    }
+
+    /// Executes it.
+    pub async fn collect(&self, plan: &LogicalPlan) -> Vec<RecordBatch> {
+        self.planner.execute(plan).await.unwrap().try_collect().await.unwrap()
+    }
+
+    /// Rows as the model's table has them.
+    pub fn stored(&self, batch: SignedBatch) -> SignedBatch {
+        let rows = to_stored(&batch.rows, &self.model.schema).unwrap();
+        batch.with_rows(rows)
     }
 
     /// Everything, as insertions.
