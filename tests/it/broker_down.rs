@@ -47,7 +47,7 @@ async fn send(servers: &str, ids: std::ops::Range<i64>) {
 #[track_caller]
 fn assert_exact(sandbox: &Sandbox, rows: i64) {
     let all = format!("{{\"n\":{rows},\"ids\":{}}}", rows * (rows - 1) / 2);
-    assert_eq!(sandbox.rows("select * from total"), [all.clone()]);
+    assert_eq!(sandbox.rows("select * from total"), std::slice::from_ref(&all));
     assert_eq!(sandbox.rows("select count(distinct id) as n, sum(id) as ids from calls"), [all]);
     assert_eq!(sandbox.count("calls"), rows);
 }

@@ -1,9 +1,10 @@
 //! Python `deltalake` and DuckDB read the tables that the binary wrote, and find the rows that `smelt query` finds.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::python::{self, read_all, read_both};
+use crate::python::{self, Engine, query, read_both};
 use crate::sample::sample;
 use crate::support::Sandbox;
 
@@ -36,16 +37,32 @@ fn normal(value: Value) -> Value {
                 });
             }
             match text.parse::<f64>() {
-                Ok(number) if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                    Value::from(format!("{number:?}"))
-                }
-                _ => Value::from(text),
+                Ok(number) => Value::from(format!("{number:?}")),
+                Err(_) => Value::from(text),
             }
         }
+        // A MAP is an array of pairs to one engine and an object to others.
+        Value::Array(items) if !items.is_empty() && items.iter().all(is_pair) => {
+            let pairs = items.into_iter().map(|pair| (pair[0].as_str().unwrap().to_string(), normal(pair[1].clone())));
+            pairs.collect::<BTreeMap<String, Value>>().into_iter().collect()
+        }
         Value::Array(items) => items.into_iter().map(normal).collect(),
-        Value::Object(members) => members.into_iter().map(|(k, v)| (k, normal(v))).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(k, v)| (k, normal(v))).collect::<BTreeMap<_, _>>().into_iter().collect()
+        }
         other => other,
     }
+}
+
+fn is_pair(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.len() == 2 && items[0].is_string())
+}
+
+/// All rows of a table as both engines find them, which must be the same.
+fn read_all(path: &Path) -> Vec<String> {
+    let [a, b] = Engine::ALL.map(|engine| sorted(query(engine, &[("t", path)], &["SELECT * FROM t"]).remove(0)));
+    assert_eq!(a, b, "deltalake (left) and DuckDB (right) disagree about {}", path.display());
+    a
 }
 
 fn sorted(rows: impl IntoIterator<Item = Value>) -> Vec<String> {
@@ -56,8 +73,11 @@ fn sorted(rows: impl IntoIterator<Item = Value>) -> Vec<String> {
 
 /// Rows as `smelt query` shows them.
 fn smelt_rows(sandbox: &Sandbox, target: &str, table: &str) -> Vec<Value> {
-    let sql = format!("select * from {table}");
-    let ended = sandbox.smelt(&["query", &sql, "--output", "json", "--target", target]).ok();
+    query_rows(sandbox, target, &format!("select * from {table}"))
+}
+
+fn query_rows(sandbox: &Sandbox, target: &str, sql: &str) -> Vec<Value> {
+    let ended = sandbox.smelt(&["query", sql, "--output", "json", "--target", target]).ok();
     ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -84,12 +104,12 @@ fn both_read_every_table_of_the_sample_as_smelt_does() {
         }
         let table = format!("{schema}.{name}");
         let ours = smelt_rows(&sandbox, "files", &table);
-        assert_eq!(sorted(theirs), sorted(ours.clone()), "{table}");
+        assert_eq!(theirs, sorted(ours.clone()), "{table}");
         rows += ours.len();
         compared.push(name.to_string());
     }
     assert!(compared.len() >= 15 && rows > 3_000 && own > 0, "{rows} rows of {compared:?}, {own} ledgers");
-    for kind in ["dead_letter", "quarantine", "epochs"] {
+    for kind in ["quarantine", "epochs"] {
         assert!(compared.iter().any(|name| name.contains(kind)), "no {kind} table among {compared:?}");
     }
 }
@@ -113,6 +133,7 @@ sources:
           - {name: huge, data_type: "DECIMAL(38,6)"}
           - {name: flag, data_type: BOOLEAN}
           - {name: text, data_type: STRING}
+          - {name: bytes, data_type: BINARY}
           - {name: day, data_type: DATE}
           - {name: instant, data_type: TIMESTAMP}
           - {name: local, data_type: TIMESTAMP_NTZ}
@@ -137,7 +158,7 @@ fn kind(n: i64, op: char) -> String {
     let day = 1 + n % 28;
     let row = format!(
         "{{\"id\": {n}, \"tiny\": {}, \"small\": {}, \"number\": {}, \"single\": {}, \"double_\": {double}, \
-         \"money\": {}, \"huge\": {}, \"flag\": {}, \"text\": {text}, \"day\": \"2024-02-{day:02}\", \
+         \"money\": {}, \"huge\": {}, \"flag\": {}, \"text\": {text}, \"bytes\": {}, \"day\": \"2024-02-{day:02}\", \
          \"instant\": \"2024-02-{day:02}T12:00:00.00000{}Z\", \"local\": \"1969-12-{day:02}T23:59:59.99999{}\"}}",
         number(n % 128 - 64),
         number(n * 300 - 32_000),
@@ -146,6 +167,7 @@ fn kind(n: i64, op: char) -> String {
         number(n * 100 - 3_000),
         if n % 11 == 5 { "null".to_string() } else { format!("-1234567890123456789012345678{}.5", n % 90 + 10) },
         ["true", "false", "null"][(n % 3) as usize],
+        ["null", "\"\"", "\"AP8=\"", "\"c21lbHQ=\""][(n % 4) as usize],
         n % 10,
         n % 10,
     );
@@ -168,7 +190,7 @@ fn kinds() -> Sandbox {
         ),
         (
             "queries/shapes.sql",
-            "select id, cast(text as binary) as bytes, double_ / 0.0 as ratio, named_struct('n', number, 't', text) as pair, \
+            "select id, bytes, double_ / 0.0 as ratio, named_struct('n', number, 't', text) as pair, \
              make_array(small, tiny) as list from {{ ref('kinds') }}",
         ),
     ]);
@@ -244,10 +266,12 @@ fn filters_on_every_type_skip_no_row_with_vectors_and_after_compaction() {
     sandbox.smelt(&["run"]).ok();
     let (kinds, shapes) = (sandbox.table("main", "kinds"), sandbox.table("main", "shapes"));
     for round in ["many files", "compacted"] {
-        for (name, path) in [("kinds", &kinds), ("shapes", &shapes)] {
-            let ours = smelt_rows(&sandbox, "dev", name);
+        // JSON has no NaN and no infinity: as text they can be compared.
+        let shape = "select id, bytes, cast(ratio as string) as ratio, pair, list from shapes";
+        for (name, sql, path) in [("kinds", "select * from kinds", &kinds), ("shapes", shape, &shapes)] {
+            let ours = query_rows(&sandbox, "dev", sql);
             assert_eq!(ours.len(), 72 - 15, "{name}, {round}");
-            assert_eq!(sorted(read_all(path)), sorted(ours), "{name}, {round}");
+            assert_eq!(read_all(path), sorted(ours), "{name}, {round}");
         }
         assert_filters(&kinds);
         sandbox.smelt(&["optimize"]).ok();
