@@ -71,6 +71,42 @@ fn errors_in_sql_point_into_the_file() {
 }
 
 #[test]
+fn broken_yaml_and_jinja_are_shown_where_they_are() {
+    let shop = shop();
+    shop.write("models/more.yml", "version: 2\nmodels:\n  - name: total\n   columns: [\n");
+    let ended = shop.smelt(&["run"]).fails(2, "models/more.yml:4");
+    assert!(ended.stderr.contains("error["), "{}", ended.stderr);
+    shop.remove("models/more.yml");
+    shop.write("queries/gold/broken.sql", "select id\nfrom {% if %} {{ ref('bronze_orders') }}");
+    shop.smelt(&["run"]).fails(2, "queries/gold/broken.sql:2");
+    shop.write("queries/gold/broken.sql", "select id\nfrom {{ reff('bronze_orders') }}");
+    let ended = shop.smelt(&["run"]).fails(2, "queries/gold/broken.sql:2");
+    assert!(ended.stderr.contains("reff"), "{}", ended.stderr);
+    assert!(!shop.path().join("lake").exists(), "nothing is written before everything compiles");
+    shop.remove("queries/gold/broken.sql");
+    shop.write("data/orders-1.json", order(1, "ada", "10.00"));
+    shop.smelt(&["run"]).ok();
+    assert_eq!(shop.rows("select orders from total"), [r#"{"orders":1}"#]);
+}
+
+#[test]
+fn a_failed_cast_parks_its_model_and_the_others_go_on() {
+    let shop = shop();
+    shop.write("queries/gold/numbers.sql", "select id, cast(customer as int) as n from {{ ref('bronze_orders') }}");
+    shop.write("data/orders-1.json", order(1, "17", "10.00"));
+    shop.smelt(&["run"]).ok();
+    assert_eq!(shop.rows("select n from numbers"), [r#"{"n":17}"#]);
+    shop.write("data/orders-2.json", order(2, "ada", "1.00"));
+    let ended = shop.smelt(&["run"]).fails(1, "numbers stopped: ");
+    assert!(ended.stderr.contains("ada"), "{}", ended.stderr);
+    assert_eq!(shop.rows("select orders from total"), [r#"{"orders":2}"#], "others go on");
+    assert_eq!(shop.rows("select n from numbers"), [r#"{"n":17}"#], "it keeps its last version");
+    shop.write("queries/gold/numbers.sql", "select id, try_cast(customer as int) as n from {{ ref('bronze_orders') }}");
+    shop.smelt(&["run"]).ok();
+    assert_eq!(shop.rows("select n from numbers"), [r#"{"n":17}"#, r#"{"n":null}"#]);
+}
+
+#[test]
 fn cycles_are_named() {
     let shop = shop();
     shop.write("queries/gold/a.sql", "select 1 as x from {{ ref('b') }}");

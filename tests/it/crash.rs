@@ -137,6 +137,67 @@ fn sigkill_at_random_moments_loses_and_doubles_nothing() {
     assert_eq!(shop.rows("select orders from total"), [format!("{{\"orders\":{count}}}")]);
 }
 
+/// Commands that keep house, and the points of compaction and checkpoints they reach.
+const UPKEEP: [(&str, &str); 6] = [
+    ("optimize", "compaction-after-write"),
+    ("optimize", "compaction-after-write:3"),
+    ("optimize", "compaction-after-put"),
+    ("optimize", "compaction-after-put:3"),
+    ("vacuum", "checkpoint-before"),
+    ("vacuum", "checkpoint-after:2"),
+];
+
+#[test]
+fn an_abort_while_keeping_house_changes_no_row() {
+    let more = |shop: &Sandbox| {
+        shop.write("data/orders-8.json", order(900, "bob", "1.25"));
+        shop.write("data/customers-8.json", customer('u', "bob", "Riga"));
+        shop.smelt(&["run"]).ok();
+    };
+    let calm = shop();
+    feed(&calm);
+    calm.smelt(&["run"]).ok();
+    let expected = contents(&calm);
+    more(&calm);
+    let later = contents(&calm);
+    assert_ne!(expected, later);
+    for (command, point) in UPKEEP {
+        let shop = shop();
+        feed(&shop);
+        shop.smelt(&["run"]).ok();
+        let ended = shop.smelt_with(&[command], &[("SMELT_CRASH_AT", point)]);
+        assert_eq!(ended.code, None, "{command}: {point} was not reached:\n{}{}", ended.stdout, ended.stderr);
+        assert_eq!(contents(&shop), expected, "right after {command} crashed at {point}");
+        more(&shop);
+        assert_eq!(contents(&shop), later, "after {command} crashed at {point}");
+        shop.smelt(&[command]).ok();
+        assert_eq!(contents(&shop), later, "after {command} went through");
+    }
+}
+
+#[test]
+fn an_abort_in_background_upkeep_loses_and_doubles_nothing() {
+    // One file is one epoch is one commit: enough of them for compaction and for a checkpoint.
+    let fill = |shop: &Sandbox| {
+        for file in 0..130u32 {
+            shop.write(&format!("data/orders-{file:03}.json"), order(file, "ada", "1.00") + &order(7, "bob", "2.00"));
+        }
+    };
+    let calm = shop();
+    fill(&calm);
+    calm.smelt(&["run"]).ok();
+    let expected = contents(&calm);
+    assert_eq!(expected[0].len(), 260);
+    for point in ["compaction-after-write", "compaction-after-put:2", "checkpoint-before", "checkpoint-after"] {
+        let shop = shop();
+        fill(&shop);
+        let ended = shop.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]);
+        assert_eq!(ended.code, None, "{point} was not reached:\n{}{}", ended.stdout, ended.stderr);
+        shop.smelt(&["run"]).ok();
+        assert_eq!(contents(&shop), expected, "after a crash at {point}");
+    }
+}
+
 /// The long run of `make crash`.
 #[test]
 #[ignore = "takes an hour: `make crash` runs it"]
