@@ -145,7 +145,7 @@ pub enum OnDataLoss {
 
 #[derive(Debug, Clone)]
 pub struct FilesConfig {
-    /// Path or glob: absolute, or an object-store URL.
+    /// A glob, a file, or a folder whose own files are read (none that begins with `.` or `_`): absolute, or an object-store URL.
     pub path: String,
     /// CSV: has a header line (default true), delimiter (default `,`), and the like.
     pub options: BTreeMap<String, serde_json::Value>,
