@@ -275,7 +275,8 @@ impl Pipeline {
             let mut busy = false;
             for node in &mut self.nodes {
                 for (_, cell) in node.cells() {
-                    busy |= cell.ready().await?.is_maintaining();
+                    let table = cell.ready().await?;
+                    busy |= table.is_maintaining() && !table.maintenance_ended();
                 }
             }
             if !busy {
