@@ -14,10 +14,10 @@ use std::sync::Arc;
 use super::compile::CompiledModel;
 use super::fault::Origin;
 use super::lower::Slots;
-use super::partition_keys::name_partition_keys;
 use super::relation::{Named, Relation, RelationSource, Scope, relation_of};
 use super::session::Planner;
 use super::stored::{stored_type, to_stored};
+use super::window_keys::name_window_keys;
 use super::{determinism, diagnose, single_row};
 use crate::error::{Error, Result};
 use crate::project::SourceMap;
@@ -52,7 +52,7 @@ impl Planner {
     /// A physical plan for an optimised logical one. Planned anew for each execution: re-executing a plan would see the
     /// build sides of the first time.
     async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = name_partition_keys(plan.clone())?;
+        let plan = name_window_keys(plan.clone())?;
         Ok(self.state.query_planner().create_physical_plan(&plan, &self.state).await?)
     }
 

@@ -28,7 +28,6 @@ pub mod incremental;
 mod lower;
 mod output;
 mod parse;
-mod partition_keys;
 mod precedence;
 mod relation;
 mod resolve;
@@ -37,6 +36,7 @@ mod set_operations;
 mod single_row;
 mod sources;
 pub mod stored;
+mod window_keys;
 #[cfg(test)]
 mod tests;
 

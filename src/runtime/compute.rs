@@ -86,7 +86,16 @@ impl Pipeline {
         match (&node.compiled.incremental, path) {
             (Err(_), _) => return self.refresh(index, epoch, How::Refresh("not incremental")).await,
             (Ok(_), Path::Rebuild) => return self.refresh(index, epoch, How::Refresh("rewritten")).await,
-            (Ok(_), Path::Stock) => return self.refresh(index, epoch, How::Bulk).await,
+            (Ok(_), Path::Stock) => {
+                // What stock DataFusion cannot plan a circuit can; what is wrong with the data it finds again.
+                return match self.refresh(index, epoch, How::Bulk).await {
+                    Err(error) if error.kind() != ErrorKind::Diverged => {
+                        tracing::debug!(%error, "the bulk plan failed: a new circuit takes its place");
+                        self.refresh(index, epoch, How::Refresh("rewritten")).await
+                    }
+                    done => done,
+                };
+            }
             (Ok(_), Path::Step) => {}
         }
         let Some(circuit) = &mut node.circuit else {

@@ -265,20 +265,24 @@ fn a_crash_at_each_named_point_on_kafka_is_exactly_once() {
     sandbox
         .smelt(&["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--manifest", "manifest.json"])
         .ok();
-    // One lake, killed at one point after the other, a few rows further each time.
-    for point in [
-        "table-created-before-log:3",
-        "after-upload:7",
-        "after-uploads:4",
-        "before-log-put:9",
-        "after-log-put:11",
-        "after-log-put:26",
-        "before-epochs-row:2",
-        "after-epochs-row:2",
+    // One lake, killed at one point after the other, a few rows further each time. Maintenance needs many small commits.
+    for (point, epoch_rows) in [
+        ("table-created-before-log:3", "300"),
+        ("after-upload:7", "300"),
+        ("after-uploads:4", "300"),
+        ("before-log-put:9", "300"),
+        ("after-log-put:11", "300"),
+        ("compaction-after-write", "10"),
+        ("compaction-after-put", "10"),
+        ("checkpoint-before", "10"),
+        ("checkpoint-after", "10"),
+        ("after-log-put:26", "300"),
+        ("before-epochs-row:2", "300"),
+        ("after-epochs-row:2", "300"),
     ] {
         let mut with = borrowed(&vars);
         with.push(("SMELT_CRASH_AT", point));
-        let ended = sandbox.smelt_with(&["run", "--epoch-rows", "300"], &with);
+        let ended = sandbox.smelt_with(&["run", "--epoch-rows", epoch_rows, "--epoch-files", "1"], &with);
         assert_eq!(ended.code, None, "{point} was not reached:\n{}{}", ended.stdout, ended.stderr);
     }
     sandbox.smelt_with(&["run"], &borrowed(&vars)).ok();

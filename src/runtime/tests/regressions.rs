@@ -3,6 +3,7 @@
 use super::oracle::outcome;
 use super::scenario::{ModelKind, Round, Scenario, Upkeep, Written};
 use super::world::Ended;
+use crate::env::Fault;
 use crate::operators::tests::changes::{Change, table};
 use crate::operators::tests::tables::Value;
 
@@ -63,6 +64,24 @@ fn a_streaming_table_that_a_crash_left_behind_catches_up_although_all_was_vacuum
             Round { models: vec![stream.clone()], epochs: vec![events(1), events(2)], ..Round::default() },
             Round { epochs: vec![events(3)], crash: Some(format!("after-log-put:{nth}")), ..Round::default() },
             Round { epochs: vec![events(4)], upkeep: upkeep.clone(), ..Round::default() },
+        ]);
+    }
+}
+
+#[test]
+fn a_log_entry_that_lands_late_is_not_taken_for_another_smelt() {
+    let total = written("v1", "select k1, count(*) as n from \"src\".\"t\" as t group by k1", ModelKind::View);
+    let insert = |id| vec![ints("t", &[id, id % 2], 1)];
+    // Landed though the caller saw an error; a few requests later; and so late that the run has restarted meanwhile.
+    let sure = |fault| vec![fault; 3];
+    let lost =
+        || vec![Fault::Late(40), Fault::Error, Fault::Error, Fault::Error, Fault::Error, Fault::Error, Fault::Error];
+    for faults in [sure(Fault::Timeout), sure(Fault::Late(0)), sure(Fault::Late(2)), lost()] {
+        let driven = |epochs, faults| Round { epochs, driver: Some(1), faults, ..Round::default() };
+        passes(vec![
+            Round { models: vec![total.clone()], ..driven(vec![insert(1), insert(2)], vec![]) },
+            driven(vec![insert(3), insert(4)], faults),
+            driven(vec![insert(5)], vec![]),
         ]);
     }
 }

@@ -1,5 +1,6 @@
 //! Scenarios: a random project, and what happens to it. Pure data, so that a failing one can be made smaller and written down.
 
+use crate::env::Fault;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +36,9 @@ pub struct Round {
     pub crash: Option<String>,
     /// Run by the driver as one `smelt run` over all its epochs' files, with this many files per epoch.
     pub driver: Option<usize>,
+    /// What becomes of the next puts of log entries; with a driver only.
+    #[serde(skip)]
+    pub faults: Vec<Fault>,
     #[serde(skip)]
     pub epochs: Vec<Vec<Change>>,
 }

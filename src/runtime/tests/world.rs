@@ -135,7 +135,9 @@ impl World {
             options: Options::default(),
             watcher: Arc::new(|_| ()),
         };
+        round.faults.iter().for_each(|fault| self.store.fail_next_put("_delta_log", *fault));
         let summary = runner.run().await.map_err(text)?;
+        self.store.land_late().await;
         if let Some(ended) = parked(summary.parked.iter().map(|(_, e)| e))? {
             return Ok(ended);
         }

@@ -1,16 +1,17 @@
-//! PARTITION BY expressions as columns, for stock window execution.
+//! PARTITION BY and ORDER BY expressions of windows as columns, for stock execution.
 //!
 //! DataFusion 55.2 sorts a window's input, then asks which partition keys are ordered, making each constant in turn. An expression over one
 //! of two equal columns (`b as x, b as y … partition by not y`) is not found again after that, and execution fails with "Expects PARTITION
-//! BY expression to be ordered". Columns are always found, so keys that are none get one below the window.
+//! BY expression to be ordered". An ORDER BY with a CASE is lost in the same way ("does not satisfy order requirements"). Columns are
+//! always found, so keys that are none get one below the window.
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Window};
 use std::sync::Arc;
 
-/// `plan` with columns for partition keys; its output is the same.
-pub(super) fn name_partition_keys(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+/// `plan` with columns for the keys of windows; its output is the same.
+pub(super) fn name_window_keys(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => name_keys(window),
         other => Ok(Transformed::no(other)),
@@ -29,7 +30,8 @@ fn name_keys(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionError
     for (expr, (qualifier, field)) in window.window_expr.iter().zip(window.schema.iter().skip(width)) {
         let named = expr.clone().transform_down(|e| match e {
             Expr::WindowFunction(mut function) => {
-                for key in &mut function.params.partition_by {
+                let params = &mut function.params;
+                for key in params.partition_by.iter_mut().chain(params.order_by.iter_mut().map(|s| &mut s.expr)) {
                     if !matches!(key, Expr::Column(_)) {
                         *key = Expr::Column(Column::new_unqualified(name_of(&mut keys, key)));
                     }
@@ -62,5 +64,5 @@ fn name_of(keys: &mut Vec<Expr>, key: &Expr) -> String {
 }
 
 fn key_name(at: usize) -> String {
-    format!("__partition_key_{at}")
+    format!("__window_key_{at}")
 }
