@@ -5,11 +5,13 @@
 //!   without those tombstones, delete log entries that are past their retention and before an older checkpoint.
 //! - **Compaction**: see [`super::compact`].
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+use super::actions::Descriptor;
 use super::compact::{self, Compacted};
 use super::log::Listing;
 use super::state::{State, Tombstone};
@@ -21,6 +23,10 @@ use crate::error::{Error, Result};
 
 /// Commits between two looks for something to do.
 const CHECK_INTERVAL: i64 = 16;
+/// Hundreds of commits a second need not be hundreds of tombstones written several times a second: housekeeping pauses so long (ms),
+/// unless [`HURRY`] times its interval has passed.
+const PAUSE: i64 = 1000;
+const HURRY: i64 = 10;
 
 /// What is under way for one table.
 #[derive(Debug, Default)]
@@ -32,6 +38,8 @@ pub struct Maintenance {
     retain_from: Option<i64>,
     checked: i64,
     cleaned_at: i64,
+    /// When the last housekeeping began, ms.
+    kept_at: i64,
     /// A housekeeping that failed is not tried again before this version.
     retry_at: i64,
 }
@@ -69,8 +77,10 @@ impl Table {
         if self.maintenance.job.is_some() || self.lost || self.unresolved.is_some() {
             return false;
         }
-        let due = version - self.state.last_checkpoint.unwrap_or(0) >= self.options.checkpoint_interval;
-        if due && version >= self.maintenance.retry_at {
+        let interval = self.options.checkpoint_interval;
+        let since = version - self.state.last_checkpoint.unwrap_or(0);
+        let rested = since >= HURRY * interval || self.env.now_millis() - self.maintenance.kept_at >= PAUSE;
+        if since >= interval && rested && version >= self.maintenance.retry_at {
             self.start_housekeeping(false);
             return true;
         }
@@ -86,6 +96,7 @@ impl Table {
         let every = millis(self.options.log_retention) / 10;
         let clean = force_cleanup || now - self.maintenance.cleaned_at >= every;
         self.maintenance.retry_at = self.state.version + CHECK_INTERVAL;
+        self.maintenance.kept_at = now;
         let housekeeping = Housekeeping {
             env: self.env.clone(),
             store: self.store.clone(),
@@ -222,18 +233,21 @@ impl Table {
 fn protected<'a>(state: &State, tombstones: impl Iterator<Item = &'a Arc<Tombstone>>) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for file in state.files.values() {
-        used.insert(decoded(&file.file.log_path));
+        used.insert(decoded(&file.file.log_path).into_owned());
         used.extend(file.vector.as_ref().and_then(|v| v.descriptor.file()));
     }
     for tombstone in tombstones {
-        used.insert(decoded(&tombstone.remove.path));
+        used.insert(decoded(&tombstone.remove.path).into_owned());
         used.extend(tombstone.remove.deletion_vector.as_ref().and_then(|d| d.file()));
     }
     used
 }
 
-fn decoded(path: &str) -> String {
-    super::files::percent_decode(path).unwrap_or_else(|_| path.to_string())
+fn decoded(path: &str) -> Cow<'_, str> {
+    match path.contains('%') {
+        true => super::files::percent_decode(path).map_or(Cow::Borrowed(path), Cow::Owned),
+        false => Cow::Borrowed(path),
+    }
 }
 
 struct Housekeeping {
@@ -257,19 +271,13 @@ impl Housekeeping {
             .iter()
             .take_while(|t| t.removed_at() < cutoff && self.retain_from.is_none_or(|keep| t.version <= keep))
             .count();
-        let used = protected(&self.state, self.state.tombstones.iter().skip(expired));
-        let mut doomed: BTreeSet<String> = self.orphans.iter().cloned().collect();
-        for tombstone in self.state.tombstones.iter().take(expired) {
-            doomed.insert(decoded(&tombstone.remove.path));
-            doomed.extend(tombstone.remove.deletion_vector.as_ref().and_then(|d| d.file()));
-        }
-        let doomed = doomed.difference(&used).map(|p| self.store.path(p)).collect::<Result<Vec<_>>>()?;
+        let doomed = self.doomed(expired).iter().map(|p| self.store.path(p)).collect::<Result<Vec<_>>>()?;
         // Files before the checkpoint that forgets them: after a crash in between they are deleted again.
         self.store.delete(doomed).await?;
 
         self.env.crash_point("checkpoint-before")?;
         let version = self.state.version;
-        let kept: BTreeSet<usize> =
+        let kept: HashSet<usize> =
             self.state.tombstones.iter().skip(expired).map(|t| Arc::as_ptr(t) as usize).collect();
         let lines = self.state.to_lines(|t| kept.contains(&(std::ptr::from_ref(t) as usize)));
         checkpoint::write(&self.store, version, lines).await?;
@@ -278,6 +286,35 @@ impl Housekeeping {
             clean_log(&self.store, now - millis(self.options.log_retention), self.retain_from).await?;
         }
         Ok(Done::Housekeeping { checkpoint: version, expired, cleaned: self.clean })
+    }
+
+    /// Files that only the first `expired` tombstones, or nothing, refer to.
+    fn doomed(&self, expired: usize) -> Vec<String> {
+        let mut paths: HashSet<Cow<'_, str>> = self.orphans.iter().map(|p| Cow::Borrowed(p.as_str())).collect();
+        // By what the log says of them: there are many, and their names take work.
+        let mut vectors: HashMap<&str, &Descriptor> = HashMap::new();
+        for tombstone in self.state.tombstones.iter().take(expired) {
+            paths.insert(decoded(&tombstone.remove.path));
+            let vector = tombstone.remove.deletion_vector.as_ref();
+            vectors.extend(vector.map(|d| (d.path_or_inline_dv.as_str(), d)));
+        }
+        let mut keep = |path: &str, vector: Option<&Descriptor>| {
+            paths.remove(&*decoded(path));
+            let Some(vector) = vector else { return };
+            vectors.remove(vector.path_or_inline_dv.as_str());
+            if !self.orphans.is_empty()
+                && let Some(file) = vector.file()
+            {
+                paths.remove(file.as_str());
+            }
+        };
+        for file in self.state.files.values() {
+            keep(&file.file.log_path, file.vector.as_ref().map(|v| &v.descriptor));
+        }
+        for tombstone in self.state.tombstones.iter().skip(expired) {
+            keep(&tombstone.remove.path, tombstone.remove.deletion_vector.as_ref());
+        }
+        paths.into_iter().map(Cow::into_owned).chain(vectors.into_values().filter_map(Descriptor::file)).collect()
     }
 }
 

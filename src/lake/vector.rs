@@ -134,7 +134,10 @@ fn parse(data: &[u8]) -> Result<RoaringBitmap> {
 /// Packs `bitmaps` into one file. Returns its name, its bytes, and one descriptor per bitmap.
 pub fn pack(bitmaps: &[Arc<RoaringBitmap>], uuid: Uuid) -> Result<(String, Vec<u8>, Vec<Descriptor>)> {
     let name = z85::encode(uuid.as_bytes());
-    let mut bytes = vec![FILE_VERSION];
+    // Size, magic number, key count, key and checksum beside each bitmap.
+    let size: usize = bitmaps.iter().map(|b| b.serialized_size() + 24).sum();
+    let mut bytes = Vec::with_capacity(size + 1);
+    bytes.push(FILE_VERSION);
     let mut descriptors = Vec::with_capacity(bitmaps.len());
     for bitmap in bitmaps {
         let offset = bytes.len();
