@@ -138,10 +138,13 @@ impl Error {
         self
     }
 
-    /// The message becomes `context: message`.
+    /// The message becomes `context: message`, unless it begins so already.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
-        self.0.message = format!("{context}: {}", self.0.message);
+        let context = format!("{context}: ");
+        if !self.0.message.starts_with(&context) {
+            self.0.message.insert_str(0, &context);
+        }
         self
     }
 

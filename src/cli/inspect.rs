@@ -1,7 +1,5 @@
 //! `compile`, `ls`, `plan`, `explain`, `debug`: commands that look and do not write tables.
 
-use std::collections::BTreeSet;
-
 use super::args::{Output, Selection};
 use super::session::Session;
 use super::{Exit, print};
@@ -140,11 +138,14 @@ pub(super) async fn debug(session: &Session) -> Result<Exit, Vec<Error>> {
     for (name, connection) in &project.target.connections {
         say(format!("connection      {name} ({})", connection.kind));
     }
-    let mut seen = BTreeSet::new();
-    for source in &project.sources {
-        let Connector::Kafka(kafka) = &source.connector else { continue };
-        if !seen.insert(kafka.properties.get("bootstrap.servers").cloned()) {
-            continue;
+    for source in project.sources.iter().filter(|s| matches!(s.connector, Connector::Kafka(_))) {
+        let name = format!("{}.{}", source.source, source.name);
+        match runtime::probe_source(&session.env, &project, source).await {
+            Ok(partitions) => say(format!("source          {name}: {partitions} partitions")),
+            Err(error) => {
+                failed = true;
+                session.print_error(&error);
+            }
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Success })

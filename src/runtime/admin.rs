@@ -2,6 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::pipeline::{FINGERPRINT, lake_options};
 use super::{full_name, instance, retention};
@@ -9,8 +10,9 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel};
-use crate::project::{Connector, Materialization, Project};
-use crate::types::{Catalog, RejectKind};
+use crate::project::{Connector, Materialization, Project, SourceTable};
+use crate::source::OpenContext;
+use crate::types::{Catalog, Positions, RejectKind};
 
 /// Schemas of the Delta tables that sources name, read from the lake before compiling.
 #[derive(Debug, Default)]
@@ -180,6 +182,18 @@ pub async fn probe_lake(env: &Env, project: &Project) -> Result<String> {
         Some(newest) => format!("{tables} tables; last written by instance {} on {}", newest.number, newest.host),
         None => format!("{tables} tables; never written"),
     })
+}
+
+/// Connects to a source that keeps no ledger; returns how many partitions it has.
+pub async fn probe_source(env: &Env, project: &Project, table: &Arc<SourceTable>) -> Result<usize> {
+    let context = OpenContext {
+        env: env.clone(),
+        ledger: None,
+        project: project.name.clone(),
+        target: project.target.name.clone(),
+    };
+    let mut source = crate::source::open(table, &context)?;
+    Ok(source.open(&Positions::new(), true).await?.len())
 }
 
 /// Tables of the selected models (schema, name, and the model whose main table it is), side tables included.

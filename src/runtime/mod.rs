@@ -34,7 +34,7 @@ mod tests;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes,
-    probe_lake, vacuum,
+    probe_lake, probe_source, vacuum,
 };
 pub use compute::How;
 pub use driver::{Options, Runner, Summary};

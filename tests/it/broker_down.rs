@@ -66,7 +66,9 @@ async fn a_broker_that_is_down_at_the_start_and_in_the_middle_costs_no_row() {
     let ended = sandbox.smelt(&["run"]).fails(2, "error[kafka-unreachable]: source telco.calls");
     assert!(ended.stderr.contains("check `bootstrap.servers`"), "{}", ended.stderr);
     assert!(started.elapsed() < PATIENCE);
+    assert_eq!(ended.stderr.matches("source telco.calls").count(), ended.stderr.matches("kafka-unreachable").count());
     assert_eq!(sandbox.count("calls"), 0, "the tables are there and empty");
+    sandbox.smelt(&["debug"]).fails(1, "error[kafka-unreachable]: source telco.calls");
     // `up` waits for it.
     let mut up = sandbox.spawn(&["up"], &[]);
     eventually("it says that Kafka is away", PATIENCE, || up.log().contains("kafka-unreachable"));

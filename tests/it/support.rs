@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// No command of a test takes so long, whatever runs beside it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// A project in a folder of its own, deleted at the end.
 pub struct Sandbox {
     dir: tempfile::TempDir,
@@ -84,13 +87,30 @@ impl Sandbox {
     }
 
     /// Runs `smelt ARGS` to its end.
+    #[track_caller]
     pub fn smelt(&self, args: &[&str]) -> Ended {
         self.smelt_with(args, &[])
     }
 
-    /// Runs `smelt ARGS` with environment variables to its end.
+    /// Runs `smelt ARGS` with environment variables to its end. One that hangs is killed and fails the test.
+    #[track_caller]
     pub fn smelt_with(&self, args: &[&str], vars: &[(&str, &str)]) -> Ended {
-        self.command(args, vars).output().unwrap().into()
+        let mut command = self.command(args, vars);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = child.id().to_string();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let output = child.wait_with_output().unwrap();
+            let _ = sender.send(());
+            Ended::from(output)
+        });
+        let hung = receiver.recv_timeout(PATIENCE).is_err();
+        if hung {
+            Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+        }
+        let ended = reader.join().unwrap();
+        assert!(!hung, "smelt {args:?} hangs. stdout:\n{}\nstderr:\n{}", ended.stdout, ended.stderr);
+        ended
     }
 
     /// Starts `smelt ARGS` and leaves it running.

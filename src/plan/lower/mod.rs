@@ -138,8 +138,9 @@ impl Lowering<'_> {
             return Err(Fallback::new(operator(), "its rows are read by a bulk plan"));
         }
         let provider = source_as_provider(&scan.source)?;
-        // Nothing here waits: the rows are computed from two numbers.
-        let rows = futures::executor::block_on(async {
+        // Nothing here waits: the rows are computed from two numbers. Without `unconstrained` the streams would still ask for the
+        // budget of the task that compiles, and be polled forever once it is used up.
+        let rows = futures::executor::block_on(tokio::task::coop::unconstrained(async {
             let plan = provider.scan(self.state, scan.projection.as_ref(), &[], None).await?;
             let mut rows: Vec<RecordBatch> = Vec::new();
             for partition in 0..plan.output_partitioning().partition_count() {
@@ -152,7 +153,7 @@ impl Lowering<'_> {
                 }
             }
             Ok::<_, DataFusionError>(Some(rows))
-        })?;
+        }))?;
         let rows = rows.ok_or_else(|| Fallback::new(operator(), format!("it has more than {MOST_GENERATED} rows")))?;
         Ok(Node::Constant { rows, schema: Arc::clone(&scan.projected_schema) })
     }

@@ -6,6 +6,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use super::project::compile_view;
 use crate::error::Error;
@@ -159,4 +161,22 @@ async fn set_operations_with_all_count_duplicates() {
         let found: Vec<i64> = found.lines().map(|l| l.split('|').nth(1).unwrap().trim().parse().unwrap()).collect();
         assert_eq!(found, expected, "{operation}");
     }
+}
+
+#[test]
+fn a_generated_series_is_compiled_by_a_task_that_has_used_up_its_budget() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(std::future::poll_fn(|context| {
+            while let Poll::Ready(step) = tokio::task::coop::poll_proceed(context) {
+                step.made_progress();
+            }
+            let model = compile_view("select value from generate_series(1, 3)");
+            sender.send(model.map(|m| m.incremental.is_ok())).unwrap();
+            Poll::Ready(())
+        }));
+    });
+    let incremental = receiver.recv_timeout(Duration::from_secs(60)).expect("compiling ends");
+    assert!(incremental.unwrap());
 }
