@@ -178,7 +178,7 @@ impl<'a> Loader<'a> {
             if in_tests || !seen.insert(text.file.clone()) {
                 continue;
             }
-            let blocks = p.ok(snapshot_blocks(&text)).unwrap_or_default();
+            let Some(blocks) = p.ok(snapshot_blocks(&text)) else { continue };
             for (name, block) in &blocks {
                 drafts.extend(self.draft(block, name.clone(), &folders, Kind::Snapshot, properties, p));
             }
@@ -222,7 +222,8 @@ impl<'a> Loader<'a> {
         for call in scope.configs() {
             config::merge(&mut raw, &self.called_config(&template, &call, p));
         }
-        let at = own.as_ref().map_or_else(|| template.text.span(0, 1), |own| own.span.clone());
+        let start = text.content.len() - text.content.trim_start().len();
+        let at = own.as_ref().map_or_else(|| text.span(start, 1), |own| own.span.clone());
         let configured = config::model_config(&raw, default, &at, p);
         // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
         Some(Draft { template, name, fqn, kind, properties: own, raw, configured, readable })

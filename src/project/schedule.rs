@@ -118,9 +118,10 @@ pub(super) fn read(setting: &Setting, p: &mut Problems) -> Option<Schedule> {
             return None;
         }
     };
-    for key in members.keys().filter(|k| !KEYS.contains(&k.as_str())) {
+    if let Some(key) = members.keys().find(|k| !KEYS.contains(&k.as_str())) {
         let hint = suggest(key, KEYS.iter().copied(), "it can have");
         p.error("unknown-key", setting.span.clone(), format!("unknown key `{key}` in schedule"), hint);
+        return None;
     }
     let text = |key: &str, p: &mut Problems| -> Option<String> {
         let value = members.get(key)?;

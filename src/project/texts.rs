@@ -36,7 +36,7 @@ pub(super) fn snapshot_blocks(text: &Arc<Text>) -> Result<Vec<(String, Arc<Text>
                 let inner = start.end..tag.start;
                 let (before, after) = (blank(&content[..inner.start]), blank(&content[inner.end..]));
                 let block = format!("{before}{}{after}", &content[inner]);
-                blocks.push((name, Text::new(text.file.clone(), block)));
+                blocks.push((name, text.part(block)));
             }
             (Some(_), Some((name, _))) => return stray(tag, &format!("snapshot `{name}` has not ended here")),
             (None, None) => return stray(tag, "no snapshot begins before this end"),

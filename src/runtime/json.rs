@@ -96,7 +96,7 @@ mod tests {
             RecordBatch::try_from_iter([("x", plain), ("l", Arc::new(lists) as ArrayRef), ("s", small)]).unwrap();
         let lines = json_lines(&[batch.clone(), batch], 5).unwrap();
         assert_eq!(lines.len(), 5);
-        assert_eq!(lines[0], r#"{"x":1.5,"l":["-Infinity",null,0.1],"s":1e30}"#);
+        assert_eq!(lines[0], r#"{"x":1.5,"l":["-Infinity",null,0.1],"s":1.0e30}"#);
         assert_eq!(lines[1], r#"{"x":"NaN","l":null,"s":0.1}"#);
         assert_eq!(lines[2], r#"{"x":"Infinity","l":[],"s":"NaN"}"#);
         assert_eq!(lines[3], r#"{"x":null,"l":null,"s":2.0}"#);

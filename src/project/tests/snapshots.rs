@@ -11,6 +11,7 @@ fn model<'a>(project: &'a Project, name: &str) -> &'a Model {
 fn blocks_and_relations_are_snapshots() {
     let smelt = "\
 name: telecom
+targets: {dev: {lake: ./lake}}
 models: {telecom: {+schema: silver}}
 snapshots: {telecom: {+schema: snapshots, +schedule: every 5 minutes}}
 ";
