@@ -1,9 +1,10 @@
--- Cell sites, as they are now.
+-- Cell sites as of the last snapshot.
 select
-    md5(cell_id) as site_id,
+    site_id,
     cell_id,
     city,
     site_name,
     latitude,
     longitude
-from {{ ref('silver_cell_sites') }}
+from {{ ref('cdc_cell_site') }}
+where dbt_valid_to is null

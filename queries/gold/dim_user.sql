@@ -1,14 +1,12 @@
--- Users, as they are now.
+-- Users as of the last snapshot.
 select
-    md5(phone_e164) as user_id,
+    user_id,
     first_name,
     last_name,
-    phone_e164 as phone_number,
+    phone_number,
     city,
     email,
     sex,
-    {{ operator('phone_e164') }} as operator
-from {{ ref('silver_event_users') }}
-where first_name is not null
-  and last_name is not null
-  and city is not null
+    operator
+from {{ ref('cdc_users') }}
+where dbt_valid_to is null

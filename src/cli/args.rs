@@ -120,6 +120,22 @@ pub(super) enum Command {
         #[command(flatten)]
         writing: Writing,
     },
+    /// Run models and snapshots once, in order, then their data tests
+    Build {
+        #[command(flatten)]
+        writing: Writing,
+        /// The instant this run is for, RFC 3339: a retry for the same instant repeats nothing [default: now]
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        planned: Option<i64>,
+    },
+    /// Take snapshots of what the tables they read hold now
+    Snapshot {
+        #[command(flatten)]
+        writing: Writing,
+        /// The instant this run is for, RFC 3339: a retry for the same instant repeats nothing [default: now]
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        planned: Option<i64>,
+    },
     /// Keep every table up to date until stopped
     Up {
         #[command(flatten)]
@@ -186,6 +202,14 @@ pub(super) enum Command {
     },
     /// Delete target/ and other clean-targets
     Clean,
+}
+
+/// µs since 1970 of a time as people and schedulers write it.
+fn instant(text: &str) -> Result<i64, String> {
+    match chrono::DateTime::parse_from_rfc3339(text) {
+        Ok(time) => Ok(time.timestamp_micros()),
+        Err(error) => Err(format!("{error}; write 2026-01-05T02:00:00Z")),
+    }
 }
 
 /// Options of the traffic generator.

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::{Exit, print, sample};
 use crate::error::{Error, Result};
 use crate::kafka::{EmbeddedBroker, Producer, Record};
-use crate::runtime::{EpochReport, Event, Options, Reader, Runner};
+use crate::runtime::{EpochReport, Event, Options, Reader, Runner, Runs};
 use crate::source::datagen::telecom::{self, Telecom};
 
 /// The embedded broker forgets what is more than about 5 MB behind: the generator waits when it is this far ahead of the
@@ -65,7 +65,9 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
             Event::Parked { model, error } => {
                 print::error(&env.redact(&format!("{model} stopped: {}", error.render())))
             }
-            Event::Restarting { error, .. } => print::error(&env.redact(&error.render())),
+            Event::Restarting { error, .. } | Event::RunFailed { error, .. } => {
+                print::error(&env.redact(&error.render()));
+            }
             Event::Opened { .. } | Event::Note(_) => {}
         })
     };
@@ -73,7 +75,7 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
         env: session.env.clone(),
         project: Arc::clone(&project),
         compilation: Arc::clone(&compilation),
-        options: Options::default(),
+        options: Options { runs: Runs::Scheduled, ..Options::default() },
         watcher,
     };
     let (_keep, never_edited) = watch::channel(false);

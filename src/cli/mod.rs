@@ -63,10 +63,12 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Init { path } => init::init(&session, path).map_err(|e| vec![e]),
         Command::Debug => inspect::debug(&session).await,
         Command::Compile { selection } => inspect::compile(&session, selection).await,
-        Command::Ls { selection, output } => inspect::ls(&session, selection, *output),
+        Command::Ls { selection, output } => inspect::ls(&session, selection, *output).await,
         Command::Plan { selection } => inspect::plan(&session, selection).await,
         Command::Explain { model } => inspect::explain(&session, model).await,
         Command::Run { writing } => run::run(&session, writing).await,
+        Command::Build { writing, planned } => run::build(&session, writing, *planned).await,
+        Command::Snapshot { writing, planned } => run::snapshot(&session, writing, *planned).await,
         Command::Up { writing, no_http: _ } => run::up(&session, writing).await,
         Command::Show { model, limit, columns, output } => {
             tables::show(&session, model, *limit, *columns, *output).await

@@ -6,7 +6,6 @@ use std::io::Write;
 
 use super::args::Output;
 use crate::error::{Error, Result};
-use crate::project::Materialization;
 
 /// A line of results or progress. A reader that went away (`| head`) is no error.
 pub(super) fn line(text: &str) {
@@ -24,14 +23,9 @@ pub(super) fn clock() -> String {
     chrono::Utc::now().format("%H:%M:%S").to_string()
 }
 
-pub(super) fn materialization(materialized: Materialization) -> &'static str {
-    match materialized {
-        Materialization::StreamingTable => "streaming_table",
-        Materialization::MaterializedView => "materialized_view",
-        Materialization::View => "view",
-        Materialization::Ephemeral => "ephemeral",
-        Materialization::Table => "table",
-    }
+/// An instant (µs) as people write it, UTC.
+pub(super) fn instant(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default().format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Rows as a table, JSON lines or CSV.
@@ -42,15 +36,7 @@ pub(super) fn batches(batches: &[RecordBatch], output: Output) -> Result<()> {
             let text = arrow::util::pretty::pretty_format_batches_with_options(batches, &options)?;
             line(&text.to_string());
         }
-        Output::Json => {
-            let mut writer = arrow::json::WriterBuilder::new()
-                .with_explicit_nulls(true)
-                .build::<_, arrow::json::writer::LineDelimited>(std::io::stdout().lock());
-            for batch in batches {
-                writer.write(batch)?;
-            }
-            writer.finish()?;
-        }
+        Output::Json => crate::runtime::write_json_lines(batches, std::io::stdout().lock())?,
         Output::Csv => {
             let mut writer = arrow::csv::Writer::new(std::io::stdout().lock());
             for batch in batches {

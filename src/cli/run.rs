@@ -1,6 +1,6 @@
-//! `smelt run` and `smelt up`: wiring of signals and edits, and what a person sees meanwhile.
+//! `smelt run`, `build`, `snapshot` and `up`: wiring of signals and edits, and what a person sees meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,14 +12,49 @@ use super::args::Writing;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
-use crate::runtime::{Event, How, Options, Runner, Summary, Watcher};
+use crate::project::{Materialization, Model};
+use crate::runtime::{Event, How, Options, Runner, Runs, Summary, Watcher};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
 
 pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
+    once(session, writing, Runs::Tables, |_| true).await
+}
+
+/// Everything once, then the data tests; they run even when a model stopped, over what its table holds.
+pub(super) async fn build(session: &Session, writing: &Writing, planned: Option<i64>) -> Result<Exit, Vec<Error>> {
+    let made = once(session, writing, Runs::All { planned }, |_| true).await?;
+    let tested = super::tables::test(session, &writing.selection).await?;
+    Ok(if made == Exit::Success { tested } else { made })
+}
+
+/// Snapshots only; what they read stays as it is.
+pub(super) async fn snapshot(session: &Session, writing: &Writing, planned: Option<i64>) -> Result<Exit, Vec<Error>> {
+    once(session, writing, Runs::All { planned }, |model| model.materialized == Materialization::Snapshot).await
+}
+
+/// A bounded run of those models that `takes`.
+async fn once(
+    session: &Session,
+    writing: &Writing,
+    runs: Runs,
+    takes: impl Fn(&Model) -> bool,
+) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile_with(writing).await?;
-    let options = options(session, &project, writing)?;
+    let mut options = options(session, &project, writing)?;
+    options.runs = runs;
+    if project.models.iter().any(|m| !takes(m)) {
+        let names: BTreeSet<String> = project.models.iter().filter(|m| takes(m)).map(|m| m.name.clone()).collect();
+        options.selected = Some(match options.selected {
+            Some(selected) => selected.intersection(&names).cloned().collect(),
+            None => names,
+        });
+    }
+    if options.selected.as_ref().is_some_and(BTreeSet::is_empty) {
+        session.say("nothing to do: no such model is selected");
+        return Ok(Exit::Success);
+    }
     let printer = Arc::new(Printer::new(session));
     let runner =
         Runner { env: session.env.clone(), project: project.clone(), compilation, options, watcher: printer.watcher() };
@@ -49,6 +84,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             }
         };
         let mut options = options(session, &project, writing)?;
+        options.runs = Runs::Scheduled;
         if !first {
             // The claim of the lake goes on: what this process holds it need not take over.
             options.take_over = true;
@@ -102,6 +138,7 @@ fn options(session: &Session, project: &crate::project::Project, writing: &Writi
         full_refresh: writing.full_refresh,
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),
+        ..Options::default()
     })
 }
 
@@ -225,6 +262,18 @@ impl Printer {
                 self.line(&format!("{} open: {tables} tables, {sources} sources, instance {instance}", print::clock()));
             }
             Event::Note(text) => self.line(text),
+            Event::RunFailed { model, planned, error, retry } => {
+                let next = match retry {
+                    Some(pause) => format!("tried again in {} s", pause.as_secs()),
+                    None => "tried again at its next time".to_string(),
+                };
+                print::error(&self.redact.redact(&format!(
+                    "{} {model} failed for {}: {}\n  {next}",
+                    print::clock(),
+                    print::instant(*planned),
+                    error.render()
+                )));
+            }
             Event::Parked { model, error } => {
                 print::error(&self.redact.redact(&format!("{} {model} stopped: {}", print::clock(), error.render())));
             }
@@ -235,6 +284,7 @@ impl Printer {
                 wait.as_secs_f32()
             ))),
             Event::Epoch { report, lag } => {
+                let mut runs = Vec::new();
                 let mut state = self.state.lock();
                 state.epochs += usize::from(report.changed);
                 state.rows_read += report.rows_read;
@@ -244,7 +294,7 @@ impl Printer {
                     }
                     let total = state.models.entry(model.table.clone()).or_default();
                     total.order = order;
-                    total.materialized = print::materialization(model.materialized);
+                    total.materialized = model.materialized.name();
                     total.inserted += model.inserted;
                     total.deleted += model.deleted;
                     total.dead_letters += model.dead_letters;
@@ -255,10 +305,22 @@ impl Printer {
                     for (name, count) in &model.violations {
                         *total.violations.entry(name.clone()).or_default() += count;
                     }
+                    if let (Some(planned), true) = (model.run, model.committed) {
+                        runs.push(format!(
+                            "{} {} for {}: +{} −{}, {} rows",
+                            print::clock(),
+                            model.table,
+                            print::instant(planned),
+                            model.inserted,
+                            model.deleted,
+                            model.table_rows
+                        ));
+                    }
                     if let (How::Refresh(reason), true) = (model.how, model.committed && !report.recovery) {
                         tracing::debug!(model = model.model, reason, "recomputed");
                     }
                 }
+                runs.iter().for_each(|line| self.line(line));
                 let due = state.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
                 if report.changed && due {
                     state.last_line = Some(Instant::now());

@@ -15,6 +15,7 @@ use super::output::{self, OutputError};
 use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of};
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
+use super::snapshot::CompiledSnapshot;
 use super::{check, determinism, diagnose, single_row, sources};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
@@ -44,6 +45,8 @@ pub struct CompiledModel {
     /// Slot of the streamed input of a streaming table.
     pub stream: Option<usize>,
     pub expectations: Vec<CompiledExpectation>,
+    /// Of a snapshot: how versions are made. `bulk` and `incremental` are the query's alone.
+    pub snapshot: Option<CompiledSnapshot>,
     /// Equal for equal meaning: see [`super::fingerprint`].
     pub fingerprint: String,
     /// Things worth saying that stop nothing.
@@ -63,7 +66,8 @@ pub struct CompiledExpectation {
 /// models; a model that reads a broken one is passed over in silence.
 pub fn compile(project: &Project, catalog: &dyn Catalog) -> Result<Compilation, Vec<Error>> {
     let planner = Planner::new(PlannerOptions::new(project.dialect)).map_err(|e| vec![e])?;
-    let mut compiler = Compiler { planner, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
+    let mut compiler =
+        Compiler { planner, catalog, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
     let mut errors = Vec::new();
     for table in &project.sources {
         match sources::relation(table, catalog) {
@@ -103,14 +107,15 @@ pub(super) struct Known {
     pub view: Option<String>,
 }
 
-struct Compiler {
+struct Compiler<'a> {
     planner: Planner,
+    catalog: &'a dyn Catalog,
     relations: Vec<(Dependency, Named)>,
     known: HashMap<Relation, Known>,
     broken: HashSet<Dependency>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     fn add_source(&mut self, source: &str, table: &str, found: sources::SourceRelation) {
         let dependency = Dependency::Source(source.to_string(), table.to_string());
         let relation =
@@ -142,7 +147,7 @@ impl Compiler {
         if !faults.is_empty() {
             return Err(origin.errors(faults));
         }
-        let is_view = matches!(model.materialized, Materialization::View | Materialization::Ephemeral);
+        let is_view = !model.materialized.has_table();
         let stream = model.materialized == Materialization::StreamingTable;
         let place = |relation: &Relation| place_of_relation(&self.planner, model, &scope, relation);
         if planned.marked && !stream {
@@ -180,13 +185,20 @@ impl Compiler {
                 check::keeps_key(node, &schema, &streamed, &slots.inputs[slot]).map_err(fail)?;
             }
         }
-        match model.materialized {
-            Materialization::MaterializedView => {
-                self.check_replayable(&slots, "materialized_view", place).map_err(fail)?
-            }
-            Materialization::Table => self.check_replayable(&slots, "table", place).map_err(fail)?,
-            _ => {}
+        if model.materialized == Materialization::MaterializedView || model.materialized.is_scheduled() {
+            self.check_replayable(&slots, model.materialized.name(), place).map_err(fail)?;
         }
+        let snapshot = match &model.config.snapshot {
+            Some(config) => {
+                let found = CompiledSnapshot::new(config, &schema, &self.planner);
+                Some(found.map_err(|faults| Origin::Value(&config.span).errors(faults))?)
+            }
+            None => None,
+        };
+        let schema = match &snapshot {
+            Some(snapshot) => snapshot.table_schema(self.catalog.table_schema(&model.schema, &model.alias).as_ref()),
+            None => schema,
+        };
         if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
             let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
             return Err(fail(fault.hint(
@@ -196,7 +208,8 @@ impl Compiler {
         let expectations = self.expectations(model, &schema)?;
         check_partitioning(model, &schema).map_err(fail)?;
         let append_only = match (model.materialized, &incremental) {
-            (Materialization::Table, _) | (_, Err(_)) => false,
+            (kind, _) if kind.is_scheduled() => false,
+            (_, Err(_)) => false,
             (Materialization::StreamingTable, Ok(_)) => {
                 stream_slot.is_some_and(|s| match &slots.inputs[s].relation {
                     Relation::Source(..) => self.known[&slots.inputs[s].relation].changes == ChangeKind::Append,
@@ -246,6 +259,7 @@ impl Compiler {
             append_only,
             stream: stream_slot,
             expectations,
+            snapshot,
             fingerprint,
             warnings,
             slots,

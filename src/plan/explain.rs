@@ -14,22 +14,26 @@ impl Planner {
     /// The incremental tree with its state, or why the model is recomputed.
     pub fn explain(&self, model: &CompiledModel) -> String {
         let mut out = String::new();
-        let kind = match model.model.materialized {
-            Materialization::StreamingTable => "streaming_table",
-            Materialization::MaterializedView => "materialized_view",
-            Materialization::View => "view",
-            Materialization::Ephemeral => "ephemeral",
-            Materialization::Table => "table",
+        let kind = model.model.materialized.name();
+        let scheduled = model.model.materialized.is_scheduled();
+        let when = match &model.model.config.schedule {
+            Some(schedule) => schedule.when.to_string(),
+            None => "at start and when its SQL changes".to_string(),
         };
         let changes = if model.append_only { "append-only" } else { "rows may be retracted" };
         let _ = writeln!(out, "{} ({kind}, {changes})", model.model.name);
         match (model.model.materialized, &model.incremental) {
             (Materialization::View | Materialization::Ephemeral, _) => out.push_str("  inlined into its readers\n"),
-            (Materialization::Table, _) => out.push_str("  recomputed as a whole at start and when its SQL changes\n"),
+            (Materialization::Table, _) => {
+                let _ = writeln!(out, "  recomputed as a whole: {when}");
+            }
+            (Materialization::Snapshot, _) => {
+                let _ = writeln!(out, "  its query's rows are compared with their last versions: {when}");
+            }
             _ => {}
         }
         match &model.incremental {
-            _ if model.model.materialized == Materialization::Table => {}
+            _ if scheduled => {}
             Ok(node) => Tree { inputs: &model.inputs, stream: model.stream, out: &mut out }.node(node, 1, ""),
             Err(fallback) => {
                 let _ = writeln!(out, "  full refresh: {}: {}", fallback.operator, fallback.reason);

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::problems::{Problems, suggest};
 use super::reader::parse_bool;
 use super::yaml::{Node, Value};
-use super::{Materialization, ModelConfig};
+use super::{Materialization, ModelConfig, schedule, snapshot};
 use crate::error::Span;
 
 /// A configuration value and where it is written.
@@ -45,6 +45,7 @@ const MODEL_KEYS: &[&str] = &[
     "incremental",
     "skip_change_commits",
     "full_refresh",
+    "schedule",
     "table_properties",
     "tblproperties",
 ];
@@ -81,10 +82,15 @@ const KEPT_KEYS: &[&str] = &[
     "updated_at",
     "check_cols",
     "hard_deletes",
+    "invalidate_hard_deletes",
+    "snapshot_meta_column_names",
+    "dbt_valid_to_current",
+    "target_schema",
+    "target_database",
 ];
 
 /// Keys that would change what a table holds, and do not yet: saying nothing would be lying.
-const LATER_KEYS: &[&str] = &["schedule", "emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
+const LATER_KEYS: &[&str] = &["emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
 
 /// Flattens `models: {project: {folder: {+key: …}}}`, outermost folders first.
 pub(super) fn flatten(node: &Node, p: &mut Problems) -> Vec<Level> {
@@ -232,14 +238,22 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("view", Materialization::View),
     ("ephemeral", Materialization::Ephemeral),
     ("table", Materialization::Table),
+    ("snapshot", Materialization::Snapshot),
 ];
 
-/// Checks and types the merged configuration of a model.
-pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
+/// Checks and types the merged configuration of a model that stands at `at`; `default` is how it is materialized unless it says so.
+pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span, p: &mut Problems) -> Configured {
     let materialized = match raw.get("materialized") {
-        Some(setting) => materialization(setting, p),
-        None => Materialization::MaterializedView,
+        Some(setting) => materialization(setting, default, p),
+        None => default,
     };
+    let schedule = raw.get("schedule").and_then(|s| schedule::read(s, p));
+    if let (Some(_), false) = (&schedule, materialized.is_scheduled()) {
+        let kind = materialized.name();
+        let message = format!("`schedule` has no effect: a {kind} is always up to date");
+        let hint = "it is for `table` and `snapshot`; without it they run at start";
+        p.warn("ignored-config", raw["schedule"].span.clone(), message, hint);
+    }
     let properties = |key: &str, p: &mut Problems| match raw.get(key) {
         Some(setting) => setting.object(key, p),
         None => BTreeMap::new(),
@@ -268,6 +282,11 @@ pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
         skip_change_commits: flag("skip_change_commits", p).unwrap_or(false),
         full_refresh: flag("full_refresh", p),
         enabled: flag("enabled", p).unwrap_or(true),
+        schedule: schedule.filter(|_| materialized.is_scheduled()),
+        snapshot: match materialized {
+            Materialization::Snapshot => snapshot::read(raw, at, p),
+            _ => None,
+        },
         table_properties,
         all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
     };
@@ -286,22 +305,24 @@ pub(super) fn model_config(raw: &RawConfig, p: &mut Problems) -> Configured {
     };
     Configured {
         materialized,
-        schema: name("schema", p),
+        schema: name("schema", p).or_else(|| match materialized {
+            // Where dbt's older snapshots say it.
+            Materialization::Snapshot => name("target_schema", p),
+            _ => None,
+        }),
         alias: name("alias", p),
         tags: raw.get("tags").map_or_else(Vec::new, |s| s.texts("tags", p)),
         config,
     }
 }
 
-fn materialization(setting: &Setting, p: &mut Problems) -> Materialization {
-    let default = Materialization::MaterializedView;
+fn materialization(setting: &Setting, default: Materialization, p: &mut Problems) -> Materialization {
     let Some(text) = setting.text("materialized", p) else { return default };
     if let Some((_, found)) = MATERIALIZATIONS.iter().find(|(name, _)| *name == text) {
         return *found;
     }
     let hint = match text.as_str() {
         "incremental" => "a later version has it; `materialized_view` keeps itself up to date incrementally, without is_incremental()".to_string(),
-        "snapshot" => "snapshots come with a later version, declared in YAML under `snapshots:`".to_string(),
         "seed" => "seeds are CSV files, and come with a later version; read the file with a `files` source".to_string(),
         "dynamic_table" => "did you mean `materialized_view`?".to_string(),
         other => suggest(other, MATERIALIZATIONS.iter().map(|(name, _)| *name), "it can be"),
@@ -362,7 +383,7 @@ impl Setting {
         texts
     }
 
-    fn object(&self, key: &str, p: &mut Problems) -> BTreeMap<String, String> {
+    pub fn object(&self, key: &str, p: &mut Problems) -> BTreeMap<String, String> {
         match &self.value {
             Json::Object(members) => {
                 let text = |v: &Json| v.as_str().map_or_else(|| v.to_string(), str::to_string);

@@ -20,6 +20,7 @@ use super::jinja::{ConfigCall, Engine, Globals, Relation, Rendered, Resolve, Sco
 use super::problems::{Problems, suggest};
 use super::properties::{ModelProperties, Properties};
 use super::settings::{self, Settings};
+use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::yaml::Text;
 use super::{Dependency, Dialect, Expectation, Materialization, Model, Project};
 use crate::env::Env;
@@ -75,12 +76,20 @@ struct Loader<'a> {
 /// What a file reads, each with the place of the first call that says so.
 type Reads = Vec<(Dependency, Span)>;
 
+/// What a file or block makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Snapshot,
+}
+
 /// A model's file with its configuration.
 struct Draft {
     template: Template,
     name: String,
     /// `[project, folder, …, name]`.
     fqn: Vec<String>,
+    kind: Kind,
     properties: Option<ModelProperties>,
     raw: RawConfig,
     configured: Configured,
@@ -154,38 +163,70 @@ impl<'a> Loader<'a> {
         properties
     }
 
-    /// Step 2: the models' files with their merged configuration.
+    /// Step 2: the models' and snapshots' files with their merged configuration.
     fn drafts(&self, properties: &mut Properties, p: &mut Problems) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = Vec::new();
-        for (text, folders) in files(self.dir, &self.settings.model_paths, "sql", p) {
+        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+        let paths = [&self.settings.model_paths[..], &self.settings.snapshot_paths].concat();
+        for (text, folders) in files(self.dir, &paths, "sql", p) {
             let in_tests = self
                 .settings
                 .test_paths
                 .iter()
                 .chain(&self.settings.macro_paths)
                 .any(|t| text.file.starts_with(plain(t)));
-            if in_tests || drafts.iter().any(|d| d.template.text.file == text.file) {
+            if in_tests || !seen.insert(text.file.clone()) {
                 continue;
             }
-            let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
-            let name = stem(&text.file);
-            let fqn: Vec<String> = [vec![self.settings.name.clone()], folders, vec![name.clone()]].concat();
-            let scope = Scope::reading(&self.globals);
-            // Names are not known yet, so every error here is one of the text itself.
-            let readable = p.ok(self.engine.render(&template, &scope)).is_some();
-            let own = properties.models.iter().find(|m| m.name.eq_ignore_ascii_case(&name)).cloned();
-            let mut raw = config::defaults(&self.settings.model_defaults, &fqn);
-            if let Some(own) = &own {
-                config::merge(&mut raw, &own.config);
+            let Some(blocks) = p.ok(snapshot_blocks(&text)) else { continue };
+            for (name, block) in &blocks {
+                drafts.extend(self.draft(block, name.clone(), &folders, Kind::Snapshot, properties, p));
             }
-            for call in scope.configs() {
-                config::merge(&mut raw, &self.called_config(&template, &call, p));
+            if blocks.is_empty() {
+                drafts.extend(self.draft(&text, stem(&text.file), &folders, Kind::Model, properties, p));
             }
-            let configured = config::model_config(&raw, p);
-            // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
-            drafts.push(Draft { template, name, fqn, properties: own, raw, configured, readable });
+        }
+        let declared = properties.snapshots.iter().filter_map(|s| Some((s.name.clone(), s.relation.clone()?)));
+        for (name, relation) in declared.collect::<Vec<_>>() {
+            if let Some(text) = relation_query(&relation, p) {
+                drafts.extend(self.draft(&text, name, &[], Kind::Snapshot, properties, p));
+            }
         }
         drafts
+    }
+
+    fn draft(
+        &self,
+        text: &Arc<Text>,
+        name: String,
+        folders: &[String],
+        kind: Kind,
+        properties: &Properties,
+        p: &mut Problems,
+    ) -> Option<Draft> {
+        let template = p.ok(Template::checked(Arc::clone(text), 0))?;
+        let fqn: Vec<String> =
+            [std::slice::from_ref(&self.settings.name), folders, std::slice::from_ref(&name)].concat();
+        let scope = Scope::reading(&self.globals);
+        // Names are not known yet, so every error here is one of the text itself.
+        let readable = p.ok(self.engine.render(&template, &scope)).is_some();
+        let (described, levels, default) = match kind {
+            Kind::Model => (&properties.models, &self.settings.model_defaults, Materialization::MaterializedView),
+            Kind::Snapshot => (&properties.snapshots, &self.settings.snapshot_defaults, Materialization::Snapshot),
+        };
+        let own = described.iter().find(|m| m.name.eq_ignore_ascii_case(&name)).cloned();
+        let mut raw = config::defaults(levels, &fqn);
+        if let Some(own) = &own {
+            config::merge(&mut raw, &own.config);
+        }
+        for call in scope.configs() {
+            config::merge(&mut raw, &self.called_config(&template, &call, p));
+        }
+        let start = text.content.len() - text.content.trim_start().len();
+        let at = own.as_ref().map_or_else(|| text.span(start, 1), |own| own.span.clone());
+        let configured = config::model_config(&raw, default, &at, p);
+        // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
+        Some(Draft { template, name, fqn, kind, properties: own, raw, configured, readable })
     }
 
     /// The values of a `config()` call, each with its place in the file.
@@ -211,15 +252,16 @@ impl<'a> Loader<'a> {
     }
 
     fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
-        for model in &properties.models {
-            if drafts.iter().all(|d| !d.name.eq_ignore_ascii_case(&model.name)) {
-                let hint = suggest(&model.name, drafts.iter().map(|d| d.name.as_str()), "models");
-                p.warn(
-                    "unused-properties",
-                    model.span.clone(),
-                    format!("there is no model `{}` to describe", model.name),
-                    hint,
-                );
+        for (kind, what, described) in
+            [(Kind::Model, "model", &properties.models), (Kind::Snapshot, "snapshot", &properties.snapshots)]
+        {
+            let there = || drafts.iter().filter(move |d| d.kind == kind);
+            for own in described {
+                if there().all(|d| !d.name.eq_ignore_ascii_case(&own.name)) {
+                    let hint = suggest(&own.name, there().map(|d| d.name.as_str()), &format!("{what}s"));
+                    let message = format!("there is no {what} `{}` to describe", own.name);
+                    p.warn("unused-properties", own.span.clone(), message, hint);
+                }
             }
         }
         for level in &self.settings.model_defaults {
@@ -286,7 +328,10 @@ impl<'a> Loader<'a> {
         let expectations = self.expectations(draft, &scope, p);
         let model = Model {
             name: draft.name.clone(),
-            unique_id: format!("model.{}.{}", self.settings.name, draft.name),
+            unique_id: match draft.kind {
+                Kind::Model => format!("model.{}.{}", self.settings.name, draft.name),
+                Kind::Snapshot => format!("snapshot.{}.{}", self.settings.name, draft.name),
+            },
             schema: this.schema,
             alias: this.identifier,
             path: draft.template.text.file.clone(),
@@ -348,13 +393,10 @@ impl<'a> Loader<'a> {
                 .find_name(name)
                 .map_or_else(|| template.text.span(0, 1), |offset| template.text.span(offset, name.len()))
         };
-        let kind = match draft.configured.materialized {
-            Materialization::Table => return,
-            Materialization::StreamingTable => "streaming_table",
-            Materialization::MaterializedView => "materialized_view",
-            Materialization::View => "view",
-            Materialization::Ephemeral => "ephemeral",
-        };
+        if draft.configured.materialized.is_scheduled() {
+            return;
+        }
+        let kind = draft.configured.materialized.name();
         if scope.used_this() {
             let hint = match draft.configured.materialized {
                 Materialization::StreamingTable => {
@@ -378,8 +420,8 @@ impl<'a> Loader<'a> {
 
     fn expectations(&self, draft: &Draft, scope: &Arc<Scope>, p: &mut Problems) -> Vec<Expectation> {
         let Some(properties) = &draft.properties else { return Vec::new() };
-        if let (Materialization::View | Materialization::Ephemeral, Some((first, node))) =
-            (draft.configured.materialized, properties.expectations.first())
+        if let (false, Some((first, node))) =
+            (draft.configured.materialized.has_table(), properties.expectations.first())
         {
             let message = format!("expectation `{}` is on a model that has no table", first.name);
             p.error(
@@ -495,59 +537,4 @@ fn value_len(value: &str) -> usize {
         }
     }
     value.len()
-}
-
-fn stem(file: &Path) -> String {
-    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A path of the project file without `./` and a trailing slash.
-fn plain(path: &str) -> PathBuf {
-    Path::new(path).components().filter(|c| !matches!(c, std::path::Component::CurDir)).collect()
-}
-
-/// The files with `extension` below `paths`, by name, each with the folders between the path and the file. Hidden files
-/// and folders are not looked at; a path that does not exist has no files.
-fn files(dir: &Path, paths: &[String], extension: &str, p: &mut Problems) -> Vec<(Arc<Text>, Vec<String>)> {
-    let mut found = Vec::new();
-    for path in paths {
-        let root = plain(path);
-        walk(dir, &root, &mut Vec::new(), extension, &mut found, p);
-    }
-    found
-}
-
-fn walk(
-    dir: &Path,
-    folder: &Path,
-    below: &mut Vec<String>,
-    extension: &str,
-    found: &mut Vec<(Arc<Text>, Vec<String>)>,
-    p: &mut Problems,
-) {
-    let unreadable = |path: &Path, e: std::io::Error| {
-        Error::environment("unreadable-file", format!("cannot read {}: {e}", path.display())).permanent()
-    };
-    let entries = match std::fs::read_dir(dir.join(folder)) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return,
-        Err(e) => return p.errors.push(unreadable(folder, e)),
-    };
-    let mut names: Vec<String> =
-        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
-    names.sort();
-    for name in names {
-        let path = folder.join(&name);
-        if dir.join(&path).is_dir() {
-            below.push(name);
-            walk(dir, &path, below, extension, found, p);
-            below.pop();
-        } else if path.extension().is_some_and(|e| e == extension) {
-            match std::fs::read(dir.join(&path)).map(String::from_utf8) {
-                Ok(Ok(content)) => found.push((Text::new(path, content), below.clone())),
-                Ok(Err(_)) => p.errors.push(Error::user("not-utf8", format!("{} is not UTF-8 text", path.display()))),
-                Err(e) => p.errors.push(unreadable(&path, e)),
-            }
-        }
-    }
 }

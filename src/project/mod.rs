@@ -1,7 +1,7 @@
 //! From a folder of files to a checked graph of models.
 //!
 //! `smelt.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
-//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
+//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
 //! brings them together: configuration is inherited, names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
 //! what comes out ([`model`]) holds no YAML and no Jinja any more.
 //!
@@ -20,18 +20,23 @@ mod model;
 mod problems;
 mod properties;
 mod reader;
+mod schedule;
 mod select;
 mod settings;
+mod snapshot;
 mod source_map;
 mod sources;
 mod targets;
+mod texts;
 mod yaml;
 
 pub use artifacts::write_compiled;
 pub use load::{LoadOptions, load};
 pub use model::*;
+pub use schedule::{Schedule, When};
 pub use select::select;
 pub use settings::clean_targets;
+pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};
 
 /// Records a SQL type that cannot be read.

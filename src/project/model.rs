@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::schedule::Schedule;
+use super::snapshot::SnapshotConfig;
 use super::source_map::SourceMap;
 use crate::error::{Error, Span};
 
@@ -258,8 +260,34 @@ pub enum Materialization {
     View,
     /// Inlined into its readers as a CTE.
     Ephemeral,
-    /// Recomputed as a whole at start and when its SQL changes.
+    /// Recomputed as a whole at its schedule; without one at start and when its SQL changes.
     Table,
+    /// The history of its query's rows, taken at its schedule.
+    Snapshot,
+}
+
+impl Materialization {
+    /// As it is written in `materialized:`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Materialization::StreamingTable => "streaming_table",
+            Materialization::MaterializedView => "materialized_view",
+            Materialization::View => "view",
+            Materialization::Ephemeral => "ephemeral",
+            Materialization::Table => "table",
+            Materialization::Snapshot => "snapshot",
+        }
+    }
+
+    /// Made by runs, not kept up to date with every epoch.
+    pub fn is_scheduled(self) -> bool {
+        matches!(self, Materialization::Table | Materialization::Snapshot)
+    }
+
+    /// Has a Delta table of its own.
+    pub fn has_table(self) -> bool {
+        !matches!(self, Materialization::View | Materialization::Ephemeral)
+    }
 }
 
 /// `config:` of a model after inheritance.
@@ -273,6 +301,10 @@ pub struct ModelConfig {
     pub skip_change_commits: bool,
     pub full_refresh: Option<bool>,
     pub enabled: bool,
+    /// When it runs; only where [`Materialization::is_scheduled`].
+    pub schedule: Option<Schedule>,
+    /// Of a snapshot.
+    pub snapshot: Option<SnapshotConfig>,
     /// Extra Delta table properties.
     pub table_properties: BTreeMap<String, String>,
     /// Everything as written, known or not, for the manifest.

@@ -32,7 +32,7 @@ const FILE_KEYS: &[&str] = &[
     "functions",
 ];
 /// Declared by the design, built by a later version.
-const LATER: &[&str] = &["snapshots", "seeds", "exports", "unit_tests"];
+const LATER: &[&str] = &["seeds", "exports", "unit_tests"];
 
 const MODEL_KEYS: &[&str] = &[
     "name",
@@ -64,7 +64,7 @@ const ON_VIOLATION: &[(&str, OnViolation)] = &[
 /// Texts that are not Jinja, or are rendered where they are used.
 const UNRENDERED: &[&str] = &["description", "data_tests", "tests", "expect"];
 
-/// What a properties file says about one model.
+/// What a properties file says about one model or snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct ModelProperties {
     pub name: String,
@@ -75,6 +75,8 @@ pub(super) struct ModelProperties {
     pub columns: Vec<Column>,
     /// The entry, for its data tests.
     pub node: Node,
+    /// `relation:` of a snapshot that is declared here.
+    pub relation: Option<Node>,
 }
 
 /// All properties files together.
@@ -82,6 +84,7 @@ pub(super) struct ModelProperties {
 pub(super) struct Properties {
     pub sources: Vec<DeclaredTable>,
     pub models: Vec<ModelProperties>,
+    pub snapshots: Vec<ModelProperties>,
     /// Configuration of singular tests, by name.
     pub tests: Vec<(String, RawConfig)>,
 }
@@ -121,8 +124,14 @@ impl Properties {
             self.sources.extend(sources::read(source, target, dir, p));
         }
         for model in list(&root, "models", p) {
-            if let Some(model) = read_model(model, p) {
-                self.add_model(model, p);
+            if let Some(model) = read_model(model, "a model", MODEL_KEYS, p) {
+                add("model", &mut self.models, model, p);
+            }
+        }
+        let snapshot_keys = [MODEL_KEYS, &["relation"]].concat();
+        for snapshot in list(&root, "snapshots", p) {
+            if let Some(snapshot) = read_model(snapshot, "a snapshot", &snapshot_keys, p) {
+                add("snapshot", &mut self.snapshots, snapshot, p);
             }
         }
         for key in ["data_tests", "tests"] {
@@ -139,20 +148,20 @@ impl Properties {
             }
         }
     }
+}
 
-    fn add_model(&mut self, model: ModelProperties, p: &mut Problems) {
-        match self.models.iter().find(|m| m.name.eq_ignore_ascii_case(&model.name)) {
-            Some(first) => {
-                let message = format!("model `{}` has properties twice", model.name);
-                p.error(
-                    "duplicate-properties",
-                    model.span,
-                    message,
-                    format!("they are also at {}:{}: merge them", first.span.file.display(), first.span.line),
-                );
-            }
-            None => self.models.push(model),
+fn add(kind: &str, known: &mut Vec<ModelProperties>, new: ModelProperties, p: &mut Problems) {
+    match known.iter().find(|m| m.name.eq_ignore_ascii_case(&new.name)) {
+        Some(first) => {
+            let message = format!("{kind} `{}` has properties twice", new.name);
+            p.error(
+                "duplicate-properties",
+                new.span,
+                message,
+                format!("they are also at {}:{}: merge them", first.span.file.display(), first.span.line),
+            );
         }
+        None => known.push(new),
     }
 }
 
@@ -160,11 +169,11 @@ fn list<'a>(root: &'a Node, key: &str, p: &mut Problems) -> &'a [Node] {
     root.get(key).map_or(&[][..], |n| n.items(key, p))
 }
 
-fn read_model(node: &Node, p: &mut Problems) -> Option<ModelProperties> {
-    if !node.check_keys("a model", MODEL_KEYS, p) {
+fn read_model(node: &Node, what: &str, keys: &[&str], p: &mut Problems) -> Option<ModelProperties> {
+    if !node.check_keys(what, keys, p) {
         return None;
     }
-    let name = named(node, "a model", p)?;
+    let name = named(node, what, p)?;
     let mut config = RawConfig::new();
     // Older dbt files say tags and meta beside `config:`.
     for key in ["tags", "meta"] {
@@ -183,6 +192,7 @@ fn read_model(node: &Node, p: &mut Problems) -> Option<ModelProperties> {
         expectations: expectations(node, p),
         columns: sources::columns(node.get("columns"), false, p),
         node: node.clone(),
+        relation: node.get("relation").cloned(),
     })
 }
 

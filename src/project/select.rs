@@ -11,7 +11,7 @@ use glob::{MatchOptions, Pattern};
 use serde_json::Value as Json;
 
 use super::problems::suggest;
-use super::{DataTest, Dependency, Materialization, Model, Project, SourceTable};
+use super::{DataTest, Dependency, Model, Project, SourceTable};
 use crate::error::{Error, Result};
 
 const METHODS: [&str; 11] =
@@ -346,13 +346,7 @@ impl<'t> Matcher<'t> {
     fn config(&self, model: &Model) -> bool {
         let key = self.term.key.unwrap_or("");
         match key {
-            "materialized" => self.is(match model.materialized {
-                Materialization::StreamingTable => "streaming_table",
-                Materialization::MaterializedView => "materialized_view",
-                Materialization::View => "view",
-                Materialization::Ephemeral => "ephemeral",
-                Materialization::Table => "table",
-            }),
+            "materialized" => self.is(model.materialized.name()),
             "schema" => self.is(&model.schema),
             "alias" => self.is(&model.alias),
             "tags" => model.tags.iter().any(|t| self.is(t)),

@@ -29,11 +29,14 @@ pub(super) struct Settings {
     pub property_paths: Vec<String>,
     pub macro_paths: Vec<String>,
     pub test_paths: Vec<String>,
+    pub snapshot_paths: Vec<String>,
     pub target: Target,
     pub default_schema: String,
     pub globals: Arc<Globals>,
     /// `models:` flattened: configuration per folder, outermost first.
     pub model_defaults: Vec<Level>,
+    /// `snapshots:` likewise.
+    pub snapshot_defaults: Vec<Level>,
     /// `data_tests:` likewise.
     pub test_defaults: Vec<Level>,
     /// The project file, for problems that stand nowhere else.
@@ -134,6 +137,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         None => Vec::new(),
     };
     let model_defaults = defaults("models", p);
+    let snapshot_defaults = defaults("snapshots", p);
     let test_defaults = [defaults("tests", p), defaults("data_tests", p)].concat();
     let paths = |key: &str, default: &[&str], p: &mut Problems| match root.get(key) {
         Some(node) => engine.render_yaml(node, &[], &scope, p).texts(key, p).unwrap_or_default(),
@@ -144,12 +148,14 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         property_paths: paths("property-paths", &["models"], p),
         macro_paths: paths("macro-paths", &["macros"], p),
         test_paths: paths("test-paths", &["queries/tests"], p),
+        snapshot_paths: paths("snapshot-paths", &["snapshots"], p),
         name,
         dialect,
         target,
         default_schema,
         globals,
         model_defaults,
+        snapshot_defaults,
         test_defaults,
         span: whole,
     })

@@ -12,6 +12,7 @@ mod errors;
 mod inheritance;
 mod loading;
 mod selection;
+mod snapshots;
 
 /// A project file that most tests share.
 pub(super) const SMELT: &str = "name: telecom\ntargets: {dev: {lake: ./lake, connections: {telco: {type: kafka, bootstrap.servers: 'localhost:9092'}}}}\n";

@@ -19,16 +19,29 @@ pub(super) struct Text {
     /// Relative to the project.
     pub file: PathBuf,
     pub content: Arc<str>,
+    /// The whole file, where `content` is a part of it with blanks around.
+    whole: Option<Arc<str>>,
 }
 
 impl Text {
     pub fn new(file: impl Into<PathBuf>, content: impl Into<Arc<str>>) -> Arc<Self> {
-        Arc::new(Text { file: file.into(), content: content.into() })
+        Arc::new(Text { file: file.into(), content: content.into(), whole: None })
+    }
+
+    /// A part of this text: `content` has it at its place, and blanks everywhere else.
+    pub fn part(&self, content: String) -> Arc<Self> {
+        debug_assert_eq!(content.len(), self.content.len());
+        Arc::new(Text { file: self.file.clone(), content: content.into(), whole: Some(Arc::clone(&self.content)) })
+    }
+
+    /// What a person sees in the file; places in it are those of `content`.
+    pub fn shown(&self) -> &Arc<str> {
+        self.whole.as_ref().unwrap_or(&self.content)
     }
 
     /// The span of `len` bytes at byte `offset`.
     pub fn span(&self, offset: usize, len: usize) -> Span {
-        Span::at(self.file.clone(), &self.content, offset, len)
+        Span::at(self.file.clone(), self.shown(), offset, len)
     }
 }
 

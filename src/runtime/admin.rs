@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::pipeline::{FINGERPRINT, lake_options};
+use super::positions::run_app;
 use super::{full_name, instance, retention};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::project::{Connector, Materialization, Project, SourceTable};
 use crate::source::OpenContext;
 use crate::types::{Catalog, Positions, RejectKind};
 
-/// Schemas of the Delta tables that sources name, read from the lake before compiling.
+/// Schemas of the Delta tables that sources name and of snapshots, which keep the columns they have; read from the lake before compiling.
 #[derive(Debug, Default)]
 pub struct LakeCatalog(BTreeMap<(String, String), SchemaRef>);
 
@@ -24,9 +25,11 @@ impl Catalog for LakeCatalog {
     }
 }
 
-/// Looks up the tables that sources without a connector name.
+/// Looks up the tables that sources without a connector name, and snapshots.
 pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
     let mut catalog = LakeCatalog::default();
+    let snapshots = project.models.iter().filter(|m| m.config.snapshot.is_some());
+    let snapshots = snapshots.map(|m| (m.schema.clone(), m.alias.clone()));
     let foreign: Vec<_> = project
         .sources
         .iter()
@@ -34,6 +37,7 @@ pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
             Connector::Delta { schema, identifier, .. } => Some((schema.clone(), identifier.clone())),
             _ => None,
         })
+        .chain(snapshots)
         .collect();
     if foreign.is_empty() {
         return Ok(catalog);
@@ -45,6 +49,20 @@ pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
         }
     }
     Ok(catalog)
+}
+
+/// Planned instants (µs) of the last runs of models that are made at times, by model.
+pub async fn last_runs(env: &Env, project: &Project) -> Result<BTreeMap<String, i64>> {
+    let lake = open(env, project)?;
+    let mut last = BTreeMap::new();
+    for model in project.models.iter().filter(|m| m.materialized.is_scheduled()) {
+        if let Some(table) = lake.table(&model.schema, &model.alias).await?
+            && let Some(planned) = table.txn(&run_app(table.name()))
+        {
+            last.insert(model.name.clone(), planned);
+        }
+    }
+    Ok(last)
 }
 
 fn open(env: &Env, project: &Project) -> Result<Lake> {
@@ -102,7 +120,7 @@ pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilatio
             Some(table) => {
                 let same_sql = table.properties().get(FINGERPRINT) == Some(&compiled.fingerprint);
                 let same_schema = *table.schema() == *compiled.schema;
-                let streams = model.materialized == Materialization::StreamingTable;
+                let streams = matches!(model.materialized, Materialization::StreamingTable | Materialization::Snapshot);
                 let grows = compiled.schema.fields().len() >= table.schema().fields().len()
                     && table
                         .schema()
@@ -141,7 +159,7 @@ pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilatio
 }
 
 fn has_table(compiled: &CompiledModel) -> bool {
-    !matches!(compiled.model.materialized, Materialization::View | Materialization::Ephemeral)
+    compiled.model.materialized.has_table()
 }
 
 /// Tables in the lake's model schemas that neither a model nor a source makes or names.

@@ -127,6 +127,11 @@ impl Pipeline {
 
     /// are known by now.
     fn note_versions(&mut self, index: usize) -> Result<()> {
+        // A run of its own has consumed what was there when it ran.
+        let ran = self.nodes[index].main.as_ref().is_some_and(|cell| cell.must_commit);
+        if self.nodes[index].job.is_some() && !ran {
+            return Ok(());
+        }
         let mut versions = Vec::new();
         for upstream in &self.nodes[index].upstreams {
             let Upstream::Node(up) = upstream else { continue };

@@ -16,7 +16,6 @@ use super::positions::source_app;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operators::{Circuit, Mode, consolidate};
 use crate::plan::stored::to_stored;
-use crate::project::Materialization;
 use crate::types::{SignedBatch, SourceBatch};
 
 /// What the epoch knows so far.
@@ -31,6 +30,22 @@ pub(super) struct EpochState {
     pub versions_before: Vec<i64>,
     /// Changes of foreign tables, by index.
     pub foreign: Vec<Vec<SignedBatch>>,
+    /// Which models are made in this epoch that are made at times.
+    pub runs: EpochRuns,
+}
+
+/// Which models that are made at times an epoch makes.
+#[derive(Debug, Clone, Default)]
+pub(super) enum EpochRuns {
+    /// None: the others go first.
+    #[default]
+    None,
+    /// Those that never ran and whose input has rows now: others need not wait for the end, nor change everything then.
+    First,
+    /// Those that are due.
+    Due,
+    /// These, for this planned instant (µs), due or not.
+    These(Vec<usize>, i64),
 }
 
 /// How a model was computed, for reports.
@@ -43,6 +58,8 @@ pub enum How {
     Incremental,
     /// Recomputed and compared, with the reason.
     Refresh(&'static str),
+    /// Made by a run of its own.
+    Run,
     /// Recomputed by a stock plan because epoch after epoch rewrites the inputs.
     Bulk,
 }
@@ -57,6 +74,8 @@ pub(super) struct Outcome {
     pub dead_letters: Vec<SignedBatch>,
     /// (expectation, violating rows).
     pub violations: Vec<(String, usize)>,
+    /// Planned instant of the run that made it, µs.
+    pub run: Option<i64>,
 }
 
 impl Pipeline {
@@ -66,12 +85,11 @@ impl Pipeline {
         if node.streams {
             return self.compute_stream(index, epoch).await;
         }
-        let materialized = node.compiled.model.materialized;
+        if node.job.is_some() {
+            return self.compute_run(index, epoch).await;
+        }
         if let Some(reason) = node.refresh {
             return self.refresh(index, epoch, How::Refresh(reason.name())).await;
-        }
-        if materialized == Materialization::Table {
-            return Ok(Outcome::default());
         }
         let inputs = self.changes_of_inputs(index, epoch)?;
         let rows_in: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
@@ -186,12 +204,11 @@ impl Pipeline {
     }
 
     /// Recomputes a view over the full contents of its inputs and compares with its own table.
-    async fn refresh(&mut self, index: usize, epoch: &mut EpochState, how: How) -> Result<Outcome> {
+    pub(super) async fn refresh(&mut self, index: usize, epoch: &mut EpochState, how: How) -> Result<Outcome> {
         let compiled = Arc::clone(&self.nodes[index].compiled);
         let mut outcome = Outcome { how, ..Outcome::default() };
-        let materialized = compiled.model.materialized;
         self.nodes[index].circuit = None;
-        let rebuild = how != How::Bulk && materialized != Materialization::Table;
+        let rebuild = !matches!(how, How::Bulk | How::Run);
         let wanted = match &compiled.incremental {
             Ok(plan) if rebuild => {
                 let mut circuit = Circuit::new(&compiled.model.name, plan, Mode::View, self.planner.session_state())?;

@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+use super::compute::EpochRuns;
 use super::feed::FeedEvent;
 use super::instance;
+use super::jobs::Runs;
 use super::pipeline::{Pipeline, lake_options};
 use super::report::{EpochReport, Event, Watcher};
+use super::snapshot::FailedRun;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::Lake;
@@ -32,6 +35,8 @@ pub struct Options {
     pub take_over: bool,
     /// Sources (`source.table`) whose positions are forgotten.
     pub reset_sources: Vec<String>,
+    /// Which models that are made at times are made.
+    pub runs: Runs,
 }
 
 /// How a run ended.
@@ -164,7 +169,7 @@ impl Runner {
             sources: pipeline.sources.len(),
             instance: pipeline.instance,
         });
-        let recovered = pipeline.run_epoch(HashMap::new(), true).await;
+        let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
         if let Err(error) = self.tell(pipeline, recovered, summary) {
             return Ok(End::Restart(error));
         }
@@ -179,14 +184,20 @@ impl Runner {
             let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
             let all_ended =
                 bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));
-            if !collected.is_empty() || !pipeline.foreign.is_empty() {
-                let report = pipeline.run_epoch(collected, false).await;
+            let (runs, due) = match self.options.runs {
+                Runs::Scheduled => (EpochRuns::Due, pipeline.is_run_due()),
+                Runs::All { planned: Some(_) } => (EpochRuns::None, false),
+                Runs::Tables | Runs::All { planned: None } => (EpochRuns::First, false),
+            };
+            if !collected.is_empty() || !pipeline.foreign.is_empty() || due {
+                let report = pipeline.run_epoch(collected, runs, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {
                     return Ok(End::Restart(error));
                 }
                 pipeline.maintain().await?;
             }
             if all_ended {
+                self.final_runs(pipeline, summary).await?;
                 break;
             }
         }
@@ -194,8 +205,21 @@ impl Runner {
         Ok(End::Done)
     }
 
-    fn tell(&self, pipeline: &Pipeline, report: Result<EpochReport>, summary: &mut Summary) -> Result<()> {
+    /// What a bounded command makes once: after everything else has arrived.
+    async fn final_runs(&self, pipeline: &mut Pipeline, summary: &mut Summary) -> Result<()> {
+        let runs = pipeline.final_runs(self.options.runs);
+        if !matches!(&runs, EpochRuns::These(models, _) if models.is_empty()) {
+            let report = pipeline.run_epoch(HashMap::new(), runs, false).await;
+            self.tell(pipeline, report, summary)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, pipeline: &mut Pipeline, report: Result<EpochReport>, summary: &mut Summary) -> Result<()> {
         let report = report?;
+        for FailedRun { model, planned, error, retry } in std::mem::take(&mut pipeline.failed_runs) {
+            (self.watcher)(&Event::RunFailed { model: &model, planned, error: &error, retry });
+        }
         for node in &pipeline.nodes {
             let known = summary.parked.iter().any(|(name, _)| name == node.name());
             if let (Some(error), false) = (&node.parked, known) {

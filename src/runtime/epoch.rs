@@ -15,10 +15,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::compute::{EpochState, How, Outcome, parks};
+use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
 use super::pipeline::{FINGERPRINT, Node, Pipeline, Upstream, cell_name};
-use super::positions::source_app;
+use super::positions::{run_app, source_app};
 use super::report::{EpochReport, ModelReport};
+use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Positions, SourceBatch};
 
@@ -27,10 +28,11 @@ impl Pipeline {
     pub(super) async fn run_epoch(
         &mut self,
         sources: HashMap<usize, Vec<SourceBatch>>,
+        runs: EpochRuns,
         recovery: bool,
     ) -> Result<EpochReport> {
         let started = Instant::now();
-        let mut state = self.begin(sources).await?;
+        let mut state = self.begin(sources, runs).await?;
         let mut reports: Vec<ModelReport> = Vec::with_capacity(self.nodes.len());
         for index in 0..self.nodes.len() {
             let begun = Instant::now();
@@ -44,6 +46,9 @@ impl Pipeline {
                         Ok(outcome) => {
                             report.note(&outcome);
                             self.stage(index, outcome, &mut state).await?;
+                        }
+                        Err(error) if self.nodes[index].job.is_some() && matches!(state.runs, EpochRuns::Due) => {
+                            self.fail_run(index, error).await?;
                         }
                         Err(error) => self.fail(index, error).await?,
                     }
@@ -71,7 +76,7 @@ impl Pipeline {
         Ok(report)
     }
 
-    async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>) -> Result<EpochState> {
+    async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>, runs: EpochRuns) -> Result<EpochState> {
         let mut rows_before = Vec::with_capacity(self.nodes.len());
         let mut versions_before = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -84,7 +89,7 @@ impl Pipeline {
         }
         let foreign = self.poll_foreign().await?;
         let deltas = vec![Vec::new(); self.nodes.len()];
-        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign })
+        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign, runs })
     }
 
     /// Changes of foreign tables since they were last looked at.
@@ -110,8 +115,8 @@ impl Pipeline {
 
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.
     async fn stage(&mut self, index: usize, outcome: Outcome, state: &mut EpochState) -> Result<()> {
-        let refreshed = matches!(outcome.how, How::Refresh(_));
-        let Outcome { delta, quarantine, dead_letters, .. } = outcome;
+        let refreshed = matches!(outcome.how, How::Refresh(_) | How::Run);
+        let Outcome { delta, quarantine, dead_letters, run, .. } = outcome;
         self.note_positions(index, state).await?;
         let node = &mut self.nodes[index];
         state.deltas[index] = delta.clone();
@@ -130,6 +135,17 @@ impl Pipeline {
             };
             if edited && known.as_ref() != Some(&fingerprint) {
                 cell.properties.insert(FINGERPRINT.to_string(), fingerprint);
+            }
+            if let (Some(planned), Some(job)) = (run, &mut node.job) {
+                // Without a schedule nobody asks when it ran last, only whether it ever did.
+                let matters = job.last.is_none() || job.schedule.is_some() || node.compiled.snapshot.is_some();
+                job.done(planned, found_rows(&delta, state.rows_before[index]));
+                if matters && job.last == Some(planned) {
+                    // In the commit of its rows, and in one of its own when there are none.
+                    let app = run_app(&cell_name(cell)?);
+                    cell.pending.insert(app, planned);
+                    cell.must_commit = true;
+                }
             }
             cell.stage(delta).await?;
         }

@@ -22,24 +22,29 @@ mod epoch;
 mod feed;
 mod inputs;
 mod instance;
+mod jobs;
+mod json;
 mod pipeline;
 mod positions;
 mod query;
 mod report;
 mod retention;
+mod snapshot;
 mod starts;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use admin::{
-    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, optimize, orphans, plan_changes,
-    probe_lake, probe_source, vacuum,
+    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, last_runs, optimize, orphans,
+    plan_changes, probe_lake, probe_source, vacuum,
 };
 pub use compute::How;
 pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
-pub use query::{Reader, json_lines};
+pub use jobs::Runs;
+pub use json::{json_lines, write_json_lines};
+pub use query::Reader;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 
 use crate::project::Model;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::cell::Cell;
 use super::feed::Feed;
-use super::positions::{INSTANCE, merged, table_app};
+use super::jobs::Job;
+use super::positions::{INSTANCE, merged, run_app, table_app};
+use super::snapshot::FailedRun;
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -58,6 +60,8 @@ pub(super) struct Node {
     /// Stopped by an error, or by one upstream of it; retried at restart or edit.
     pub parked: Option<Error>,
     pub streams: bool,
+    /// Of a model that is made at times.
+    pub job: Option<Job>,
 }
 
 /// Why a model is recomputed.
@@ -68,7 +72,6 @@ pub(super) enum Refresh {
     Asked,
     Behind,
     Diverged,
-    Scheduled,
 }
 
 impl Refresh {
@@ -79,7 +82,6 @@ impl Refresh {
             Refresh::Asked => "full refresh",
             Refresh::Behind => "behind",
             Refresh::Diverged => "diverged",
-            Refresh::Scheduled => "table",
         }
     }
 }
@@ -136,6 +138,7 @@ pub struct Pipeline {
     pub(super) partial: bool,
     /// Models whose table was found to differ from their state: recomputed after the restart.
     pub(super) diverged: BTreeSet<String>,
+    pub(super) failed_runs: Vec<FailedRun>,
 }
 
 /// Lake options of a project's target.
@@ -185,6 +188,7 @@ impl Pipeline {
             instance,
             partial: options.selected.is_some(),
             diverged: BTreeSet::new(),
+            failed_runs: Vec::new(),
             project,
             options,
             lake,
@@ -209,7 +213,7 @@ impl Pipeline {
     ) -> Result<Node> {
         let model = &compiled.model;
         let active = self.options.selected.as_ref().is_none_or(|names| names.contains(&model.name));
-        let has_table = !matches!(model.materialized, Materialization::View | Materialization::Ephemeral);
+        let has_table = model.materialized.has_table();
         let mut upstreams = Vec::new();
         for input in &compiled.inputs {
             upstreams.push(match &input.relation {
@@ -235,6 +239,7 @@ impl Pipeline {
             replace: false,
             parked: None,
             streams: model.materialized == Materialization::StreamingTable,
+            job: None,
             compiled: Arc::clone(compiled),
         };
         if !has_table {
@@ -258,7 +263,7 @@ impl Pipeline {
         let mut table = table;
         if active && *table.schema() != *compiled.schema {
             let rebuilt = self.options.full_refresh && self.may_refresh(&node);
-            if node.streams && !rebuilt {
+            if (node.streams && !rebuilt) || model.materialized == Materialization::Snapshot {
                 self.check_schema_change(&node, &table)?;
                 table.evolve(&compiled.schema, BTreeMap::new())?;
             } else {
@@ -272,10 +277,12 @@ impl Pipeline {
         if self.options.full_refresh && active && self.may_refresh(&node) {
             node.refresh = Some(Refresh::Asked);
         }
-        if model.materialized == Materialization::Table {
-            node.refresh.get_or_insert(Refresh::Scheduled);
-        }
         let consumed = merged(table.txns(), table.id(), row_positions);
+        if model.materialized.is_scheduled() {
+            let last = consumed.get(&run_app(table.name())).copied();
+            let edited = node.refresh.take().is_some();
+            node.job = Some(Job::new(model.config.schedule.clone(), last, edited));
+        }
         node.main = Some(Cell::new(table, consumed, self.env.now_micros()));
         if active {
             self.open_side_tables(&mut node, row_positions).await?;
@@ -311,7 +318,8 @@ impl Pipeline {
         Err(Error::user(
             "schema-change",
             format!(
-                "streaming table {} holds {} rows with other columns than {} now selects; only columns added at the end can be evolved",
+                "{} {} holds {} rows with other columns than {} now selects; only columns added at the end can be evolved",
+                node.compiled.model.materialized.name(),
                 full_name(&node.compiled.model),
                 table.row_count(),
                 node.compiled.model.path.display()
@@ -324,6 +332,7 @@ impl Pipeline {
     pub(super) fn may_refresh(&self, node: &Node) -> bool {
         match node.compiled.model.config.full_refresh {
             Some(choice) => choice,
+            None if node.compiled.snapshot.is_some() => false,
             None => !(node.streams && node.upstreams.iter().any(|u| self.is_kafka(*u))),
         }
     }
@@ -489,7 +498,7 @@ impl Pipeline {
                     if let Some(main) = &mut node.main {
                         main.unsaved |= main.consumed.insert(app, version) != Some(version);
                     }
-                } else if !node.streams {
+                } else if !node.streams && node.job.is_none() {
                     node.refresh.get_or_insert(Refresh::Behind);
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! - `smelt/<table>/<source>.<source table>/<topic>/<partition>` → next offset of that partition
 //! - `smelt/<table>/<upstream table id>` → Delta version of the upstream table
+//! - `smelt/run/<table>` → planned instant of its last run, µs
 //! - `smelt/instance` → number of the smelt instance that owns the table
 //! - `smelt/epoch` → epoch of the commit
 //!
@@ -25,6 +26,11 @@ pub(super) fn source_app(table: &str, source: &str, partition: &SourcePartition)
 /// `txn` of an upstream table.
 pub(super) fn table_app(table: &str, upstream_id: &str) -> String {
     format!("smelt/{table}/{upstream_id}")
+}
+
+/// `txn` of the last run of a table that is made at times.
+pub(super) fn run_app(table: &str) -> String {
+    format!("smelt/run/{table}")
 }
 
 /// All partitions of `source` that `table` has a position for.

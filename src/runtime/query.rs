@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel, Planner, Relation};
-use crate::project::{DataTest, Materialization, Project, SourceMap};
+use crate::project::{DataTest, Project, SourceMap};
 use crate::types::RejectKind;
 
 /// Reads the tables of a project as they are committed; never writes.
@@ -79,7 +79,7 @@ impl Reader {
     /// A model's table, or for a view the query over the tables it reads.
     async fn provider(&self, compiled: &CompiledModel) -> Result<Provider> {
         let model = &compiled.model;
-        if !matches!(model.materialized, Materialization::View | Materialization::Ephemeral) {
+        if model.materialized.has_table() {
             return match self.lake.table(&model.schema, &model.alias).await? {
                 Some(table) => Ok(table.committed_snapshot().provider()),
                 None => Err(never_run(&model.name)),
@@ -116,15 +116,4 @@ impl Reader {
     pub async fn failures(&self, test: &DataTest) -> Result<Vec<RecordBatch>, Vec<Error>> {
         self.run(&test.sql, &test.source_map).await
     }
-}
-
-/// The first rows as JSON text.
-pub fn json_lines(batches: &[RecordBatch], count: usize) -> Result<Vec<String>> {
-    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.finish()?;
-    let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
-    Ok(text.lines().take(count).map(str::to_string).collect())
 }

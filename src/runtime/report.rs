@@ -35,6 +35,8 @@ pub struct ModelReport {
     pub model: String,
     pub materialized: Materialization,
     pub how: How,
+    /// Planned instant of its run in this epoch, µs.
+    pub run: Option<i64>,
     pub rows_in: usize,
     /// Rows added to and removed from the table.
     pub inserted: u64,
@@ -57,6 +59,7 @@ impl ModelReport {
             model: model.name.clone(),
             materialized: model.materialized,
             how: How::Idle,
+            run: None,
             rows_in: 0,
             inserted: 0,
             deleted: 0,
@@ -72,6 +75,7 @@ impl ModelReport {
 
     pub(super) fn note(&mut self, outcome: &Outcome) {
         self.how = outcome.how;
+        self.run = outcome.run;
         self.rows_in = outcome.rows_in;
         self.violations.clone_from(&outcome.violations);
     }
@@ -86,6 +90,8 @@ pub enum Event<'a> {
     Epoch { report: &'a EpochReport, lag: i64 },
     /// A model was stopped by an error.
     Parked { model: &'a str, error: &'a Error },
+    /// A run of a model that is made at times failed; it is tried again after `retry`, or at its next planned instant.
+    RunFailed { model: &'a str, planned: i64, error: &'a Error, retry: Option<Duration> },
     /// Something worth saying.
     Note(&'a str),
     /// The pipeline is restarted from the lake after an error.

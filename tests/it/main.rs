@@ -18,6 +18,7 @@ mod s3;
 mod sample;
 mod sample_plan;
 mod sample_sql;
+mod schedules;
 mod secrets;
 mod support;
 mod upkeep;

@@ -247,7 +247,8 @@ pub fn kill_while_events_flow(events: u64, kills: u32, rate: u64) {
         running.kill();
     }
     assert_eq!(generator.wait(Duration::from_secs(1200)), Some(0), "{}", generator.log());
-    sandbox.smelt_with(&["run"], &borrowed(&vars)).ok();
+    // Dimensions show the last snapshot: one more of what is there now.
+    sandbox.smelt_with(&["build"], &borrowed(&vars)).ok();
     assert_equals_manifest(&sandbox, "dev", &manifest(&sandbox, "manifest.json"), false);
     broker.stop();
 }
@@ -285,8 +286,98 @@ fn a_crash_at_each_named_point_on_kafka_is_exactly_once() {
         let ended = sandbox.smelt_with(&["run", "--epoch-rows", epoch_rows, "--epoch-files", "1"], &with);
         assert_eq!(ended.code, None, "{point} was not reached:\n{}{}", ended.stdout, ended.stderr);
     }
-    sandbox.smelt_with(&["run"], &borrowed(&vars)).ok();
+    sandbox.smelt_with(&["build"], &borrowed(&vars)).ok();
     assert_reference_figures(&sandbox, "dev");
     assert_equals_manifest(&sandbox, "dev", &manifest(&sandbox, "manifest.json"), false);
+    broker.stop();
+}
+
+/// Takes the second load of the reference data away, or puts it back.
+fn second_load(sandbox: &Sandbox, there: bool) {
+    for entity in ["event_users", "cell_sites", "device_tacs"] {
+        let load = sandbox.path().join("data").join(entity).join("load-2.ndjson");
+        let away = sandbox.path().join(format!("{entity}-2.ndjson"));
+        let (from, to) = if there { (away, load) } else { (load, away) };
+        std::fs::rename(from, to).unwrap();
+    }
+}
+
+/// Rows of tables, as text.
+fn counts(sandbox: &Sandbox, target: &str, tables: &[&str]) -> Vec<i64> {
+    let count = |table: &&str| {
+        let sql = format!("select count(*) as n from {table}");
+        let ended = sandbox.smelt(&["query", &sql, "--output", "json", "--target", target]).ok();
+        serde_json::from_str::<Value>(ended.stdout.trim()).unwrap()["n"].as_i64().unwrap()
+    };
+    tables.iter().map(count).collect()
+}
+
+const HISTORY: [&str; 5] = ["cdc_users", "cdc_cell_site", "dim_user_history", "dim_user", "dim_cell_site"];
+
+fn take_two_snapshots(sandbox: &Sandbox, target: &str, vars: &[(&str, &str)], expected: &Value, files: bool) {
+    second_load(sandbox, false);
+    let build = |planned: &str| sandbox.smelt_with(&["build", "--target", target, "--planned", planned], vars).ok();
+    let built = build("2026-01-12T02:00:00Z");
+    assert!(built.stdout.contains("ERROR=0"), "{}", built.stdout);
+    assert_eq!(counts(sandbox, target, &HISTORY), [500, 83, 500, 500, 83]);
+    second_load(sandbox, true);
+    let snapshot = ["snapshot", "--target", target, "--planned", "2026-01-13T02:00:00Z"];
+    // What the second load says goes as far as silver; then the snapshot is killed wherever it can be.
+    sandbox.smelt_with(&["run", "--target", target], vars).ok();
+    assert_eq!(counts(sandbox, target, &HISTORY), [500, 83, 500, 500, 83], "`run` takes no second snapshot");
+    for point in ["after-upload", "after-uploads:2", "before-epochs-row", "after-epochs-row"] {
+        let mut with = vars.to_vec();
+        with.push(("SMELT_CRASH_AT", point));
+        let ended = sandbox.smelt_with(&snapshot, &with);
+        let committed = counts(sandbox, target, &HISTORY[..2]) == [550, 86];
+        assert!(ended.code.is_none() || committed, "{point} was not reached:\n{}{}", ended.stdout, ended.stderr);
+    }
+    sandbox.smelt_with(&snapshot, vars).ok();
+    assert_eq!(counts(sandbox, target, &HISTORY[..2]), [550, 86]);
+    build("2026-01-13T02:00:00Z");
+    assert_eq!(counts(sandbox, target, &HISTORY), [550, 86, 550, 500, 83]);
+    let text = |sql: &str| sandbox.smelt(&["query", sql, "--output", "json", "--target", target]).ok().stdout;
+    // Of those who changed, one version ends when the other begins: at the planned instants.
+    let versions = text(
+        "select valid_from, valid_to, is_current, count(*) as n from dim_user_history group by 1, 2, 3 order by 1, 2",
+    );
+    let lines: Vec<Value> = versions.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let shown: Vec<String> =
+        lines.iter().map(|v| format!("{} {} {}", v["valid_from"], v["valid_to"], v["n"])).collect();
+    assert_eq!(
+        shown,
+        [
+            r#""2026-01-12T02:00:00Z" "2026-01-13T02:00:00Z" 50"#,
+            r#""2026-01-12T02:00:00Z" null 450"#,
+            r#""2026-01-13T02:00:00Z" null 50"#
+        ]
+    );
+    // A retry of a run that was committed repeats nothing, and neither does a later one without changes.
+    for planned in ["2026-01-13T02:00:00Z", "2026-01-14T02:00:00Z"] {
+        let built = build(planned);
+        assert!(built.stdout.contains("ERROR=0"), "{}", built.stdout);
+        assert_eq!(counts(sandbox, target, &HISTORY), [550, 86, 550, 500, 83]);
+    }
+    assert_equals_manifest(sandbox, target, expected, files);
+}
+
+#[test]
+fn snapshots_have_their_exact_versions_from_files() {
+    let sandbox = sample();
+    sandbox.smelt(&["generate", "--to-dir", "data"]).ok();
+    let expected = manifest(&sandbox, "data/manifest.json");
+    take_two_snapshots(&sandbox, "files", &[], &expected, true);
+}
+
+#[test]
+fn snapshots_have_their_exact_versions_through_kafka() {
+    let mut broker = Broker::start();
+    let servers = broker.addresses().plain;
+    let (sandbox, vars) = kafka_sample(&servers);
+    let generate =
+        ["generate", "--bootstrap-servers", &servers, "--reference-dir", "data", "--manifest", "manifest.json"];
+    sandbox.smelt(&generate).ok();
+    let expected = manifest(&sandbox, "manifest.json");
+    take_two_snapshots(&sandbox, "dev", &borrowed(&vars), &expected, false);
     broker.stop();
 }

@@ -5,6 +5,7 @@ mod cases;
 pub mod changes;
 mod circuits;
 pub mod contents;
+mod history;
 pub mod oracle;
 pub mod project;
 pub mod queries;

@@ -166,7 +166,7 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], und
         ErrorKind::SyntaxError => {
             let failure = Error::user("jinja-syntax", format!("invalid Jinja: {detail}"));
             match detail.strip_prefix("unknown statement ") {
-                Some("snapshot") => failure.with_hint("snapshots are declared in YAML under `snapshots:`"),
+                Some("snapshot") => failure.with_hint("write {% snapshot name %} … {% endsnapshot %} in a file of queries, or declare it in YAML under `snapshots:`"),
                 Some("test" | "docs" | "materialization") => {
                     failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do")
                 }

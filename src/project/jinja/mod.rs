@@ -129,7 +129,7 @@ impl Engine {
             .map_err(|e| self.failure(&e, template, Some(&environment)))?;
         let unmarked = template.unmark(&output);
         self.keep_secrets(template, scope, &unmarked)?;
-        let map = SourceMap::new(template.text.file.clone(), Arc::clone(&template.text.content), unmarked.pieces);
+        let map = SourceMap::new(template.text.file.clone(), Arc::clone(template.text.shown()), unmarked.pieces);
         Ok(Rendered { sql: unmarked.sql, source_map: map })
     }
 

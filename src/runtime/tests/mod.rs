@@ -5,4 +5,5 @@ mod oracle;
 mod reference;
 mod regressions;
 mod scenario;
+mod schedules;
 mod world;

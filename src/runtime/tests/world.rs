@@ -16,6 +16,7 @@ use crate::operators::tests::project::{NoTables, model, project, source, span};
 use crate::operators::tests::tables::{TABLES, Table};
 use crate::plan::{Compilation, Planner, PlannerOptions, compile};
 use crate::project::*;
+use crate::runtime::compute::EpochRuns;
 use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
 use crate::runtime::{Options, Runner, admin, instance};
@@ -154,7 +155,7 @@ impl World {
             Err(_) if round.crash.is_some() => return self.crash(&[]).await,
             Err(e) => return Err(text(e)),
         };
-        let recovered = pipeline.run_epoch(HashMap::new(), true).await;
+        let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
         if let Some(ended) = self.ended(&pipeline, recovered, round, &[]).await? {
             return Ok(ended);
         }
@@ -174,7 +175,7 @@ impl World {
             self.write(&changes).await;
             let read = read_all(&mut pipeline).await;
             let report = match read {
-                Ok(read) => pipeline.run_epoch(read, false).await,
+                Ok(read) => pipeline.run_epoch(read, EpochRuns::None, false).await,
                 Err(e) => Err(e),
             };
             if let Some(ended) = self.ended(&pipeline, report, round, &changes).await? {
@@ -283,7 +284,7 @@ fn parked<'a>(errors: impl Iterator<Item = &'a crate::error::Error>) -> Outcome<
 }
 
 /// Everything the sources have for the pipeline, source by source.
-async fn read_all(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
+pub async fn read_all(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
     pipeline.start_sources(true).await?;
     let mut read = HashMap::new();
     for (index, source) in pipeline.sources.iter_mut().enumerate() {

@@ -1,0 +1,137 @@
+//! Runs of models that are made at times: a `table` is recomputed and compared, a `snapshot` gets its next versions.
+
+use arrow::array::RecordBatch;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::prelude::{SessionContext, col, lit};
+use futures::TryStreamExt;
+use std::sync::Arc;
+
+use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
+use super::jobs::Runs;
+use super::pipeline::Pipeline;
+use crate::error::{Error, Result};
+use crate::operators::History;
+use crate::plan::stored::to_stored;
+use crate::project::{Materialization, When};
+use crate::types::SignedBatch;
+
+/// A run that failed, until whoever watches is told.
+pub(super) struct FailedRun {
+    pub model: String,
+    pub planned: i64,
+    pub error: Error,
+    pub retry: Option<std::time::Duration>,
+}
+
+impl Pipeline {
+    /// Makes model `index` if it is due.
+    pub(super) async fn compute_run(&mut self, index: usize, epoch: &mut EpochState) -> Result<Outcome> {
+        let now = self.env.now_micros();
+        let planned = match &epoch.runs {
+            EpochRuns::None => None,
+            EpochRuns::These(models, planned) => models.contains(&index).then_some(*planned),
+            runs => {
+                let changed = self.changes_of_inputs(index, epoch)?.iter().flatten().any(|b| !b.is_empty());
+                let job = self.nodes[index].job.as_ref();
+                match runs {
+                    EpochRuns::First => job.filter(|job| job.last.is_none() && changed).map(|_| now),
+                    _ => job.and_then(|job| job.due(now, changed)),
+                }
+            }
+        };
+        // A table of other columns than its readers expect cannot wait.
+        let planned = planned.or_else(|| self.nodes[index].replace.then_some(now));
+        let Some(planned) = planned else { return Ok(Outcome::default()) };
+        if let Some(job) = &mut self.nodes[index].job {
+            job.trying = Some(planned);
+        }
+        let mut outcome = match self.nodes[index].compiled.model.materialized {
+            Materialization::Snapshot => self.take_snapshot(index, epoch, planned).await?,
+            _ => self.refresh(index, epoch, How::Run).await?,
+        };
+        outcome.run = Some(planned);
+        Ok(outcome)
+    }
+
+    async fn take_snapshot(&mut self, index: usize, epoch: &mut EpochState, planned: i64) -> Result<Outcome> {
+        let compiled = Arc::clone(&self.nodes[index].compiled);
+        let snapshot = compiled.snapshot.as_ref().ok_or_else(|| Error::internal("a snapshot without its columns"))?;
+        let mut providers = Vec::with_capacity(compiled.inputs.len());
+        for slot in 0..compiled.inputs.len() {
+            providers.push(self.full_provider(index, slot, epoch).await?);
+        }
+        let plan = self.planner.bind(&compiled, &providers)?;
+        let rows: Vec<RecordBatch> = self.planner.execute(&plan).await?.try_collect().await?;
+        let rows: Vec<RecordBatch> = rows.iter().map(|rows| to_stored(rows, &snapshot.query)).collect::<Result<_>>()?;
+        let schedule = compiled.model.config.schedule.as_ref();
+        let history = History {
+            name: &compiled.model.name,
+            snapshot,
+            table: Arc::clone(&compiled.schema),
+            several: schedule.is_some_and(|s| s.when == When::Continuous),
+        };
+        let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("a snapshot without a table"))?;
+        let provider = main.ready().await?.snapshot().provider();
+        let context = SessionContext::new_with_state(self.planner.session_state().clone());
+        let mut versions = context.read_table(provider)?;
+        if !history.needs_past() {
+            let end = || col(Column::new_unqualified(&snapshot.names.valid_to));
+            let open = ScalarValue::TimestampMicrosecond(snapshot.valid_to_current, Some("UTC".into()));
+            versions = versions.filter(end().is_null().or(end().eq(lit(open))))?;
+        }
+        let versions = versions.collect().await?;
+        let versions: Vec<RecordBatch> =
+            versions.iter().map(|rows| to_stored(rows, &compiled.schema)).collect::<Result<_>>()?;
+        let delta = tokio::task::block_in_place(|| history.change(&versions, &rows, planned))?;
+        let rows_in = rows.iter().map(RecordBatch::num_rows).sum();
+        Ok(Outcome { how: How::Run, rows_in, delta, ..Outcome::default() })
+    }
+
+    /// A run failed: it is tried again later, and its table stays as it is. Errors that are not the model's own come back.
+    pub(super) async fn fail_run(&mut self, index: usize, error: Error) -> Result<()> {
+        if !parks(&error) {
+            return Err(error.context(self.nodes[index].name()));
+        }
+        let now = self.env.now_micros();
+        let node = &mut self.nodes[index];
+        for (_, cell) in node.cells() {
+            cell.discard().await;
+        }
+        let model = node.name().to_string();
+        let job = node.job.get_or_insert_default();
+        let planned = job.trying.take().unwrap_or(now);
+        let retry = job.failed(planned, now);
+        self.failed_runs.push(FailedRun { model, planned, error, retry });
+        Ok(())
+    }
+
+    /// Whether an epoch is worth running for what is due now although no input arrived.
+    pub(super) fn is_run_due(&self) -> bool {
+        let now = self.env.now_micros();
+        self.nodes.iter().any(|n| n.runs() && n.job.as_ref().is_some_and(|job| job.due(now, false).is_some()))
+    }
+
+    /// The runs a bounded command makes once its input has ended.
+    pub(super) fn final_runs(&self, runs: Runs) -> EpochRuns {
+        let now = self.env.now_micros();
+        let (all, planned) = match runs {
+            Runs::Scheduled => return EpochRuns::Due,
+            Runs::All { planned } => (true, planned.unwrap_or(now)),
+            Runs::Tables => (false, now),
+        };
+        let made = |index: &usize| {
+            let node = &self.nodes[*index];
+            let Some(job) = node.job.as_ref().filter(|_| node.runs()) else { return false };
+            let first = job.last.is_none() || job.new;
+            // A retry of a run that was committed repeats nothing.
+            let again = job.last.is_none_or(|last| last < planned);
+            if node.compiled.snapshot.is_some() { again && (all || first) } else { again || job.edited }
+        };
+        EpochRuns::These((0..self.nodes.len()).filter(made).collect(), planned)
+    }
+}
+
+/// Whether a run found any row.
+pub(super) fn found_rows(delta: &[SignedBatch], rows_before: u64) -> bool {
+    rows_before > 0 || delta.iter().any(|b| !b.is_empty())
+}
