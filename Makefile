@@ -18,7 +18,7 @@ demo: build ## the sample telecom pipeline, live, in a temporary lake
 
 build: ## the smelt binary, in target/debug (optimised all the same)
 	@scripts/setup.sh build
-	@test -x $(SMELT) || echo "The first build compiles DataFusion, Delta and librdkafka: about 25 minutes on 2 cores; later ones take a few."
+	@test -x $(SMELT) || echo "The first build compiles DataFusion, Arrow and librdkafka: about 25 minutes on 2 cores; later ones take a few."
 	$(CARGO) build $(LOCKED)
 
 test: check ## format, lints, docs, and all tests against real services

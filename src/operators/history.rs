@@ -56,8 +56,8 @@ impl History<'_> {
         let is_current = self.is_current(&versions)?;
         let current = filter_record_batch(&versions, &is_current)?;
         let known = self.query_columns(&current)?;
-        let keys = self.keys()?;
-        let (old_keys, new_keys) = (self.encode(&keys, &known)?, self.encode(&keys, &rows)?);
+        let keys = self.encoder(&self.snapshot.key)?;
+        let (old_keys, new_keys) = (keys(&known)?, keys(&rows)?);
         let mut entries: HashMap<OwnedRow, Entry> = HashMap::with_capacity(rows.num_rows());
         for row in 0..current.num_rows() {
             let entry = entries.entry(old_keys.row(row).owned()).or_default();
@@ -71,7 +71,7 @@ impl History<'_> {
         }
         if self.needs_past() {
             let past = filter_record_batch(&versions, &arrow::compute::not(&is_current)?)?;
-            let past_keys = self.encode(&keys, &self.query_columns(&past)?)?;
+            let past_keys = keys(&self.query_columns(&past)?)?;
             let ends = instants(&past, &self.snapshot.names.valid_to)?;
             for row in 0..past.num_rows() {
                 let entry = entries.entry(past_keys.row(row).owned()).or_default();
@@ -195,27 +195,17 @@ impl History<'_> {
         Ok(RecordBatch::try_new(Arc::clone(&self.snapshot.query), columns.collect::<Result<_>>()?)?)
     }
 
-    fn keys(&self) -> Result<RowConverter> {
-        Ok(RowConverter::new(self.sort_fields(&self.snapshot.key))?)
-    }
-
-    fn sort_fields(&self, columns: &[usize]) -> Vec<SortField> {
-        columns.iter().map(|c| SortField::new(self.snapshot.query.field(*c).data_type().clone())).collect()
-    }
-
-    fn encode(&self, converter: &RowConverter, rows: &RecordBatch) -> Result<Rows> {
-        let columns: Vec<ArrayRef> = self.snapshot.key.iter().map(|c| Arc::clone(rows.column(*c))).collect();
-        converter_rows(converter, &columns)
+    /// Encodes these columns of the query so that rows are equal where the columns are, NULLs included.
+    fn encoder(&self, columns: &[usize]) -> Result<impl Fn(&RecordBatch) -> Result<Rows>> {
+        let types = columns.iter().map(|c| SortField::new(self.snapshot.query.field(*c).data_type().clone()));
+        let converter = RowConverter::new(types.collect())?;
+        Ok(move |rows: &RecordBatch| Ok(converter.convert_columns(rows.project(columns)?.columns())?))
     }
 
     /// Old and new rows by the columns that strategy `check` compares.
     fn checked(&self, known: &RecordBatch, rows: &RecordBatch) -> Result<Option<(Rows, Rows)>> {
         let Some(check) = &self.snapshot.check else { return Ok(None) };
-        let converter = RowConverter::new(self.sort_fields(check))?;
-        let encode = |batch: &RecordBatch| {
-            let columns: Vec<ArrayRef> = check.iter().map(|c| Arc::clone(batch.column(*c))).collect();
-            converter_rows(&converter, &columns)
-        };
+        let encode = self.encoder(check)?;
         Ok(Some((encode(known)?, encode(rows)?)))
     }
 
@@ -279,7 +269,7 @@ impl History<'_> {
         Ok(RecordBatch::try_new(Arc::clone(&self.table), columns.collect::<Result<_>>()?)?)
     }
 
-    /// MD5 of key and time, as dbt makes them: one per version, the same in every run.
+    /// MD5 of key and time, joined as dbt joins them: one per version, the same in every run.
     fn ids(&self, rows: &RecordBatch, from: &ArrayRef) -> Result<StringArray> {
         let mut texts = Vec::new();
         for index in &self.snapshot.key {
@@ -343,10 +333,6 @@ impl Begun {
             *end = Some(at);
         }
     }
-}
-
-fn converter_rows(converter: &RowConverter, columns: &[ArrayRef]) -> Result<Rows> {
-    Ok(converter.convert_columns(columns)?)
 }
 
 fn instant_type() -> DataType {

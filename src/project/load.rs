@@ -420,9 +420,13 @@ impl<'a> Loader<'a> {
 
     fn expectations(&self, draft: &Draft, scope: &Arc<Scope>, p: &mut Problems) -> Vec<Expectation> {
         let Some(properties) = &draft.properties else { return Vec::new() };
-        if let (false, Some((first, node))) =
-            (draft.configured.materialized.has_table(), properties.expectations.first())
-        {
+        let materialized = draft.configured.materialized;
+        if let (Materialization::Snapshot, Some((first, node))) = (materialized, properties.expectations.first()) {
+            let message =
+                format!("expectation `{}` is on a snapshot, which keeps whatever its query returns", first.name);
+            p.error("expectation-on-snapshot", node.span(), message, "put it on the model the snapshot reads");
+        }
+        if let (false, Some((first, node))) = (materialized.has_table(), properties.expectations.first()) {
             let message = format!("expectation `{}` is on a model that has no table", first.name);
             p.error(
                 "expectation-on-view",
