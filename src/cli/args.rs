@@ -89,6 +89,7 @@ pub(super) enum Command {
     /// Make a small runnable project in a new folder
     Init {
         /// Folder to make; its name is the project's
+        #[arg(default_value = ".")]
         path: PathBuf,
     },
     /// Show what this project, target and lake look like from here, and try their connections

@@ -1,4 +1,6 @@
-//! `smelt init`: a small project that runs at once, on files it brings along.
+//! `smelt init`: a small project that runs at once, on orders that a `datagen` source makes up.
+//!
+//! Its files stand in `init/` as they are written, with the project's name for `{name}`. Existing files are kept.
 
 use std::path::Path;
 
@@ -6,83 +8,88 @@ use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
 
-const FILES: [(&str, &str); 6] = [
-    (
-        "smelt.yml",
-        "name: {name}\n\
-         models:\n\
-         \x20 {name}:\n\
-         \x20   bronze: {+schema: bronze, +materialized: streaming_table}\n\
-         \x20   gold: {+schema: gold}\n\
-         target: dev\n\
-         targets:\n\
-         \x20 dev:\n\
-         \x20   lake: ./lake\n",
-    ),
-    (
-        "models/sources.yml",
-        "version: 2\n\
-         sources:\n\
-         \x20 - name: shop\n\
-         \x20   config: {connector: files, format: json}\n\
-         \x20   tables:\n\
-         \x20     - name: orders\n\
-         \x20       config: {path: \"data/orders-*.json\"}\n\
-         \x20       columns:\n\
-         \x20         - {name: id, data_type: BIGINT}\n\
-         \x20         - {name: customer, data_type: STRING}\n\
-         \x20         - {name: amount, data_type: \"DECIMAL(10,2)\"}\n\
-         \x20         - {name: at, data_type: TIMESTAMP}\n",
-    ),
-    (
-        "models/models.yml",
-        "version: 2\n\
-         models:\n\
-         \x20 - name: customer_totals\n\
-         \x20   description: What each customer ordered\n\
-         \x20   columns:\n\
-         \x20     - {name: customer, data_tests: [not_null, unique]}\n",
-    ),
-    ("queries/bronze/bronze_orders.sql", "select id, customer, amount, at\nfrom {{ source('shop', 'orders') }}\n"),
-    (
-        "queries/gold/customer_totals.sql",
-        "select customer, count(*) as orders, sum(amount) as amount, max(at) as last_order\n\
-         from {{ ref('bronze_orders') }}\n\
-         group by customer\n",
-    ),
-    (
-        "data/orders-1.json",
-        "{\"id\": 1, \"customer\": \"ada\", \"amount\": 12.50, \"at\": \"2026-01-05T08:00:00Z\"}\n\
-         {\"id\": 2, \"customer\": \"grace\", \"amount\": 7.25, \"at\": \"2026-01-05T08:05:00Z\"}\n\
-         {\"id\": 3, \"customer\": \"ada\", \"amount\": 3.00, \"at\": \"2026-01-05T09:10:00Z\"}\n",
-    ),
+/// Path in the project, text.
+const FILES: [(&str, &str); 7] = [
+    ("smelt.yml", include_str!("init/smelt.yml")),
+    ("models/shop.yml", include_str!("init/models/shop.yml")),
+    ("queries/bronze/bronze_orders.sql", include_str!("init/queries/bronze/bronze_orders.sql")),
+    ("queries/silver/silver_orders.sql", include_str!("init/queries/silver/silver_orders.sql")),
+    ("queries/gold/gold_customers.sql", include_str!("init/queries/gold/gold_customers.sql")),
+    ("README.md", include_str!("init/README.md")),
+    (".gitignore", include_str!("init/gitignore")),
 ];
 
 pub(super) fn init(session: &Session, path: &Path) -> Result<Exit> {
-    let folder = session.dir.join(path);
-    if folder.join("smelt.yml").exists() {
-        return Err(Error::user("exists", format!("{} already holds a project", folder.display()))
-            .with_hint("choose another folder"));
+    let folder = std::path::absolute(session.dir.join(path))?;
+    for project in ["smelt.yml", "smelt.yaml", "dbt_project.yml"] {
+        if folder.join(project).exists() {
+            return Err(Error::user("exists", format!("{} already holds a project ({project})", folder.display()))
+                .with_hint("name another folder: smelt init PATH"));
+        }
     }
-    let name: String = folder
-        .file_name()
-        .map(|n| n.to_string_lossy().to_lowercase())
-        .unwrap_or_else(|| "shop".into())
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
+    let name = project_name(&folder);
+    let mut kept = Vec::new();
     for (file, content) in FILES {
         let target = folder.join(file);
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
+        if target.exists() {
+            kept.push(file);
+            continue;
         }
-        std::fs::write(&target, content.replace("{name}", &name))?;
+        let unwritable = |e: std::io::Error| {
+            Error::environment("unwritable-project", format!("cannot write {}: {e}", target.display()))
+                .permanent()
+                .with_hint("choose a folder you may write to")
+        };
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).map_err(unwritable)?;
+        }
+        std::fs::write(&target, content.replace("{name}", &name)).map_err(unwritable)?;
     }
-    std::fs::write(folder.join(".gitignore"), "/lake\n/target\n")?;
-    print::line(&format!("made {} with {} files. Next:", folder.display(), FILES.len()));
-    print::line(&format!("  cd {}", path.display()));
-    print::line("  smelt run                     # data/orders-*.json → bronze_orders → customer_totals");
-    print::line("  smelt show customer_totals");
-    print::line("  smelt up                      # and keep going: add data/orders-2.json meanwhile");
+    session.say(&format!("made project {name} in {}: {} files", folder.display(), FILES.len() - kept.len()));
+    if !kept.is_empty() {
+        session.say(&format!("kept what was there: {}", kept.join(", ")));
+    }
+    session.say("Next:");
+    if folder != session.dir {
+        print::line(&format!("  cd {}", shell_word(&path.to_string_lossy())));
+    }
+    print::line("  smelt run                   # orders → bronze_orders → silver_orders → gold_customers");
+    print::line("  smelt show gold_customers   # what each customer has ordered");
+    print::line("  smelt test                  # the data tests of models/shop.yml");
+    print::line("  smelt up                    # goes on until Ctrl-C; edit a query meanwhile");
     Ok(Exit::Success)
+}
+
+/// The folder's name, in letters that a project's name may have.
+fn project_name(folder: &Path) -> String {
+    let name = folder.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.chars().any(|c| c.is_ascii_alphabetic()) { name } else { "shop".to_string() }
+}
+
+/// `text` as a shell reads it as one word.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_the_project_its_name() {
+        for (folder, name) in [("/x/shop", "shop"), ("/x/My Shop-2", "my_shop_2"), ("/x/2026", "shop"), ("/", "shop")] {
+            assert_eq!(project_name(Path::new(folder)), name);
+        }
+    }
+
+    #[test]
+    fn a_path_to_paste() {
+        assert_eq!(shell_word("a/b-1.x"), "a/b-1.x");
+        assert_eq!(shell_word("my shop's"), r"'my shop'\''s'");
+    }
 }
