@@ -13,6 +13,7 @@ use super::graph::Names;
 use super::jinja::{Engine, Globals, Relation, Rendered, Resolve, Scope, map_to_node};
 use super::problems::{Problems, suggest};
 use super::sources::DeclaredTable;
+use super::test_names::{GenericTest, Target};
 use super::yaml::{Node, Value};
 use super::{Connector, DataTest, Dependency, Severity};
 use crate::error::Span;
@@ -43,16 +44,15 @@ pub(super) struct Maker<'a> {
     pub engine: &'a Engine,
     pub globals: &'a Arc<Globals>,
     pub names: &'a Arc<Names>,
+    /// The project or package the tests belong to.
+    pub package: &'a str,
     /// `data_tests:` of the project file.
     pub defaults: RawConfig,
 }
 
 /// What a test is about.
-struct Subject {
-    /// Front of the test's name: `not_null_` or `source_not_null_`.
-    prefix: &'static str,
-    /// `silver_calls`, or `telco_calls`.
-    name: String,
+struct Subject<'a> {
+    target: Target<'a>,
     relation: Relation,
     model: Option<String>,
 }
@@ -70,7 +70,7 @@ impl Maker<'_> {
     /// The tests in a model's properties.
     pub fn of_model(&self, model: &str, node: &Node, p: &mut Problems) -> Vec<DataTest> {
         let Ok(relation) = self.names.model(None, model) else { return Vec::new() };
-        let subject = Subject { prefix: "", name: model.to_string(), relation, model: Some(model.to_string()) };
+        let subject = Subject { target: Target::Node(model), relation, model: Some(model.to_string()) };
         self.of_subject(&subject, node, p)
     }
 
@@ -78,8 +78,7 @@ impl Maker<'_> {
     pub fn of_source(&self, source: &DeclaredTable, p: &mut Problems) -> Vec<DataTest> {
         let table = &source.table;
         let Ok(relation) = self.names.source(&table.source, &table.name) else { return Vec::new() };
-        let subject =
-            Subject { prefix: "source_", name: format!("{}_{}", table.source, table.name), relation, model: None };
+        let subject = Subject { target: Target::Source(&table.source, &table.name), relation, model: None };
         let tests = self.of_subject(&subject, &source.node, p);
         if !tests.is_empty() && !matches!(table.connector, Connector::Delta { .. }) {
             let message = format!("data tests read tables, and source table `{}.{}` is none", table.source, table.name);
@@ -89,7 +88,7 @@ impl Maker<'_> {
         tests
     }
 
-    fn of_subject(&self, subject: &Subject, node: &Node, p: &mut Problems) -> Vec<DataTest> {
+    fn of_subject(&self, subject: &Subject<'_>, node: &Node, p: &mut Problems) -> Vec<DataTest> {
         let mut tests = Vec::new();
         for list in ["data_tests", "tests"] {
             for item in node.get(list).map_or(&[][..], |n| n.items(list, p)) {
@@ -111,7 +110,13 @@ impl Maker<'_> {
         tests
     }
 
-    fn one(&self, subject: &Subject, column: Option<(&str, bool)>, item: &Node, p: &mut Problems) -> Option<DataTest> {
+    fn one(
+        &self,
+        subject: &Subject<'_>,
+        column: Option<(&str, bool)>,
+        item: &Node,
+        p: &mut Problems,
+    ) -> Option<DataTest> {
         let written = written(item, p)?;
         let mut config = self.defaults.clone();
         config::merge(&mut config, &written.config);
@@ -148,8 +153,13 @@ impl Maker<'_> {
                 depends_on.push(dependency);
             }
         }
+        let generic = generic_test(subject, &written, column);
+        let name = written.name.clone().unwrap_or_else(|| generic.name());
         Some(DataTest {
-            name: written.name.clone().unwrap_or_else(|| generated_name(subject, &written, column.map(|(c, _)| c))),
+            unique_id: generic.unique_id(self.package, &name),
+            package: self.package.to_string(),
+            fqn: self.fqn(&item.text.file, &name),
+            name,
             model: subject.model.clone(),
             source_map: map_to_node(&sql, written.node),
             sql,
@@ -160,10 +170,17 @@ impl Maker<'_> {
         })
     }
 
+    /// `[package, folder, …, name]`: dbt takes the folders of the file that declares the test, without the first.
+    fn fqn(&self, file: &Path, name: &str) -> Vec<String> {
+        let folders = file.parent().into_iter().flat_map(Path::components).skip(1);
+        let folders = folders.map(|c| c.as_os_str().to_string_lossy().into_owned());
+        [self.package.to_string()].into_iter().chain(folders).chain([name.to_string()]).collect()
+    }
+
     /// The column a test is about, as SQL; empty for a test of the whole table.
     fn column(
         &self,
-        subject: &Subject,
+        subject: &Subject<'_>,
         written: &Written<'_>,
         column: Option<(&str, bool)>,
         p: &mut Problems,
@@ -259,6 +276,26 @@ fn written<'a>(item: &'a Node, p: &mut Problems) -> Option<Written<'a>> {
     Some(written)
 }
 
+/// What dbt names the test by.
+fn generic_test<'a>(
+    subject: &'a Subject<'a>,
+    written: &'a Written<'_>,
+    column: Option<(&str, bool)>,
+) -> GenericTest<'a> {
+    let (namespace, test) = match written.test.split_once('.') {
+        Some((namespace, test)) => (Some(namespace), test),
+        None => (None, written.test.as_str()),
+    };
+    let mut arguments: Vec<(String, Json)> =
+        written.arguments.iter().map(|(name, node)| (name.clone(), node.json())).collect();
+    if let Some((column, quote)) = column {
+        let mark = subject.relation.quote;
+        let column = if quote { format!("{mark}{column}{mark}") } else { column.to_string() };
+        arguments.push(("column_name".to_string(), Json::from(column)));
+    }
+    GenericTest { namespace, test, target: subject.target, arguments }
+}
+
 /// A test's own configuration.
 struct Settings<'a> {
     severity: Severity,
@@ -307,7 +344,7 @@ struct Body<'a> {
     maker: &'a Maker<'a>,
     written: &'a Written<'a>,
     scope: &'a Arc<Scope>,
-    subject: &'a Subject,
+    subject: &'a Subject<'a>,
     /// What follows FROM.
     from: String,
     column: String,
@@ -485,45 +522,9 @@ fn column_sql(name: &str, quote: bool, mark: char) -> String {
     format!("{mark}{}{mark}", name.replace(mark, &format!("{mark}{mark}")))
 }
 
-/// dbt's name: test, table, then every argument in the order of their names.
-fn generated_name(subject: &Subject, written: &Written<'_>, column: Option<&str>) -> String {
-    let mut arguments: Vec<(String, Vec<String>)> =
-        written.arguments.iter().map(|(name, node)| (name.clone(), flat(&node.json()))).collect();
-    if let Some(column) = column {
-        arguments.push(("column_name".to_string(), vec![column.to_string()]));
-    }
-    arguments.sort();
-    let clean = |text: &String| {
-        let mut out = String::new();
-        for c in text.chars() {
-            match c {
-                c if c.is_ascii_alphanumeric() || c == '_' => out.push(c),
-                _ if !out.ends_with('\u{0}') => out.push('\u{0}'),
-                _ => {}
-            }
-        }
-        out.replace('\u{0}', "_")
-    };
-    let values: Vec<String> = arguments.iter().flat_map(|(_, values)| values).map(clean).collect();
-    let name = format!("{}{}_{}_{}", subject.prefix, written.test, subject.name, values.join("__"));
-    name.trim_end_matches('_').to_string() + if values.last().is_some_and(|v| v.ends_with('_')) { "_" } else { "" }
-}
-
-fn flat(json: &Json) -> Vec<String> {
-    match json {
-        Json::Array(items) => items.iter().flat_map(flat).collect(),
-        Json::Object(members) => members.values().flat_map(flat).collect(),
-        Json::String(s) => vec![s.clone()],
-        // As Python writes them, because dbt does.
-        Json::Bool(b) => vec![if *b { "True" } else { "False" }.to_string()],
-        Json::Null => vec!["None".to_string()],
-        Json::Number(n) => vec![n.to_string()],
-    }
-}
-
-/// The test of a file in the test path.
+/// The test of a file in the test path; `fqn` ends in its name.
 pub(super) fn singular(
-    name: String,
+    fqn: Vec<String>,
     rendered: Rendered,
     reads: Vec<(Dependency, Span)>,
     config: &RawConfig,
@@ -550,8 +551,13 @@ pub(super) fn singular(
         [one] => Some(one.to_string()),
         _ => None,
     };
+    let name = fqn.last().cloned().unwrap_or_default();
+    let package = fqn.first().cloned().unwrap_or_default();
     settings.enabled.then(|| DataTest {
+        unique_id: format!("test.{package}.{name}"),
         name,
+        package,
+        fqn,
         model,
         sql: rendered.sql,
         source_map: rendered.source_map,

@@ -156,7 +156,8 @@ impl<'a> Loader<'a> {
                     ["smelt.yml", "smelt.yaml", "dbt_project.yml"].iter().any(|f| text.file == Path::new(f));
                 if !is_project_file && !seen.contains(&text.file) {
                     seen.push(text.file.clone());
-                    properties.read(&text, &self.engine, &scope, &self.settings.target, self.dir, p);
+                    let prefix = [&[self.settings.name.clone()], &self.folders(&text.file)[..]].concat();
+                    properties.read(&text, &prefix, &self.engine, &scope, &self.settings.target, self.dir, p);
                 }
             }
         }
@@ -180,6 +181,7 @@ impl<'a> Loader<'a> {
             }
             let Some(blocks) = p.ok(snapshot_blocks(&text)) else { continue };
             for (name, block) in &blocks {
+                let folders = [&folders[..], &[stem(&text.file)]].concat();
                 drafts.extend(self.draft(block, name.clone(), &folders, Kind::Snapshot, properties, p));
             }
             if blocks.is_empty() {
@@ -189,10 +191,26 @@ impl<'a> Loader<'a> {
         let declared = properties.snapshots.iter().filter_map(|s| Some((s.name.clone(), s.relation.clone()?)));
         for (name, relation) in declared.collect::<Vec<_>>() {
             if let Some(text) = relation_query(&relation, p) {
-                drafts.extend(self.draft(&text, name, &[], Kind::Snapshot, properties, p));
+                let folders = self.folders(&text.file);
+                drafts.extend(self.draft(&text, name, &folders, Kind::Snapshot, properties, p));
             }
         }
         drafts
+    }
+
+    /// The folders between the path of the project that holds a file, and the file.
+    fn folders(&self, file: &Path) -> Vec<String> {
+        let s = &self.settings;
+        let paths = s.model_paths.iter().chain(&s.property_paths).chain(&s.snapshot_paths).chain(&s.test_paths);
+        let inside =
+            paths.filter_map(|path| file.strip_prefix(plain(path)).ok()).min_by_key(|f| f.components().count());
+        let parent = inside.and_then(Path::parent).into_iter().flat_map(Path::components);
+        parent.map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
+    }
+
+    /// `[project, folder, …, name]`.
+    fn fqn(&self, folders: &[String], name: &str) -> Vec<String> {
+        [std::slice::from_ref(&self.settings.name), folders, &[name.to_string()]].concat()
     }
 
     fn draft(
@@ -205,8 +223,7 @@ impl<'a> Loader<'a> {
         p: &mut Problems,
     ) -> Option<Draft> {
         let template = p.ok(Template::checked(Arc::clone(text), 0))?;
-        let fqn: Vec<String> =
-            [std::slice::from_ref(&self.settings.name), folders, std::slice::from_ref(&name)].concat();
+        let fqn = self.fqn(folders, &name);
         let scope = Scope::reading(&self.globals);
         // Names are not known yet, so every error here is one of the text itself.
         let readable = p.ok(self.engine.render(&template, &scope)).is_some();
@@ -328,6 +345,8 @@ impl<'a> Loader<'a> {
         let expectations = self.expectations(draft, &scope, p);
         let model = Model {
             name: draft.name.clone(),
+            package: self.settings.name.clone(),
+            fqn: draft.fqn.clone(),
             unique_id: match draft.kind {
                 Kind::Model => format!("model.{}.{}", self.settings.name, draft.name),
                 Kind::Snapshot => format!("snapshot.{}.{}", self.settings.name, draft.name),
@@ -454,6 +473,7 @@ impl<'a> Loader<'a> {
             engine: &self.engine,
             globals: &self.globals,
             names,
+            package: &self.settings.name,
             defaults: config::defaults(&self.settings.test_defaults, std::slice::from_ref(&self.settings.name)),
         };
         let mut tests = Vec::new();
@@ -465,7 +485,7 @@ impl<'a> Loader<'a> {
         for source in properties.sources.iter().filter(|s| s.enabled) {
             tests.extend(maker.of_source(source, p));
         }
-        for (text, _) in files(self.dir, &self.settings.test_paths, "sql", p) {
+        for (text, folders) in files(self.dir, &self.settings.test_paths, "sql", p) {
             let generic = self.settings.test_paths.iter().any(|t| text.file.starts_with(plain(t).join("generic")));
             if generic {
                 continue;
@@ -482,7 +502,7 @@ impl<'a> Loader<'a> {
             for call in scope.configs() {
                 config::merge(&mut raw, &self.called_config(&template, &call, p));
             }
-            tests.extend(data_tests::singular(name, rendered, reads, &raw, &text.file, p));
+            tests.extend(data_tests::singular(self.fqn(&folders, &name), rendered, reads, &raw, &text.file, p));
         }
         tests.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {

@@ -27,6 +27,7 @@ mod snapshot;
 mod source_map;
 mod sources;
 mod targets;
+mod test_names;
 mod texts;
 mod yaml;
 

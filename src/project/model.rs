@@ -78,6 +78,12 @@ pub struct SourceTable {
     pub source: String,
     /// Name of the table in it.
     pub name: String,
+    /// `source.<package>.<source>.<table>`.
+    pub unique_id: String,
+    /// The project or package that declares it.
+    pub package: String,
+    /// `[package, folder, …, source, table]`.
+    pub fqn: Vec<String>,
     pub description: Option<String>,
     pub connector: Connector,
     pub format: Format,
@@ -222,8 +228,12 @@ pub struct Column {
 pub struct Model {
     /// Unique in the project, ignoring case.
     pub name: String,
-    /// `model.<project>.<name>`.
+    /// `model.<package>.<name>`, or `snapshot.…`.
     pub unique_id: String,
+    /// The project or package it belongs to.
+    pub package: String,
+    /// `[package, folder, …, name]`; a snapshot's file stands before its name, as in dbt.
+    pub fqn: Vec<String>,
     /// Table schema and name: the table lands at `<lake>/<schema>/<alias>`.
     pub schema: String,
     pub alias: String,
@@ -333,6 +343,12 @@ pub enum OnViolation {
 pub struct DataTest {
     /// `not_null_silver_calls_sid`, or the file's stem.
     pub name: String,
+    /// dbt's: `test.<package>.<name>`, of a generic test with ten digits of a digest of what it is made of.
+    pub unique_id: String,
+    /// The project or package that declares it.
+    pub package: String,
+    /// `[package, folder, …, name]`.
+    pub fqn: Vec<String>,
     /// The model it tests; None for a singular test that reads several.
     pub model: Option<String>,
     /// Compiled SQL that returns the failing rows.

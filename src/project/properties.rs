@@ -90,10 +90,11 @@ pub(super) struct Properties {
 }
 
 impl Properties {
-    /// Reads one file into this.
+    /// Reads one file into this; `prefix` is `[package, folder, …]` of the file.
     pub fn read(
         &mut self,
         text: &Arc<Text>,
+        prefix: &[String],
         engine: &Engine,
         scope: &Arc<Scope>,
         target: &Target,
@@ -121,7 +122,7 @@ impl Properties {
             }
         }
         for source in list(&root, "sources", p) {
-            self.sources.extend(sources::read(source, target, dir, p));
+            self.sources.extend(sources::read(source, prefix, target, dir, p));
         }
         for model in list(&root, "models", p) {
             if let Some(model) = read_model(model, "a model", MODEL_KEYS, p) {

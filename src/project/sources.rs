@@ -104,8 +104,14 @@ pub(super) struct DeclaredTable {
     pub enabled: bool,
 }
 
-/// Reads one entry of `sources:`.
-pub(super) fn read(node: &Node, target: &Target, dir: &Path, p: &mut Problems) -> Vec<DeclaredTable> {
+/// Reads one entry of `sources:`; `prefix` is `[package, folder, …]` of its file.
+pub(super) fn read(
+    node: &Node,
+    prefix: &[String],
+    target: &Target,
+    dir: &Path,
+    p: &mut Problems,
+) -> Vec<DeclaredTable> {
     if !node.check_keys("a source", SOURCE_KEYS, p) {
         return Vec::new();
     }
@@ -116,7 +122,7 @@ pub(super) fn read(node: &Node, target: &Target, dir: &Path, p: &mut Problems) -
         p.error("missing-tables", node.span(), format!("source `{source}` has no `tables`"), "add tables: [{name: …}]");
         return Vec::new();
     };
-    let reader = Reader { source: &source, schema: &schema, base: node.get("config"), target, dir };
+    let reader = Reader { source: &source, prefix, schema: &schema, base: node.get("config"), target, dir };
     tables.items("tables", p).iter().filter_map(|table| reader.table(table, p)).collect()
 }
 
@@ -148,6 +154,7 @@ pub(super) fn named(node: &Node, what: &str, p: &mut Problems) -> Option<String>
 
 pub(super) struct Reader<'a> {
     pub(super) source: &'a str,
+    prefix: &'a [String],
     pub(super) schema: &'a str,
     base: Option<&'a Node>,
     pub(super) target: &'a Target,
@@ -231,8 +238,12 @@ impl Reader<'_> {
                 "read the payload with include: {value: raw_data}, or choose another format",
             );
         }
+        let package = self.prefix.first().cloned().unwrap_or_default();
         let table = SourceTable {
             source: self.source.to_string(),
+            unique_id: format!("source.{package}.{}.{name}", self.source),
+            package,
+            fqn: [self.prefix, &[self.source.to_string(), name.clone()]].concat(),
             description: node.get("description").and_then(|n| n.text("description", p)),
             on_error: config
                 .get("on_error")

@@ -40,6 +40,9 @@ fn table(connector: Connector, format: Format, on_error: OnError) -> SourceTable
     SourceTable {
         source: "telco".into(),
         name: "calls".into(),
+        unique_id: "source.p.telco.calls".into(),
+        package: "p".into(),
+        fqn: vec!["p".into(), "telco".into(), "calls".into()],
         description: None,
         connector,
         format,

@@ -34,6 +34,9 @@ pub fn source(schema: &str, table: &Table, path: &str, format: Format, primary_k
     SourceTable {
         source: schema.into(),
         name: table.name.into(),
+        unique_id: format!("source.test.{schema}.{}", table.name),
+        package: "test".into(),
+        fqn: vec!["test".into(), schema.into(), table.name.into()],
         description: None,
         connector: Connector::Files(FilesConfig { path: path.into(), options: BTreeMap::new() }),
         format,
@@ -53,6 +56,8 @@ pub fn model(schema: &str, name: &str, sql: &str, materialized: Materialization,
     Model {
         name: name.into(),
         unique_id: format!("model.test.{name}"),
+        package: "test".into(),
+        fqn: vec!["test".into(), name.into()],
         schema: schema.into(),
         alias: name.into(),
         source_map: SourceMap::verbatim(path.clone().into(), sql),

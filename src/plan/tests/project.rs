@@ -31,6 +31,9 @@ fn source(source: &str, name: &str, connector: Connector, columns: &[(&str, &str
     SourceTable {
         source: source.into(),
         name: name.into(),
+        unique_id: format!("source.test.{source}.{name}"),
+        package: "test".into(),
+        fqn: vec!["test".into(), source.into(), name.into()],
         description: None,
         connector,
         format: Format::Json,
@@ -118,6 +121,8 @@ pub fn model(name: &str, materialized: Materialization, sql: &str, before: &[Arc
     Model {
         name: name.into(),
         unique_id: format!("model.test.{name}"),
+        package: "test".into(),
+        fqn: vec!["test".into(), name.into()],
         schema: "m".into(),
         alias: name.into(),
         path: PathBuf::from(format!("queries/{name}.sql")),

@@ -55,6 +55,10 @@ fn a_plain_project_loads() {
     assert_eq!(bronze.materialized, Materialization::StreamingTable);
     assert_eq!((bronze.schema.as_str(), bronze.alias.as_str()), ("bronze", "bronze_calls"));
     assert_eq!(bronze.unique_id, "model.telecom.bronze_calls");
+    assert_eq!(bronze.fqn, ["telecom", "bronze", "bronze_calls"]);
+    let calls = project.sources.iter().find(|s| s.name == "calls").unwrap();
+    assert_eq!((calls.unique_id.as_str(), calls.package.as_str()), ("source.telecom.telco.calls", "telecom"));
+    assert_eq!(calls.fqn, ["telecom", "telco", "calls"]);
     assert_eq!(reads(bronze), ["telco.calls"]);
     let gold = model(&project, "calls_per_day");
     assert_eq!(gold.sql, "select sid, count(*) as n\nfrom \"bronze\".\"bronze_calls\" group by sid");

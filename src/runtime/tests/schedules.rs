@@ -35,6 +35,9 @@ fn compiled(schedule: Schedule) -> (Arc<Project>, Compilation) {
     let source = SourceTable {
         source: "raw".into(),
         name: "users".into(),
+        unique_id: "source.test.raw.users".into(),
+        package: "test".into(),
+        fqn: vec!["test".into(), "raw".into(), "users".into()],
         description: None,
         connector: Connector::Files(FilesConfig { path: "memory://in/*.json".into(), options: BTreeMap::new() }),
         format: Format::Json,

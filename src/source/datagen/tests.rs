@@ -26,6 +26,9 @@ fn table(columns: &[(&str, &str)]) -> Arc<SourceTable> {
     Arc::new(SourceTable {
         source: "made".into(),
         name: "rows".into(),
+        unique_id: "source.p.made.rows".into(),
+        package: "p".into(),
+        fqn: vec!["p".into(), "made".into(), "rows".into()],
         description: None,
         connector: Connector::Datagen { options: BTreeMap::new() },
         format: Format::Json,
