@@ -18,7 +18,7 @@ use super::data_tests;
 use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
 use super::jinja::{ConfigCall, Engine, Globals, Relation, Rendered, Resolve, Scope, Site, Template};
 use super::problems::{Problems, suggest};
-use super::properties::{ModelProperties, Properties};
+use super::properties::{ModelProperties, Owner, Properties};
 use super::settings::{self, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::yaml::Text;
@@ -156,8 +156,9 @@ impl<'a> Loader<'a> {
                     ["smelt.yml", "smelt.yaml", "dbt_project.yml"].iter().any(|f| text.file == Path::new(f));
                 if !is_project_file && !seen.contains(&text.file) {
                     seen.push(text.file.clone());
-                    let prefix = [&[self.settings.name.clone()], &self.folders(&text.file)[..]].concat();
-                    properties.read(&text, &prefix, &self.engine, &scope, &self.settings.target, self.dir, p);
+                    let prefix = [std::slice::from_ref(&self.settings.name), &self.folders(&text.file)].concat();
+                    let owner = Owner { prefix: &prefix, target: &self.settings.target, dir: self.dir };
+                    properties.read(&text, &owner, &self.engine, &scope, p);
                 }
             }
         }

@@ -79,6 +79,15 @@ pub(super) struct ModelProperties {
     pub relation: Option<Node>,
 }
 
+/// Whom a properties file belongs to.
+pub(super) struct Owner<'a> {
+    /// `[package, folder, …]`: where the file stands.
+    pub prefix: &'a [String],
+    pub target: &'a Target,
+    /// What relative paths of files start from.
+    pub dir: &'a Path,
+}
+
 /// All properties files together.
 #[derive(Debug, Default)]
 pub(super) struct Properties {
@@ -90,17 +99,8 @@ pub(super) struct Properties {
 }
 
 impl Properties {
-    /// Reads one file into this; `prefix` is `[package, folder, …]` of the file.
-    pub fn read(
-        &mut self,
-        text: &Arc<Text>,
-        prefix: &[String],
-        engine: &Engine,
-        scope: &Arc<Scope>,
-        target: &Target,
-        dir: &Path,
-        p: &mut Problems,
-    ) {
+    /// Reads one file into this.
+    pub fn read(&mut self, text: &Arc<Text>, owner: &Owner<'_>, engine: &Engine, scope: &Arc<Scope>, p: &mut Problems) {
         let Some(root) = p.ok(yaml::parse(text)) else { return };
         if matches!(root.value, Value::Null) || !root.check_keys("a properties file", FILE_KEYS, p) {
             return;
@@ -122,7 +122,7 @@ impl Properties {
             }
         }
         for source in list(&root, "sources", p) {
-            self.sources.extend(sources::read(source, prefix, target, dir, p));
+            self.sources.extend(sources::read(source, owner, p));
         }
         for model in list(&root, "models", p) {
             if let Some(model) = read_model(model, "a model", MODEL_KEYS, p) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::problems::{Problems, suggest};
+use super::properties::Owner;
 use super::yaml::{Entry, Node, Value};
 use super::{Column, Connector, Format, Include, OnError, SourceTable, Target, Watermark};
 
@@ -104,14 +105,8 @@ pub(super) struct DeclaredTable {
     pub enabled: bool,
 }
 
-/// Reads one entry of `sources:`; `prefix` is `[package, folder, …]` of its file.
-pub(super) fn read(
-    node: &Node,
-    prefix: &[String],
-    target: &Target,
-    dir: &Path,
-    p: &mut Problems,
-) -> Vec<DeclaredTable> {
+/// Reads one entry of `sources:`.
+pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<DeclaredTable> {
     if !node.check_keys("a source", SOURCE_KEYS, p) {
         return Vec::new();
     }
@@ -122,7 +117,14 @@ pub(super) fn read(
         p.error("missing-tables", node.span(), format!("source `{source}` has no `tables`"), "add tables: [{name: …}]");
         return Vec::new();
     };
-    let reader = Reader { source: &source, prefix, schema: &schema, base: node.get("config"), target, dir };
+    let reader = Reader {
+        source: &source,
+        schema: &schema,
+        base: node.get("config"),
+        prefix: owner.prefix,
+        target: owner.target,
+        dir: owner.dir,
+    };
     tables.items("tables", p).iter().filter_map(|table| reader.table(table, p)).collect()
 }
 
