@@ -456,9 +456,21 @@ impl Body<'_> {
 
     /// A test that a macro of the project writes.
     fn by_macro(&self, test: &str, p: &mut Problems) -> Option<String> {
-        let name = format!("test_{}", test.rsplit('.').next().unwrap_or(test));
-        let macros: Vec<&str> = self.maker.engine.macro_names().filter_map(|m| m.strip_prefix("test_")).collect();
-        if !self.maker.engine.macro_names().any(|m| m == name) {
+        let engine = self.maker.engine;
+        let (package, test) = match test.split_once('.') {
+            Some((package, test)) if engine.has_package(package) => (Some(package), test),
+            // The package's macros may have been copied into the project.
+            Some((_, test)) => (None, test),
+            None => (None, test),
+        };
+        let name = format!("test_{test}");
+        let places = match package {
+            Some(package) => vec![package],
+            None => vec![self.maker.package, self.maker.globals.project_name.as_str()],
+        };
+        let macros = || places.iter().flat_map(|place| engine.macros_of(place)).map(String::as_str);
+        if !macros().any(|m| m == name) {
+            let macros = macros().filter_map(|m| m.strip_prefix("test_"));
             let known = BUILT_IN.iter().copied().chain(macros);
             let hint = suggest(test, known, "data tests").replace("data tests: ", "there are: ");
             p.error(
@@ -481,11 +493,8 @@ impl Body<'_> {
             };
             arguments.push(format!("{name}={literal}"));
         }
-        p.ok(self.maker.engine.render_text(
-            &format!("{{{{ {name}({}) }}}}", arguments.join(", ")),
-            self.written.node,
-            self.scope,
-        ))
+        let name = package.map_or_else(|| name.clone(), |package| format!("{package}.{name}"));
+        p.ok(engine.render_text(&format!("{{{{ {name}({}) }}}}", arguments.join(", ")), self.written.node, self.scope))
     }
 }
 

@@ -16,7 +16,9 @@ use serde_json::Value as Json;
 use super::config::{self, Configured, RawConfig, Setting};
 use super::data_tests;
 use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
-use super::jinja::{ConfigCall, Engine, Globals, Relation, Rendered, Resolve, Scope, Site, Template};
+use super::jinja::{
+    ConfigCall, Dispatch, Engine, Globals, MacroPackage, Relation, Rendered, Resolve, Scope, Site, Template,
+};
 use super::problems::{Problems, suggest};
 use super::properties::{ModelProperties, Owner, Properties};
 use super::settings::{self, Settings};
@@ -103,8 +105,9 @@ impl<'a> Loader<'a> {
         // dbt's place for macros that are tests.
         let generic: Vec<String> = settings.test_paths.iter().map(|t| format!("{t}/generic")).collect();
         macros.extend(files(&options.dir, &generic, "sql", p));
-        let texts = macros.into_iter().map(|(text, _)| text).collect();
-        let engine = Engine::new(texts, env, p);
+        let files = macros.into_iter().map(|(text, _)| text).collect();
+        let packages = vec![MacroPackage { name: settings.name.clone(), files }];
+        let engine = Engine::new(packages, Dispatch::default(), env, p);
         let globals = Arc::clone(&settings.globals);
         Loader { dir: &options.dir, settings, engine, globals }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::config::{self, Level};
-use super::jinja::{Engine, Globals, Scope};
+use super::jinja::{Dispatch, Engine, Globals, Scope};
 use super::problems::{Problems, suggest};
 use super::yaml::{self, Node, Text, Value};
 use super::{Dialect, LoadOptions, Target, targets};
@@ -113,6 +113,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
 
     let mut globals = Globals {
         project_name: name.clone(),
+        package: name.clone(),
         vars,
         target: BTreeMap::new(),
         full_refresh: options.full_refresh,
@@ -121,7 +122,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         env: env.clone(),
     };
     // Macros are not visible in YAML values, as in dbt.
-    let engine = Engine::new(Vec::new(), env, p);
+    let engine = Engine::new(Vec::new(), Dispatch::default(), env, p);
     let chosen = choose_target(&root, options, &engine, &globals, p)?;
     globals.target.insert("name".to_string(), Json::from(chosen.name.as_str()));
     let scope = Scope::reading(&Arc::new(globals.clone()));

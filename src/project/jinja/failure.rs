@@ -6,7 +6,7 @@ use std::ops::Range;
 use minijinja::{Environment, ErrorKind};
 
 use super::template::Template;
-use super::{Engine, MACROS};
+use super::{Engine, MACROS, MacroFile};
 use crate::error::{Error, Span};
 use crate::project::problems::suggest;
 use crate::project::yaml::Node;
@@ -23,7 +23,7 @@ impl Engine {
         let place = self.place(error, template);
         let mut names: Vec<String> =
             environment.map(|e| e.globals().map(|(n, _)| n.to_string()).collect()).unwrap_or_default();
-        names.extend(self.macro_names().map(str::to_string));
+        names.extend(self.macros.iter().flat_map(|m| &m.template.macros).map(|(name, _)| name.clone()));
         names.extend(template.names.iter().cloned());
         if let Some(macros) =
             place.as_ref().and_then(|(in_template, _)| (in_template.file != template.file).then_some(in_template))
@@ -70,14 +70,14 @@ impl Engine {
     /// The template and the byte range in its file where `error` stands.
     fn place<'a>(&'a self, error: &minijinja::Error, template: &'a Template) -> Option<(&'a Template, Range<usize>)> {
         let range = error.range()?;
-        if error.name() == Some(MACROS) {
-            let (in_template, start) = self.macros.iter().rev().find(|(_, start)| *start <= range.start)?;
-            let map = |offset: usize| in_template.in_file(offset.saturating_sub(*start));
-            return Some((in_template, map(range.start)..map(range.end)));
+        if let Some(package) = error.name().and_then(|n| n.strip_prefix(MACROS)?.strip_prefix(':')) {
+            let MacroFile { template, start, .. } =
+                self.macros.iter().rev().find(|m| m.package == package && m.start <= range.start)?;
+            let map = |offset: usize| template.in_file(offset.saturating_sub(*start));
+            return Some((template, map(range.start)..map(range.end)));
         }
-        // While macros are added their files are parsed alone, without the import in front.
-        let alone = error.template_source().is_some_and(|s| s.len() == template.jinja.len());
-        let prefix = if alone { 0 } else { self.import.len() };
+        // In front of the template's own text stands what brings the macros in.
+        let prefix = error.template_source().map_or(0, |s| s.len().saturating_sub(template.jinja.len()));
         let map = |offset: usize| template.in_file(offset.saturating_sub(prefix));
         Some((template, map(range.start)..map(range.end)))
     }

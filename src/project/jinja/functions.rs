@@ -151,6 +151,7 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
         Ok(Value::from_object(scope.note_source(call, args.site)))
     });
     environment.add_global("config", Value::from_object(Config(Arc::clone(scope))));
+    environment.add_global("adapter", Value::from_object(super::namespaces::Adapter));
     let this = scope.this.clone().unwrap_or_else(|| Relation::placeholder("this"));
     environment.add_global("this", Value::from_object(This { relation: this, scope: Arc::clone(scope) }));
     environment.add_function("is_incremental", || false);

@@ -1,8 +1,8 @@
 //! Jinja: the language of templates, over minijinja with strict undefined.
 //!
 //! 1. [`template`] cuts a file into runs and tags and rewrites it, so that output can be traced to the file.
-//! 2. [`Engine`] holds what every template shares: filters, functions, and the project's macros as one template that each
-//!    model imports, so that macros see each other whatever file they are in.
+//! 2. [`Engine`] holds what every template shares: filters, functions, and each package's macros as one template that
+//!    models import, so that macros see each other whatever file they are in ([`namespaces`]).
 //! 3. A render happens in a [`Scope`]: which model, what `ref` resolves to, and a record of what the template asked for.
 //! 4. [`failure`] turns minijinja's errors into ours: file, line, column, and what to do.
 //!
@@ -10,6 +10,7 @@
 
 mod failure;
 mod functions;
+mod namespaces;
 mod objects;
 mod scope;
 mod template;
@@ -25,22 +26,36 @@ use super::yaml::{self, Entry, Node, Text};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
+pub(super) use namespaces::Dispatch;
+use namespaces::Namespaces;
 pub(super) use objects::Relation;
 pub(super) use scope::{ConfigCall, Globals, Resolve, Scope};
 pub(super) use template::{Site, Template};
 use values::to_json;
 
-/// Name of the template that holds all macros.
+/// Front of the names of the templates that hold macros.
 const MACROS: &str = "macros";
 
 /// What every template shares.
 pub(super) struct Engine {
     base: Environment<'static>,
-    /// Prefix that brings the macros into a template.
-    import: String,
-    /// Macro files in the order of their numbers, with their place in the macros template.
-    macros: Vec<(Template, usize)>,
+    namespaces: Arc<Namespaces>,
+    /// Macro files in the order of their numbers.
+    macros: Vec<MacroFile>,
     env: Env,
+}
+
+/// A file of macros, and its place in its package's template of macros.
+struct MacroFile {
+    package: String,
+    template: Template,
+    start: usize,
+}
+
+/// The macros of the root project or of a package.
+pub(super) struct MacroPackage {
+    pub name: String,
+    pub files: Vec<Arc<Text>>,
 }
 
 /// A rendered model.
@@ -51,8 +66,8 @@ pub(super) struct Rendered {
 }
 
 impl Engine {
-    /// An engine with the macros of `files`. A file that does not parse is left out and recorded.
-    pub fn new(files: Vec<Arc<Text>>, env: &Env, p: &mut Problems) -> Self {
+    /// An engine with the macros of `packages`, the root project first. A file that does not parse is left out and recorded.
+    pub fn new(packages: Vec<MacroPackage>, dispatch: Dispatch, env: &Env, p: &mut Problems) -> Self {
         let mut base = Environment::new();
         base.set_undefined_behavior(UndefinedBehavior::Strict);
         base.set_debug(true);
@@ -64,15 +79,18 @@ impl Engine {
             base.set_syntax(syntax);
         }
         functions::add_shared(&mut base);
-        let mut engine = Engine { base, import: String::new(), macros: Vec::new(), env: env.clone() };
-        engine.add_macros(files, p);
+        let namespaces = Namespaces { packages: Vec::new(), dispatch };
+        let mut engine = Engine { base, namespaces: Arc::default(), macros: Vec::new(), env: env.clone() };
+        let packages = packages.into_iter().map(|package| engine.add_macros(package, p)).collect();
+        engine.namespaces = Arc::new(Namespaces { packages, ..namespaces });
         engine
     }
 
-    fn add_macros(&mut self, files: Vec<Arc<Text>>, p: &mut Problems) {
+    /// Adds a package's macros; returns its name and theirs.
+    fn add_macros(&mut self, package: MacroPackage, p: &mut Problems) -> (String, Vec<String>) {
         let mut all = String::new();
-        let mut names: Vec<(String, Arc<Text>, usize)> = Vec::new();
-        for text in files {
+        let mut names: Vec<(String, Arc<Text>)> = Vec::new();
+        for text in package.files {
             let number = self.macros.len() as u32 + 1;
             let template = match Template::checked(Arc::clone(&text), number) {
                 Ok(template) => template,
@@ -86,7 +104,7 @@ impl Engine {
                 continue;
             }
             for (name, offset) in &template.macros {
-                if let Some((_, first, _)) = names.iter().find(|(n, _, _)| n == name) {
+                if let Some((_, first)) = names.iter().find(|(n, _)| n == name) {
                     let message = format!("macro `{name}` is defined twice");
                     let hint = format!("it is also in {}: rename one of them", first.file.display());
                     p.error("duplicate-macro", text.span(*offset, name.len()), message, hint);
@@ -96,33 +114,43 @@ impl Engine {
                     let message = format!("macro `{name}` would replace a built-in function");
                     p.error("reserved-name", text.span(*offset, name.len()), message, "give it another name");
                 } else {
-                    names.push((name.clone(), Arc::clone(&text), *offset));
+                    names.push((name.clone(), Arc::clone(&text)));
                 }
             }
-            let place = all.len();
+            let start = all.len();
             all.push_str(&template.jinja);
-            self.macros.push((template, place));
+            self.macros.push(MacroFile { package: package.name.clone(), template, start });
         }
-        if names.is_empty() {
-            return;
-        }
-        let list: Vec<&str> = names.iter().map(|(name, _, _)| name.as_str()).collect();
-        self.import = format!("{{% from {MACROS:?} import {} %}}", list.join(", "));
-        if let Err(e) = self.base.add_template_owned(MACROS, all) {
+        let template = Namespaces::template(&package.name);
+        if !names.is_empty()
+            && let Err(e) = self.base.add_template_owned(template, all)
+        {
             p.errors.push(Error::internal(format!("macros parse one by one but not together: {e}")));
+            names.clear();
         }
+        (package.name, names.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Names of all macros.
-    pub fn macro_names(&self) -> impl Iterator<Item = &str> {
-        self.macros.iter().flat_map(|(t, _)| t.macros.iter().map(|(name, _)| name.as_str()))
+    /// Names of the macros of a package.
+    pub fn macros_of(&self, package: &str) -> &[String] {
+        self.namespaces.macros_of(package)
+    }
+
+    /// Whether there is a package, the root project included, of this name.
+    pub fn has_package(&self, package: &str) -> bool {
+        self.namespaces.packages.iter().any(|(name, _)| name == package)
+    }
+
+    /// What stands before a template that is rendered in `scope`.
+    fn prelude(&self, scope: &Scope) -> String {
+        self.namespaces.prelude(&scope.globals.package)
     }
 
     /// Renders a template in `scope`. What the template asked for is in the scope's record, also after an error.
     pub fn render(&self, template: &Template, scope: &Arc<Scope>) -> Result<Rendered> {
         let environment = self.model_environment(scope);
         let name = template.text.file.to_string_lossy();
-        let source = format!("{}{}", self.import, template.jinja);
+        let source = format!("{}{}", self.prelude(scope), template.jinja);
         let output = environment
             .template_from_named_str(&name, &source)
             .and_then(|t| t.render(Value::from(())))
@@ -140,7 +168,7 @@ impl Engine {
         }
         let environment = self.model_environment(scope);
         environment
-            .render_str(&format!("{}{text}", self.import), Value::from(()))
+            .render_str(&format!("{}{text}", self.prelude(scope)), Value::from(()))
             .map_err(|e| self.yaml_failure(&e, at, &environment))
     }
 
@@ -157,6 +185,7 @@ impl Engine {
         let mut environment = self.base.clone();
         functions::add_values(&mut environment, scope);
         functions::add_model(&mut environment, scope);
+        self.namespaces.add(&mut environment, &scope.globals.package);
         environment
     }
 
@@ -239,7 +268,7 @@ impl Engine {
     /// The template of file number `file`: a macro file, or the one being rendered.
     pub fn template_of<'a>(&'a self, rendering: &'a Template, file: u32) -> &'a Template {
         let index = (file as usize).checked_sub(1);
-        index.and_then(|i| self.macros.get(i)).map_or(rendering, |(template, _)| template)
+        index.and_then(|i| self.macros.get(i)).map_or(rendering, |file| &file.template)
     }
 
     /// The place of a call in a template rendered as `rendering`.

@@ -16,7 +16,10 @@ use crate::project::Dependency;
 /// What all templates of a project see.
 #[derive(Clone)]
 pub(in crate::project) struct Globals {
+    /// The root project.
     pub project_name: String,
+    /// The project or package the templates belong to: its macros and variables come first.
+    pub package: String,
     pub vars: BTreeMap<String, Json>,
     /// `target.*`: name, schema, type, lake, threads.
     pub target: BTreeMap<String, Json>,

@@ -425,3 +425,29 @@ fn the_sample_project_loads_on_every_target() {
     let secret = r#"{"api_key": "KEY-4711", "api_secret": "hunter22"}"#;
     load_sample("prod", &[("LAKE", "s3://telco/lake"), ("KAFKA", "broker:9092"), ("SMELT_SECRET_TELCO", secret)]);
 }
+
+#[test]
+fn dispatch_finds_the_macro_of_the_dialect() {
+    let macros = "\
+{% macro stamp(x) %}{{ adapter.dispatch('stamp')(x) }}{% endmacro %}
+{% macro default__stamp(x) %}cast({{ x }} as timestamp){% endmacro %}
+{% macro quoted(x) %}{{ telecom.default__quoted(x) }}{% endmacro %}
+{% macro default__quoted(x) %}'{{ x }}'{% endmacro %}
+";
+    let folder = Folder::new(&[
+        ("macros/m.sql", macros),
+        ("queries/a.sql", "select {{ stamp(quoted('2026-01-01')) }} as t, {{ telecom.quoted(1) }} as q"),
+    ]);
+    assert_eq!(model(&folder.load(), "a").sql, "select cast('2026-01-01' as timestamp) as t, '1' as q");
+}
+
+#[test]
+fn dispatch_says_what_it_looked_for() {
+    let folder = Folder::new(&[
+        ("macros/m.sql", "{% macro stamp(x) %}{{ adapter.dispatch('stamp')(x) }}{% endmacro %}"),
+        ("queries/a.sql", "select {{ stamp('x') }} as t, {{ telecom.nothing() }}"),
+    ]);
+    let errors = folder.errors();
+    assert!(errors.contains("no macro `stamp` for this dialect"), "{errors}");
+    assert!(errors.contains("telecom.default__stamp"), "{errors}");
+}
