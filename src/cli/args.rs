@@ -137,6 +137,11 @@ pub(super) enum Command {
         #[arg(long, value_name = "TIME", value_parser = instant)]
         planned: Option<i64>,
     },
+    /// Load the CSV files of seeds/ into their tables
+    Seed {
+        #[command(flatten)]
+        writing: Writing,
+    },
     /// Keep every table up to date until stopped
     Up {
         #[command(flatten)]

@@ -69,6 +69,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Run { writing } => run::run(&session, writing).await,
         Command::Build { writing, planned } => run::build(&session, writing, *planned).await,
         Command::Snapshot { writing, planned } => run::snapshot(&session, writing, *planned).await,
+        Command::Seed { writing } => run::seed(&session, writing).await,
         Command::Up { writing, no_http: _ } => run::up(&session, writing).await,
         Command::Show { model, limit, columns, output } => {
             tables::show(&session, model, *limit, *columns, *output).await

@@ -34,6 +34,12 @@ pub(super) async fn snapshot(session: &Session, writing: &Writing, planned: Opti
     once(session, writing, Runs::All { planned }, |model| model.materialized == Materialization::Snapshot).await
 }
 
+/// Seeds only.
+pub(super) async fn seed(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
+    let runs = Runs::All { planned: None };
+    once(session, writing, runs, |model| model.materialized == Materialization::Seed).await
+}
+
 /// A bounded run of those models that `takes`.
 async fn once(
     session: &Session,
@@ -184,7 +190,7 @@ fn files_stamp(dir: &Path) -> Stamp {
                 if !name.starts_with('.') && !matches!(&*name, "target" | "lake" | "data" | "src") && depth < 6 {
                     todo.push((path, depth + 1));
                 }
-            } else if [".sql", ".yml", ".yaml"].iter().any(|end| name.ends_with(end)) {
+            } else if [".sql", ".yml", ".yaml", ".csv"].iter().any(|end| name.ends_with(end)) {
                 stamp.insert(path, (meta.modified().ok(), meta.len()));
             }
         }

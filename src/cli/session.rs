@@ -55,10 +55,16 @@ impl Session {
 
     /// The same, with the command line's epoch limits in place of the target's.
     pub(super) async fn compile_with(&self, writing: &Writing) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
-        let mut project = self.load()?;
+        let options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
+        let mut project = project::load(&options, &self.env)?;
         project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);
-        let catalog = runtime::lake_catalog(&self.env, &project).await.map_err(|e| vec![e])?;
+        let selected = self.selected(&project, &writing.selection)?;
+        let is_refreshed = |model: &project::Model| match model.config.full_refresh {
+            Some(choice) => choice,
+            None => writing.full_refresh && selected.as_ref().is_none_or(|names| names.contains(&model.name)),
+        };
+        let catalog = runtime::lake_catalog(&self.env, &project, is_refreshed).await.map_err(|e| vec![e])?;
         let compilation = plan::compile(&project, &catalog)?;
         if !self.quiet {
             let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));

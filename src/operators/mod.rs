@@ -20,6 +20,7 @@ mod join;
 mod keyed;
 mod linear;
 mod memory;
+mod merge;
 mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,5 +30,6 @@ pub use consolidate::consolidate;
 pub use expectations::{Applied, Expectations, Violation};
 pub use history::History;
 pub use keyed::{Keyed, Latest};
+pub use merge::{Merge, numbered, replace};
 pub use memory::StateMemory;
 pub use metrics::NodeMetrics;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::compile::CompiledModel;
 use super::fault::Origin;
 use super::lower::Slots;
+use super::rerun::Matching;
 use super::relation::{Named, Relation, RelationSource, Scope, relation_of};
 use super::session::Planner;
 use super::stored::{stored_type, to_stored};
@@ -29,6 +30,22 @@ impl Planner {
     /// The model's bulk plan over `providers`, one for each of its inputs, in their order. A provider's schema is its input's.
     pub fn bind(&self, model: &CompiledModel, providers: &[Arc<dyn TableProvider>]) -> Result<LogicalPlan> {
         bind_slots(model.bulk.clone(), &model.slots, providers)
+    }
+
+    /// The plan of an incremental model's run that finds its table, over the same providers.
+    pub fn bind_rerun(&self, model: &CompiledModel, providers: &[Arc<dyn TableProvider>]) -> Result<LogicalPlan> {
+        let rerun = model.rerun.as_ref().ok_or_else(|| Error::internal("no incremental model"))?;
+        bind_slots(rerun.query.clone(), &model.slots, providers)
+    }
+
+    /// The rows of `table` that `rows`, numbered, concern.
+    pub fn bind_matching(
+        &self,
+        matching: &Matching,
+        table: Arc<dyn TableProvider>,
+        rows: Arc<dyn TableProvider>,
+    ) -> Result<LogicalPlan> {
+        bind_slots(matching.plan.clone(), &matching.slots, &[table, rows])
     }
 
     /// Executes a bound plan. The rows are in stored types.

@@ -4,6 +4,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, TableScan};
+use datafusion::sql::sqlparser::ast::Query;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,10 +14,11 @@ use super::incremental::Node;
 use super::lower::{Fallback, Slots, lower};
 use super::output::{self, OutputError};
 use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of};
+use super::rerun::CompiledRerun;
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
 use super::snapshot::CompiledSnapshot;
-use super::{check, determinism, diagnose, single_row, sources};
+use super::{check, determinism, diagnose, seed, single_row, sources};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
@@ -47,6 +49,8 @@ pub struct CompiledModel {
     pub expectations: Vec<CompiledExpectation>,
     /// Of a snapshot: how versions are made. `bulk` and `incremental` are the query's alone.
     pub snapshot: Option<CompiledSnapshot>,
+    /// Of an incremental model: its runs after the first.
+    pub rerun: Option<CompiledRerun>,
     /// Equal for equal meaning: see [`super::fingerprint`].
     pub fingerprint: String,
     /// Things worth saying that stop nothing.
@@ -105,11 +109,13 @@ pub(super) struct Known {
     pub replayable: bool,
     /// Fingerprint of a view that is inlined.
     pub view: Option<String>,
+    /// Its column of event time.
+    pub event_time: Option<String>,
 }
 
-struct Compiler<'a> {
-    planner: Planner,
-    catalog: &'a dyn Catalog,
+pub(super) struct Compiler<'a> {
+    pub(super) planner: Planner,
+    pub(super) catalog: &'a dyn Catalog,
     relations: Vec<(Dependency, Named)>,
     known: HashMap<Relation, Known>,
     broken: HashSet<Dependency>,
@@ -125,8 +131,12 @@ impl Compiler<'_> {
         self.relations.push((dependency, named));
     }
 
+    pub(super) fn event_time(&self, relation: &Relation) -> Option<String> {
+        self.known.get(relation)?.event_time.clone()
+    }
+
     /// The relations `model` declares with ref and source; the others only for hints.
-    fn scope(&self, model: &Model) -> Scope {
+    pub(super) fn scope(&self, model: &Model) -> Scope {
         let mut scope = Scope::default();
         for (dependency, named) in &self.relations {
             if model.depends_on.contains(dependency) {
@@ -139,6 +149,11 @@ impl Compiler<'_> {
     }
 
     fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
+        if let Some(file) = &model.seed {
+            let compiled = seed::compile(model, file)?;
+            self.add_model(model, &compiled.schema, false, None);
+            return Ok(compiled);
+        }
         let origin = Origin::Compiled { sql: &model.sql, source_map: &model.source_map };
         let fail = |fault: Fault| vec![origin.error(fault)];
         let scope = self.scope(model);
@@ -160,14 +175,9 @@ impl Compiler<'_> {
         if let (Some(name), Materialization::MaterializedView) = (unstable.first(), model.materialized) {
             return Err(fail(check::unstable_in_view(name).at(place_of_call(&self.planner, model, name))));
         }
-        let plan = determinism::rewrite(&self.planner, plan).map_err(datafusion)?;
-        let plan = single_row::guard(plan).map_err(datafusion)?;
-        let (plan, schema) = output::store(plan, &planned.query).map_err(|e| match e {
-            OutputError::Fault(fault) => fail(fault),
-            OutputError::Plan(e) => datafusion(e),
-        })?;
-        let mut plan = plan;
-        let mut slots = self.slots(&plan);
+        let (mut plan, schema) = self.stored(origin, &model.sql, plan, &planned.query)?;
+        let mut slots = Slots::default();
+        self.add_slots(&mut slots, &plan);
         let stream_slot = if stream {
             Some(self.stream_slot(model, &planned, &mut plan, &mut slots, place).map_err(fail)?)
         } else {
@@ -199,6 +209,14 @@ impl Compiler<'_> {
             Some(snapshot) => snapshot.table_schema(self.catalog.table_schema(&model.schema, &model.alias).as_ref()),
             None => schema,
         };
+        let (rerun, schema) = match self.rerun(model, &schema, &mut slots)? {
+            Some((rerun, table)) => (Some(rerun), table),
+            None => (None, schema),
+        };
+        if let Some(rerun) = &rerun {
+            self.check_replayable(&slots, model.materialized.name(), place).map_err(fail)?;
+            debug_assert_eq!(rerun.event_times.len(), slots.inputs.len());
+        }
         if let (true, Err(fallback)) = (model.config.incremental_strict, &incremental) {
             let fault = Fault::new("not-incremental", format!("`incremental: strict`, but {fallback}"));
             return Err(fail(fault.hint(
@@ -227,6 +245,10 @@ impl Compiler<'_> {
             expectations: &model.expectations,
         }
         .fingerprint();
+        let fingerprint = match &rerun {
+            Some(rerun) => fingerprint::of_both(&fingerprint, &rerun.fingerprint),
+            None => fingerprint,
+        };
         let mut warnings = undeclared_columns(model, &schema);
         if planned.truncating_division {
             warnings.push(
@@ -237,19 +259,8 @@ impl Compiler<'_> {
                 ),
             );
         }
-        let relation = Relation::Model(model.name.clone());
-        let replayable = true;
-        let view = is_view.then(|| fingerprint.clone());
-        let changes = if append_only { ChangeKind::Append } else { ChangeKind::Signed };
-        self.known.insert(relation.clone(), Known { append_only, changes, replayable, view });
-        let source = RelationSource {
-            relation,
-            streamed: false,
-            schema: Arc::clone(&schema),
-            view: is_view.then(|| Arc::new(plan)),
-        };
-        let named = Named { schema: model.schema.clone(), name: model.alias.clone(), source: Arc::new(source) };
-        self.relations.push((Dependency::Model(model.name.clone()), named));
+        let view = is_view.then(|| (fingerprint.clone(), Arc::new(plan)));
+        self.add_model(model, &schema, append_only, view);
         Ok(CompiledModel {
             model: Arc::clone(model),
             inputs: slots.inputs.clone(),
@@ -260,15 +271,43 @@ impl Compiler<'_> {
             stream: stream_slot,
             expectations,
             snapshot,
+            rerun,
             fingerprint,
             warnings,
             slots,
         })
     }
 
-    /// Every relation `plan` scans, in the order it meets them.
-    fn slots(&self, plan: &LogicalPlan) -> Slots {
-        let mut slots = Slots::default();
+    /// What readers see of a model; `view`: its fingerprint and the plan that stands in its place.
+    fn add_model(&mut self, model: &Model, schema: &SchemaRef, append_only: bool, view: Option<(String, Arc<LogicalPlan>)>) {
+        let relation = Relation::Model(model.name.clone());
+        let changes = if append_only { ChangeKind::Append } else { ChangeKind::Signed };
+        let (fingerprint, plan) = view.unzip();
+        self.known.insert(relation.clone(), Known { append_only, changes, replayable: true, view: fingerprint, event_time: model.config.event_time.clone() });
+        let source = RelationSource { relation, streamed: false, schema: Arc::clone(schema), view: plan };
+        let named = Named { schema: model.schema.clone(), name: model.alias.clone(), source: Arc::new(source) };
+        self.relations.push((Dependency::Model(model.name.clone()), named));
+    }
+
+    /// An analysed plan with every order total, and its output in stored types.
+    pub(super) fn stored(
+        &self,
+        origin: Origin<'_>,
+        sql: &str,
+        plan: LogicalPlan,
+        query: &Query,
+    ) -> Result<(LogicalPlan, SchemaRef), Vec<Error>> {
+        let datafusion = |e| origin.errors(diagnose::of_text(&e, sql, &self.planner));
+        let plan = determinism::rewrite(&self.planner, plan).map_err(datafusion)?;
+        let plan = single_row::guard(plan).map_err(datafusion)?;
+        output::store(plan, query).map_err(|e| match e {
+            OutputError::Fault(fault) => vec![origin.error(fault)],
+            OutputError::Plan(e) => datafusion(e),
+        })
+    }
+
+    /// Adds every relation `plan` scans, in the order it meets them.
+    pub(super) fn add_slots(&self, slots: &mut Slots, plan: &LogicalPlan) {
         let _ = plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
                 && let Some(source) = relation_of(&scan.source)
@@ -283,7 +322,6 @@ impl Compiler<'_> {
             }
             Ok(TreeNodeRecursion::Continue)
         });
-        slots
     }
 
     /// Finds the one streamed input of a streaming table, and checks that it can be one.
@@ -378,7 +416,7 @@ impl Compiler<'_> {
     }
 
     /// What each relation of the scope means, for the fingerprint.
-    fn meanings(&self, scope: &Scope) -> Vec<(String, String)> {
+    pub(super) fn meanings(&self, scope: &Scope) -> Vec<(String, String)> {
         let mut meanings: Vec<(String, String)> = scope
             .relations
             .iter()

@@ -53,6 +53,11 @@ impl Meaning<'_> {
     }
 }
 
+/// One fingerprint of the two queries of an incremental model.
+pub(crate) fn of_both(first: &str, again: &str) -> String {
+    format!("{:032x}", xxh3_128(format!("{first}\n{again}").as_bytes()))
+}
+
 /// The name as the SQL planner would ask for it.
 fn reference(name: &ObjectName) -> Option<TableReference> {
     let words: Vec<&str> = name.0.iter().map(|p| p.as_ident().map(|i| i.value.as_str())).collect::<Option<_>>()?;

@@ -65,6 +65,22 @@ pub(crate) fn check_names(query: &Query, plan: &LogicalPlan) -> Vec<Fault> {
     faults
 }
 
+/// Names that no person wrote in SQL: storable, and unique ignoring case.
+pub(crate) fn check_columns<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for name in names {
+        if let Some(bad) = name.chars().find(|c| FORBIDDEN.contains(c)) {
+            let message = format!("column `{name}` cannot be stored: Delta names have no {bad:?}");
+            return Err(Fault::new("column-name", message).hint(format!("call it {}", name.replace(FORBIDDEN, "_"))));
+        }
+        if let Some(other) = seen.insert(name.to_lowercase(), name) {
+            let message = format!("columns `{other}` and `{name}` have one name, ignoring case");
+            return Err(Fault::new("duplicate-column", message).hint("give one another name"));
+        }
+    }
+    Ok(())
+}
+
 /// Where the select list makes the column `name`; `last`: the last time it does.
 fn place_of_output(items: &[SelectItem], name: &str, last: bool) -> Option<Place> {
     let mut found = items.iter().filter_map(|item| match item {

@@ -37,12 +37,19 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
                 .with_hint("create it first, declare its `columns`, or give the source a `connector`"));
             }
         };
-        let known = Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None };
+        let event_time = table.event_time.clone();
+        let known =
+            Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None, event_time };
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
     let changes = change_kind(table);
-    let known =
-        Known { append_only: changes == ChangeKind::Append, replayable: replayable(table), changes, view: None };
+    let known = Known {
+        append_only: changes == ChangeKind::Append,
+        replayable: replayable(table),
+        changes,
+        view: None,
+        event_time: table.event_time.clone(),
+    };
     Ok(SourceRelation {
         relation: Relation::Source(table.source.clone(), table.name.clone()),
         schema: nullable(relation_schema(table)?.as_ref()),

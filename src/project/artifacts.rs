@@ -20,13 +20,16 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&root, e)),
         _ => {}
     }
-    let models = project.models.iter().map(|m| (m.path.clone(), &m.sql));
+    let written = || project.models.iter().filter(|m| m.seed.is_none());
+    let models = written().map(|m| (m.path.clone(), &m.sql));
+    // What an incremental model runs once its table is there.
+    let reruns = written().filter_map(|m| Some((m.path.with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
     let tests = project.tests.iter().map(|t| match t.path.extension().is_some_and(|e| e == "sql") {
         true => (t.path.clone(), &t.sql),
         // A generic test has no file of its own: it stands below the file that declares it.
         false => (t.path.join(format!("{}.sql", file_name(&t.name))), &t.sql),
     });
-    for (path, sql) in models.chain(tests) {
+    for (path, sql) in models.chain(reruns).chain(tests) {
         // A path of the project file may lead out of the project: its artifacts do not.
         let inside: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
         let path = root.join(inside);

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::problems::{Problems, suggest};
 use super::reader::parse_bool;
 use super::yaml::{Node, Value};
-use super::{Materialization, ModelConfig, schedule, snapshot};
+use super::{Materialization, ModelConfig, incremental, schedule, snapshot};
 use crate::error::Span;
 
 /// A configuration value and where it is written.
@@ -56,7 +56,18 @@ const KEPT_KEYS: &[&str] = &[
     "database",
     "unique_key",
     "incremental_strategy",
+    "incremental_predicates",
+    "predicates",
     "on_schema_change",
+    "merge_update_columns",
+    "merge_exclude_columns",
+    "begin",
+    "batch_size",
+    "lookback",
+    "concurrent_batches",
+    "column_types",
+    "quote_columns",
+    "delimiter",
     "watermark",
     "contract",
     "docs",
@@ -238,6 +249,7 @@ const MATERIALIZATIONS: &[(&str, Materialization)] = &[
     ("view", Materialization::View),
     ("ephemeral", Materialization::Ephemeral),
     ("table", Materialization::Table),
+    ("incremental", Materialization::Incremental),
     ("snapshot", Materialization::Snapshot),
 ];
 
@@ -251,7 +263,7 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
     if let (Some(_), false) = (&schedule, materialized.is_scheduled()) {
         let kind = materialized.name();
         let message = format!("`schedule` has no effect: a {kind} is always up to date");
-        let hint = "it is for `table` and `snapshot`; without it they run at start";
+        let hint = "it is for `table`, `incremental` and `snapshot`; without it they run at start";
         p.warn("ignored-config", raw["schedule"].span.clone(), message, hint);
     }
     let properties = |key: &str, p: &mut Problems| match raw.get(key) {
@@ -287,6 +299,11 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
             Materialization::Snapshot => snapshot::read(raw, at, p),
             _ => None,
         },
+        incremental: match materialized {
+            Materialization::Incremental => incremental::read(raw, at, p),
+            _ => None,
+        },
+        event_time: incremental::event_time(raw, p),
         table_properties,
         all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
     };
@@ -322,8 +339,7 @@ fn materialization(setting: &Setting, default: Materialization, p: &mut Problems
         return *found;
     }
     let hint = match text.as_str() {
-        "incremental" => "a later version has it; `materialized_view` keeps itself up to date incrementally, without is_incremental()".to_string(),
-        "seed" => "seeds are CSV files, and come with a later version; read the file with a `files` source".to_string(),
+        "seed" => "a seed is a CSV file in seeds/: it needs no SQL".to_string(),
         "dynamic_table" => "did you mean `materialized_view`?".to_string(),
         other => suggest(other, MATERIALIZATIONS.iter().map(|(name, _)| *name), "it can be"),
     };

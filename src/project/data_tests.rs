@@ -125,7 +125,7 @@ impl Maker<'_> {
             return None;
         }
         let resolve: Arc<dyn Resolve> = Arc::clone(self.names) as Arc<dyn Resolve>;
-        let scope = Scope::compiling(self.globals, resolve, None, std::collections::BTreeMap::new());
+        let scope = Scope::compiling(self.globals, resolve, None, std::collections::BTreeMap::new(), false);
         let filtered = match &settings.filter {
             Some(setting) => {
                 let text = setting.text("where", p)?;

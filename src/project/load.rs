@@ -24,7 +24,7 @@ use super::properties::{ModelProperties, Owner, Properties};
 use super::settings::{self, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::yaml::Text;
-use super::{Dependency, Dialect, Expectation, Materialization, Model, Project};
+use super::{Dependency, Dialect, Expectation, Materialization, Model, Project, Query, SeedFile, seed};
 use crate::env::Env;
 use crate::error::{Error, Span};
 
@@ -83,6 +83,7 @@ type Reads = Vec<(Dependency, Span)>;
 enum Kind {
     Model,
     Snapshot,
+    Seed,
 }
 
 /// A model's file with its configuration.
@@ -95,6 +96,8 @@ struct Draft {
     properties: Option<ModelProperties>,
     raw: RawConfig,
     configured: Configured,
+    /// Of a seed.
+    seed: Option<Arc<SeedFile>>,
     /// Its Jinja works; if not, that has been recorded.
     readable: bool,
 }
@@ -192,6 +195,9 @@ impl<'a> Loader<'a> {
                 drafts.extend(self.draft(&text, stem(&text.file), &folders, Kind::Model, properties, p));
             }
         }
+        for (text, folders) in files(self.dir, &self.settings.seed_paths, "csv", p) {
+            drafts.extend(self.seed(&text, &folders, properties, p));
+        }
         let declared = properties.snapshots.iter().filter_map(|s| Some((s.name.clone(), s.relation.clone()?)));
         for (name, relation) in declared.collect::<Vec<_>>() {
             if let Some(text) = relation_query(&relation, p) {
@@ -234,6 +240,7 @@ impl<'a> Loader<'a> {
         let (described, levels, default) = match kind {
             Kind::Model => (&properties.models, &self.settings.model_defaults, Materialization::MaterializedView),
             Kind::Snapshot => (&properties.snapshots, &self.settings.snapshot_defaults, Materialization::Snapshot),
+            Kind::Seed => (&properties.seeds, &self.settings.seed_defaults, Materialization::Seed),
         };
         let own = described.iter().find(|m| m.name.eq_ignore_ascii_case(&name)).cloned();
         let mut raw = config::defaults(levels, &fqn);
@@ -247,7 +254,19 @@ impl<'a> Loader<'a> {
         let at = own.as_ref().map_or_else(|| text.span(start, 1), |own| own.span.clone());
         let configured = config::model_config(&raw, default, &at, p);
         // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
-        Some(Draft { template, name, fqn, kind, properties: own, raw, configured, readable })
+        Some(Draft { template, name, fqn, kind, properties: own, raw, configured, seed: None, readable })
+    }
+
+    /// A CSV file: it has a configuration, and rows instead of SQL.
+    fn seed(&self, text: &Arc<Text>, folders: &[String], properties: &Properties, p: &mut Problems) -> Option<Draft> {
+        let empty = Text::new(text.file.clone(), "");
+        let mut draft = self.draft(&empty, stem(&text.file), folders, Kind::Seed, properties, p)?;
+        draft.configured.materialized = Materialization::Seed;
+        if draft.configured.config.enabled {
+            draft.seed = seed::read(text, &draft.raw, p).map(Arc::new);
+            draft.readable &= draft.seed.is_some();
+        }
+        Some(draft)
     }
 
     /// The values of a `config()` call, each with its place in the file.
@@ -274,7 +293,7 @@ impl<'a> Loader<'a> {
 
     fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
         for (kind, what, described) in
-            [(Kind::Model, "model", &properties.models), (Kind::Snapshot, "snapshot", &properties.snapshots)]
+            [(Kind::Model, "model", &properties.models), (Kind::Snapshot, "snapshot", &properties.snapshots), (Kind::Seed, "seed", &properties.seeds)]
         {
             let there = || drafts.iter().filter(move |d| d.kind == kind);
             for own in described {
@@ -342,8 +361,18 @@ impl<'a> Loader<'a> {
     fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
         let this = names.model(None, &draft.name).ok()?;
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
-        let (rendered, reads, scope) = self.render(&draft.template, names, Some(this.clone()), config, p)?;
+        let (rendered, mut reads, scope) =
+            self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
         self.check_run_dependence(draft, &scope, p);
+        let rerun = match draft.configured.materialized {
+            Materialization::Incremental => {
+                let (again, more, _) = self.render(&draft.template, names, Some(this.clone()), config, true, p)?;
+                let new = more.into_iter().filter(|(d, _)| reads.iter().all(|(known, _)| known != d));
+                reads.extend(new.collect::<Vec<_>>());
+                Some(Query { sql: again.sql, source_map: again.source_map })
+            }
+            _ => None,
+        };
         let properties = draft.properties.as_ref();
         let materialized = draft.configured.materialized;
         let expectations = self.expectations(draft, &scope, p);
@@ -354,6 +383,7 @@ impl<'a> Loader<'a> {
             unique_id: match draft.kind {
                 Kind::Model => format!("model.{}.{}", self.settings.name, draft.name),
                 Kind::Snapshot => format!("snapshot.{}.{}", self.settings.name, draft.name),
+                Kind::Seed => format!("seed.{}.{}", self.settings.name, draft.name),
             },
             schema: this.schema,
             alias: this.identifier,
@@ -361,6 +391,8 @@ impl<'a> Loader<'a> {
             materialized,
             sql: rendered.sql,
             source_map: rendered.source_map,
+            rerun,
+            seed: draft.seed.clone(),
             depends_on: reads.iter().map(|(d, _)| d.clone()).collect(),
             config: draft.configured.config.clone(),
             expectations,
@@ -368,7 +400,7 @@ impl<'a> Loader<'a> {
             tags: draft.configured.tags.clone(),
             description: properties.and_then(|m| m.description.clone()),
         };
-        if model.sql.trim().is_empty() {
+        if model.sql.trim().is_empty() && model.seed.is_none() {
             p.error(
                 "empty-model",
                 draft.template.text.span(0, 1),
@@ -386,10 +418,11 @@ impl<'a> Loader<'a> {
         names: &Arc<Names>,
         this: Option<Relation>,
         config: BTreeMap<String, Json>,
+        is_incremental: bool,
         p: &mut Problems,
     ) -> Option<(Rendered, Reads, Arc<Scope>)> {
         let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
-        let scope = Scope::compiling(&self.globals, resolve, this, config);
+        let scope = Scope::compiling(&self.globals, resolve, this, config, is_incremental);
         let rendered = p.ok(self.engine.render(template, &scope));
         let place =
             |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
@@ -416,6 +449,10 @@ impl<'a> Loader<'a> {
                 .find_name(name)
                 .map_or_else(|| template.text.span(0, 1), |offset| template.text.span(offset, name.len()))
         };
+        if draft.configured.materialized == Materialization::Incremental && scope.used_this() {
+            let message = "{{ this }} is not there in the first run";
+            p.error("self-reference", at("this"), message, "read it inside {% if is_incremental() %} … {% endif %}");
+        }
         if draft.configured.materialized.is_scheduled() {
             return;
         }
@@ -496,7 +533,7 @@ impl<'a> Loader<'a> {
             }
             let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
             let name = stem(&text.file);
-            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), p) else {
+            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), false, p) else {
                 continue;
             };
             let mut raw = maker.defaults.clone();

@@ -1,7 +1,7 @@
 //! From a folder of files to a checked graph of models.
 //!
 //! `smelt.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
-//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
+//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`incremental`], [`seed`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
 //! brings them together: configuration is inherited, names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
 //! what comes out ([`model`]) holds no YAML and no Jinja any more.
 //!
@@ -14,6 +14,7 @@ mod config;
 mod connectors;
 mod data_tests;
 mod graph;
+mod incremental;
 mod jinja;
 mod load;
 mod model;
@@ -21,6 +22,7 @@ mod problems;
 mod properties;
 mod reader;
 mod schedule;
+mod seed;
 mod select;
 mod settings;
 mod snapshot;
@@ -32,9 +34,11 @@ mod texts;
 mod yaml;
 
 pub use artifacts::write_compiled;
+pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
 pub use load::{LoadOptions, load};
 pub use model::*;
 pub use schedule::{Schedule, When};
+pub use seed::SeedFile;
 pub use select::select;
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};

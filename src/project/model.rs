@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::incremental::IncrementalConfig;
 use super::schedule::Schedule;
+use super::seed::SeedFile;
 use super::snapshot::SnapshotConfig;
 use super::source_map::SourceMap;
 use crate::error::{Error, Span};
@@ -97,6 +99,8 @@ pub struct SourceTable {
     /// Keyed changelog: rows are upserts and deletes by these columns.
     pub primary_key: Vec<String>,
     pub watermark: Option<Watermark>,
+    /// As [`ModelConfig::event_time`].
+    pub event_time: Option<String>,
     /// Where the table is declared.
     pub span: Span,
 }
@@ -245,6 +249,11 @@ pub struct Model {
     pub sql: String,
     /// From positions in `sql` back to the file.
     pub source_map: SourceMap,
+    /// Of an incremental model: its query when the table is there, `is_incremental()` being true. `sql` is that of the first run
+    /// and of a full refresh.
+    pub rerun: Option<Query>,
+    /// Of a seed: its file.
+    pub seed: Option<Arc<SeedFile>>,
     /// What it reads, each once, in the order of first mention.
     pub depends_on: Vec<Dependency>,
     pub config: ModelConfig,
@@ -252,6 +261,13 @@ pub struct Model {
     pub columns: Vec<Column>,
     pub tags: Vec<String>,
     pub description: Option<String>,
+}
+
+/// Compiled SQL, as [`Model::sql`], with its places.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub sql: String,
+    pub source_map: SourceMap,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -272,8 +288,12 @@ pub enum Materialization {
     Ephemeral,
     /// Recomputed as a whole at its schedule; without one at start and when its SQL changes.
     Table,
+    /// Each run brings the rows of its query into the table.
+    Incremental,
     /// The history of its query's rows, taken at its schedule.
     Snapshot,
+    /// The rows of a CSV file of the project.
+    Seed,
 }
 
 impl Materialization {
@@ -285,13 +305,18 @@ impl Materialization {
             Materialization::View => "view",
             Materialization::Ephemeral => "ephemeral",
             Materialization::Table => "table",
+            Materialization::Incremental => "incremental",
             Materialization::Snapshot => "snapshot",
+            Materialization::Seed => "seed",
         }
     }
 
     /// Made by runs, not kept up to date with every epoch.
     pub fn is_scheduled(self) -> bool {
-        matches!(self, Materialization::Table | Materialization::Snapshot)
+        matches!(
+            self,
+            Materialization::Table | Materialization::Incremental | Materialization::Snapshot | Materialization::Seed
+        )
     }
 
     /// Has a Delta table of its own.
@@ -315,6 +340,10 @@ pub struct ModelConfig {
     pub schedule: Option<Schedule>,
     /// Of a snapshot.
     pub snapshot: Option<SnapshotConfig>,
+    /// Of an incremental model.
+    pub incremental: Option<IncrementalConfig>,
+    /// The column that says when a row happened: readers with strategy `microbatch` read a batch of it.
+    pub event_time: Option<String>,
     /// Extra Delta table properties.
     pub table_properties: BTreeMap<String, String>,
     /// Everything as written, known or not, for the manifest.

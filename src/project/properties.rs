@@ -32,7 +32,7 @@ const FILE_KEYS: &[&str] = &[
     "functions",
 ];
 /// Declared by the design, built by a later version.
-const LATER: &[&str] = &["seeds", "exports", "unit_tests"];
+const LATER: &[&str] = &["exports", "unit_tests"];
 
 const MODEL_KEYS: &[&str] = &[
     "name",
@@ -94,6 +94,7 @@ pub(super) struct Properties {
     pub sources: Vec<DeclaredTable>,
     pub models: Vec<ModelProperties>,
     pub snapshots: Vec<ModelProperties>,
+    pub seeds: Vec<ModelProperties>,
     /// Configuration of singular tests, by name.
     pub tests: Vec<(String, RawConfig)>,
 }
@@ -133,6 +134,11 @@ impl Properties {
         for snapshot in list(&root, "snapshots", p) {
             if let Some(snapshot) = read_model(snapshot, "a snapshot", &snapshot_keys, p) {
                 add("snapshot", &mut self.snapshots, snapshot, p);
+            }
+        }
+        for seed in list(&root, "seeds", p) {
+            if let Some(seed) = read_model(seed, "a seed", MODEL_KEYS, p) {
+                add("seed", &mut self.seeds, seed, p);
             }
         }
         for key in ["data_tests", "tests"] {

@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub macro_paths: Vec<String>,
     pub test_paths: Vec<String>,
     pub snapshot_paths: Vec<String>,
+    pub seed_paths: Vec<String>,
     pub target: Target,
     pub default_schema: String,
     pub globals: Arc<Globals>,
@@ -37,6 +38,8 @@ pub(super) struct Settings {
     pub model_defaults: Vec<Level>,
     /// `snapshots:` likewise.
     pub snapshot_defaults: Vec<Level>,
+    /// `seeds:` likewise.
+    pub seed_defaults: Vec<Level>,
     /// `data_tests:` likewise.
     pub test_defaults: Vec<Level>,
     /// The project file, for problems that stand nowhere else.
@@ -139,6 +142,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
     };
     let model_defaults = defaults("models", p);
     let snapshot_defaults = defaults("snapshots", p);
+    let seed_defaults = defaults("seeds", p);
     let test_defaults = [defaults("tests", p), defaults("data_tests", p)].concat();
     let paths = |key: &str, default: &[&str], p: &mut Problems| match root.get(key) {
         Some(node) => engine.render_yaml(node, &[], &scope, p).texts(key, p).unwrap_or_default(),
@@ -150,6 +154,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         macro_paths: paths("macro-paths", &["macros"], p),
         test_paths: paths("test-paths", &["queries/tests"], p),
         snapshot_paths: paths("snapshot-paths", &["snapshots"], p),
+        seed_paths: paths("seed-paths", &["seeds"], p),
         name,
         dialect,
         target,
@@ -157,6 +162,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         globals,
         model_defaults,
         snapshot_defaults,
+        seed_defaults,
         test_defaults,
         span: whole,
     })

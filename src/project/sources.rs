@@ -65,6 +65,7 @@ const CONFIG_KEYS: &[&str] = &[
     "options",
     "primary_key",
     "watermark",
+    "event_time",
     "on_data_loss",
     "properties",
     "enabled",
@@ -252,6 +253,7 @@ impl Reader<'_> {
                 .and_then(|n| n.choice("on_error", ON_ERROR, p))
                 .unwrap_or(OnError::DeadLetter),
             primary_key: self.primary_key(&config, &columns, format, p),
+            event_time: config.get("event_time").and_then(|n| n.text("event_time", p)),
             watermark: config.get("watermark").and_then(|n| self.watermark(n, &columns, &metadata, p)),
             connector,
             format,

@@ -11,11 +11,12 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel};
-use crate::project::{Connector, Materialization, Project, SourceTable};
+use crate::project::{Connector, Materialization, Model, Project, SourceTable};
 use crate::source::OpenContext;
 use crate::types::{Catalog, Positions, RejectKind};
 
-/// Schemas of the Delta tables that sources name and of snapshots, which keep the columns they have; read from the lake before compiling.
+/// Schemas of the Delta tables that sources name, and of snapshots and incremental models, which keep columns they have; read from the
+/// lake before compiling.
 #[derive(Debug, Default)]
 pub struct LakeCatalog(BTreeMap<(String, String), SchemaRef>);
 
@@ -25,8 +26,13 @@ impl Catalog for LakeCatalog {
     }
 }
 
-/// Looks up the tables that sources without a connector name, and snapshots.
-pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
+/// Looks up the tables that sources without a connector name, and those of snapshots and incremental models. The latter are left out
+/// when they never ran or when `is_refreshed` says that the next run makes them anew.
+pub async fn lake_catalog(
+    env: &Env,
+    project: &Project,
+    is_refreshed: impl Fn(&Model) -> bool,
+) -> Result<LakeCatalog> {
     let mut catalog = LakeCatalog::default();
     let snapshots = project.models.iter().filter(|m| m.config.snapshot.is_some());
     let snapshots = snapshots.map(|m| (m.schema.clone(), m.alias.clone()));
@@ -39,13 +45,21 @@ pub async fn lake_catalog(env: &Env, project: &Project) -> Result<LakeCatalog> {
         })
         .chain(snapshots)
         .collect();
-    if foreign.is_empty() {
+    let incremental = || project.models.iter().filter(|m| m.config.incremental.is_some() && !is_refreshed(m));
+    if foreign.is_empty() && incremental().next().is_none() {
         return Ok(catalog);
     }
     let lake = open(env, project)?;
     for (schema, name) in foreign {
         if let Some(table) = lake.table(&schema, &name).await? {
             catalog.0.insert((schema, name), table.schema());
+        }
+    }
+    for model in incremental() {
+        if let Some(table) = lake.table(&model.schema, &model.alias).await?
+            && table.txn(&run_app(table.name())).is_some()
+        {
+            catalog.0.insert((model.schema.clone(), model.alias.clone()), table.schema());
         }
     }
     Ok(catalog)

@@ -66,7 +66,7 @@ impl Pipeline {
                     // Its table has the change already.
                     return self.foreign[*foreign].table.as_ref().map(|t| t.row_count());
                 }
-                Upstream::Source(_) => return None,
+                Upstream::Source(_) | Upstream::This => return None,
             };
             let net: i64 = change.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).sum::<i64>()).sum();
             Some(before.saturating_add_signed(net))

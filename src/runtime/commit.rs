@@ -110,6 +110,9 @@ impl Pipeline {
                 report.version = cell.table()?.version();
                 report.table_rows = cell.table()?.row_count();
             }
+            if let (Some(_), Some(job)) = (report.run, &mut node.job) {
+                job.full = false;
+            }
             for (kind, cell) in node.cells() {
                 let staged = cell.settle();
                 match kind {

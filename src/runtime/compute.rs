@@ -145,6 +145,8 @@ impl Pipeline {
                     let (_, rows) = self.source_rows(index, *source, epoch)?;
                     rows
                 }
+                // Its own table: no run follows from what the run before made.
+                Upstream::This => Vec::new(),
             });
         }
         Ok(inputs)
@@ -232,17 +234,27 @@ impl Pipeline {
                 batches.into_iter().map(SignedBatch::inserts).collect()
             }
         };
+        self.compare(index, wanted, outcome).await
+    }
+
+    /// Makes the table of `index` hold exactly `wanted`, minus what expectations take out.
+    pub(super) async fn hold(&mut self, index: usize, wanted: Vec<SignedBatch>, how: How) -> Result<Outcome> {
+        let rows_in = wanted.iter().map(SignedBatch::num_rows).sum();
+        self.compare(index, wanted, Outcome { how, rows_in, ..Outcome::default() }).await
+    }
+
+    async fn compare(&mut self, index: usize, wanted: Vec<SignedBatch>, mut outcome: Outcome) -> Result<Outcome> {
         let mut full = Outcome::default();
         let node = &mut self.nodes[index];
+        let schema = Arc::clone(&node.compiled.schema);
         let wanted = match wanted.first().map(SignedBatch::schema) {
             // A union may emit a row and its retraction side by side.
-            Some(schema) if wanted.iter().any(SignedBatch::has_retractions) => consolidate(&schema, wanted)?,
+            Some(of_rows) if wanted.iter().any(SignedBatch::has_retractions) => consolidate(&of_rows, wanted)?,
             _ => wanted,
         };
         apply_expectations(node, wanted, &mut full)?;
         outcome.violations = full.violations;
         let replace = std::mem::take(&mut node.replace);
-        let schema = Arc::clone(&compiled.schema);
         let main = node.main.as_mut().ok_or_else(|| Error::internal("a view without a table"))?;
         let table = main.ready().await?;
         if replace {

@@ -37,6 +37,8 @@ pub struct Options {
     pub reset_sources: Vec<String>,
     /// Which models that are made at times are made.
     pub runs: Runs,
+    /// Incremental models whose full refresh was asked for and is not committed yet.
+    pub unfinished: BTreeSet<String>,
 }
 
 /// How a run ended.
@@ -121,6 +123,8 @@ impl Runner {
                 Ok(mut pipeline) => {
                     let end = self.epochs(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary).await;
                     diverged = std::mem::take(&mut pipeline.diverged);
+                    let refreshing = pipeline.nodes.iter().filter(|n| n.job.as_ref().is_some_and(|job| job.full));
+                    options.unfinished = refreshing.map(|n| n.name().to_string()).collect();
                     summary.parked =
                         pipeline.nodes.iter().filter_map(|n| Some((n.name().to_string(), n.parked.clone()?))).collect();
                     end

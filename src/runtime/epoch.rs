@@ -21,6 +21,7 @@ use super::positions::{run_app, source_app};
 use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
+use crate::project::Materialization;
 use crate::types::{Positions, SourceBatch};
 
 impl Pipeline {
@@ -138,8 +139,12 @@ impl Pipeline {
             }
             if let (Some(planned), Some(job)) = (run, &mut node.job) {
                 // Without a schedule nobody asks when it ran last, only whether it ever did.
-                let matters = job.last.is_none() || job.schedule.is_some() || node.compiled.snapshot.is_some();
-                job.done(planned, found_rows(&delta, state.rows_before[index]));
+                let materialized = node.compiled.model.materialized;
+                let counted = matches!(materialized, Materialization::Snapshot | Materialization::Incremental);
+                let matters = job.last.is_none() || job.schedule.is_some() || counted;
+                // A seed without rows is loaded all the same.
+                let found = found_rows(&delta, state.rows_before[index]) || materialized == Materialization::Seed;
+                job.done(planned, found);
                 if matters && job.last == Some(planned) {
                     // In the commit of its rows, and in one of its own when there are none.
                     let app = run_app(&cell_name(cell)?);

@@ -24,7 +24,7 @@ impl Pipeline {
         match self.nodes[index].upstreams[slot] {
             // The change is all there is: no need to read back what was just written.
             Upstream::Node(up) if epoch.rows_before[up] == 0 && !self.was_replaced(up) => Ok(epoch.deltas[up].clone()),
-            Upstream::Node(_) | Upstream::Foreign(_) => {
+            Upstream::Node(_) | Upstream::Foreign(_) | Upstream::This => {
                 let provider = self.full_provider(index, slot, epoch).await?;
                 Ok(self.scan(provider).await?.into_iter().map(SignedBatch::inserts).collect())
             }
@@ -50,6 +50,11 @@ impl Pipeline {
             Upstream::Node(up) => {
                 let cell =
                     self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
+                Ok(cell.ready().await?.snapshot().provider())
+            }
+            Upstream::This => {
+                let cell = self.nodes[index].main.as_mut();
+                let cell = cell.ok_or_else(|| Error::internal("a model that reads itself has no table"))?;
                 Ok(cell.ready().await?.snapshot().provider())
             }
             Upstream::Foreign(foreign) => match &self.foreign[foreign].table {

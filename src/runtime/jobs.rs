@@ -23,6 +23,8 @@ pub(super) struct Job {
     failure: Option<Failure>,
     /// The run that is being computed.
     pub trying: Option<i64>,
+    /// The next run of an incremental model makes the whole table; until that is committed.
+    pub full: bool,
 }
 
 /// A run that failed.
@@ -58,6 +60,11 @@ impl Job {
             (None, Some(_)) if self.schedule.is_some() => (changed || !self.started || self.edited).then_some(now),
             (_, Some(_)) => (!self.started || self.edited).then_some(now),
         }
+    }
+
+    /// It has not been tried since this process began.
+    pub fn is_untried(&self) -> bool {
+        !self.started
     }
 
     /// A run for `planned` is in its epoch. One that found nothing at all is not counted: it waits for rows.

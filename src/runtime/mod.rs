@@ -28,6 +28,7 @@ mod pipeline;
 mod positions;
 mod query;
 mod report;
+mod rerun;
 mod retention;
 mod snapshot;
 mod starts;

@@ -34,6 +34,8 @@ pub(super) enum Upstream {
     Source(usize),
     /// A Delta table somebody else maintains, by index.
     Foreign(usize),
+    /// The model's own table, in runs of an incremental model.
+    This,
 }
 
 /// One model at work.
@@ -217,6 +219,7 @@ impl Pipeline {
         let mut upstreams = Vec::new();
         for input in &compiled.inputs {
             upstreams.push(match &input.relation {
+                Relation::Model(name) if *name == model.name => Upstream::This,
                 Relation::Model(name) => Upstream::Node(
                     *by_name.get(name).ok_or_else(|| Error::internal(format!("{name} stands after its reader")))?,
                 ),
@@ -261,9 +264,14 @@ impl Pipeline {
             Some(_) => {}
         }
         let mut table = table;
+        let consumed = merged(table.txns(), table.id(), row_positions);
+        let last = consumed.get(&run_app(table.name())).copied();
         if active && *table.schema() != *compiled.schema {
             let rebuilt = self.options.full_refresh && self.may_refresh(&node);
-            if (node.streams && !rebuilt) || model.materialized == Materialization::Snapshot {
+            let added_to = compiled.rerun.is_some() && last.is_some() && is_extended(&table.schema(), &compiled.schema);
+            if added_to {
+                table.evolve(&compiled.schema, BTreeMap::new())?;
+            } else if (node.streams && !rebuilt) || model.materialized == Materialization::Snapshot {
                 self.check_schema_change(&node, &table)?;
                 table.evolve(&compiled.schema, BTreeMap::new())?;
             } else {
@@ -277,11 +285,14 @@ impl Pipeline {
         if self.options.full_refresh && active && self.may_refresh(&node) {
             node.refresh = Some(Refresh::Asked);
         }
-        let consumed = merged(table.txns(), table.id(), row_positions);
         if model.materialized.is_scheduled() {
-            let last = consumed.get(&run_app(table.name())).copied();
+            let asked = self.options.unfinished.contains(&model.name)
+                || (compiled.rerun.is_some() && model.config.full_refresh == Some(true));
+            let full = asked || node.refresh == Some(Refresh::Asked);
             let edited = node.refresh.take().is_some();
-            node.job = Some(Job::new(model.config.schedule.clone(), last, edited));
+            let mut job = Job::new(model.config.schedule.clone(), last, edited);
+            job.full = full;
+            node.job = Some(job);
         }
         node.main = Some(Cell::new(table, consumed, self.env.now_micros()));
         if active {
@@ -306,13 +317,7 @@ impl Pipeline {
     /// Streaming tables keep their rows: only columns added at the end can be evolved.
     fn check_schema_change(&self, node: &Node, table: &Table) -> Result<()> {
         let (old, new) = (table.schema(), &node.compiled.schema);
-        let grows = new.fields().len() >= old.fields().len()
-            && old
-                .fields()
-                .iter()
-                .zip(new.fields())
-                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
-        if grows {
+        if is_extended(&old, new) {
             return Ok(());
         }
         Err(Error::user(
@@ -505,6 +510,16 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Whether `new` has the columns of `old` in their places, and perhaps more after them.
+fn is_extended(old: &arrow::datatypes::SchemaRef, new: &arrow::datatypes::SchemaRef) -> bool {
+    new.fields().len() >= old.fields().len()
+        && old
+            .fields()
+            .iter()
+            .zip(new.fields())
+            .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type())
 }
 
 /// The name a table has in position names: its own, without schema.

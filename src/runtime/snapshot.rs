@@ -27,13 +27,24 @@ impl Pipeline {
     /// Makes model `index` if it is due.
     pub(super) async fn compute_run(&mut self, index: usize, epoch: &mut EpochState) -> Result<Outcome> {
         let now = self.env.now_micros();
+        let kind = self.nodes[index].compiled.model.materialized;
+        if kind == Materialization::Incremental && self.nodes[index].replace {
+            return self.sync_columns(index).await;
+        }
         let planned = match &epoch.runs {
+            // What reads a seed must not meet it empty.
+            EpochRuns::None | EpochRuns::First | EpochRuns::Due if kind == Materialization::Seed => {
+                let job = self.nodes[index].job.as_ref();
+                job.filter(|job| (job.last.is_none() && job.is_untried()) || job.edited).map(|_| now)
+            }
             EpochRuns::None => None,
             EpochRuns::These(models, planned) => models.contains(&index).then_some(*planned),
             runs => {
                 let changed = self.changes_of_inputs(index, epoch)?.iter().flatten().any(|b| !b.is_empty());
                 let job = self.nodes[index].job.as_ref();
                 match runs {
+                    // An incremental model runs once in a command: rows it adds twice are there twice.
+                    EpochRuns::First if kind == Materialization::Incremental => None,
                     EpochRuns::First => job.filter(|job| job.last.is_none() && changed).map(|_| now),
                     _ => job.and_then(|job| job.due(now, changed)),
                 }
@@ -45,7 +56,8 @@ impl Pipeline {
         if let Some(job) = &mut self.nodes[index].job {
             job.trying = Some(planned);
         }
-        let mut outcome = match self.nodes[index].compiled.model.materialized {
+        let mut outcome = match kind {
+            Materialization::Incremental => self.run_incremental(index, epoch, planned).await?,
             Materialization::Snapshot => self.take_snapshot(index, epoch, planned).await?,
             _ => self.refresh(index, epoch, How::Run).await?,
         };

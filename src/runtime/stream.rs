@@ -30,6 +30,7 @@ impl Pipeline {
             Upstream::Source(source) => self.source_rows(index, source, epoch)?,
             Upstream::Node(up) => self.stream_changes(index, up, epoch).await?,
             Upstream::Foreign(foreign) => (Vec::new(), epoch.foreign[foreign].clone()),
+            Upstream::This => return Err(Error::internal("a streaming table reads itself")),
         };
         let mut dimensions = self.changes_of_inputs(index, epoch)?;
         dimensions[stream].clear();

@@ -11,6 +11,7 @@ mod engines;
 mod files;
 mod full_disk;
 mod generate;
+mod incremental;
 mod init;
 mod kafka;
 mod python;

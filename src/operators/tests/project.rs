@@ -46,6 +46,7 @@ pub fn source(schema: &str, table: &Table, path: &str, format: Format, primary_k
         on_error: OnError::DeadLetter,
         primary_key: primary_key.iter().map(|k| k.to_string()).collect(),
         watermark: None,
+        event_time: None,
         span: span(),
     }
 }
@@ -61,6 +62,8 @@ pub fn model(schema: &str, name: &str, sql: &str, materialized: Materialization,
         schema: schema.into(),
         alias: name.into(),
         source_map: SourceMap::verbatim(path.clone().into(), sql),
+        rerun: None,
+        seed: None,
         path: path.into(),
         materialized,
         sql: sql.into(),

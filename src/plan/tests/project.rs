@@ -43,6 +43,7 @@ fn source(source: &str, name: &str, connector: Connector, columns: &[(&str, &str
         on_error: OnError::DeadLetter,
         primary_key: vec![],
         watermark: None,
+        event_time: None,
         span: span(),
     }
 }
@@ -129,6 +130,8 @@ pub fn model(name: &str, materialized: Materialization, sql: &str, before: &[Arc
         materialized,
         sql: sql.into(),
         source_map: SourceMap::verbatim(format!("queries/{name}.sql").into(), sql),
+        rerun: None,
+        seed: None,
         depends_on,
         config: ModelConfig { enabled: true, ..ModelConfig::default() },
         expectations: vec![],

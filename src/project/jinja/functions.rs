@@ -154,7 +154,8 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
     environment.add_global("adapter", Value::from_object(super::namespaces::Adapter));
     let this = scope.this.clone().unwrap_or_else(|| Relation::placeholder("this"));
     environment.add_global("this", Value::from_object(This { relation: this, scope: Arc::clone(scope) }));
-    environment.add_function("is_incremental", || false);
+    let is_incremental = scope.is_incremental;
+    environment.add_function("is_incremental", move || is_incremental);
     let full_refresh = scope.globals.full_refresh;
     environment.add_function("should_full_refresh", move || full_refresh);
     environment.add_global("execute", scope.resolve.is_some());

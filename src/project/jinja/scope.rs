@@ -53,6 +53,8 @@ pub(in crate::project) struct Scope {
     pub this: Option<Relation>,
     /// What `config.get` answers.
     pub config: BTreeMap<String, Json>,
+    /// What `is_incremental()` answers.
+    pub is_incremental: bool,
     record: Mutex<Record>,
 }
 
@@ -92,7 +94,7 @@ pub(in crate::project) struct ConfigCall {
 impl Scope {
     /// A scope that only sees the globals: YAML values, and models while the project is being read.
     pub fn reading(globals: &Arc<Globals>) -> Arc<Self> {
-        Self::with(globals, None, None, BTreeMap::new())
+        Self::with(globals, None, None, BTreeMap::new(), false)
     }
 
     /// A scope for rendering SQL.
@@ -101,8 +103,9 @@ impl Scope {
         resolve: Arc<dyn Resolve>,
         this: Option<Relation>,
         config: BTreeMap<String, Json>,
+        is_incremental: bool,
     ) -> Arc<Self> {
-        Self::with(globals, Some(resolve), this, config)
+        Self::with(globals, Some(resolve), this, config, is_incremental)
     }
 
     fn with(
@@ -110,8 +113,10 @@ impl Scope {
         resolve: Option<Arc<dyn Resolve>>,
         this: Option<Relation>,
         config: BTreeMap<String, Json>,
+        is_incremental: bool,
     ) -> Arc<Self> {
-        Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, record: Mutex::new(Record::default()) })
+        let record = Mutex::new(Record::default());
+        Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, is_incremental, record })
     }
 
     pub(super) fn note_ref(&self, call: RefCall, site: Option<Site>) -> Relation {
