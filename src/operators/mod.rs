@@ -30,6 +30,6 @@ pub use consolidate::consolidate;
 pub use expectations::{Applied, Expectations, Violation};
 pub use history::History;
 pub use keyed::{Keyed, Latest};
-pub use merge::{Merge, numbered, replace};
 pub use memory::StateMemory;
+pub use merge::{Merge, numbered, replace};
 pub use metrics::NodeMetrics;

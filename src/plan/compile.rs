@@ -279,11 +279,26 @@ impl Compiler<'_> {
     }
 
     /// What readers see of a model; `view`: its fingerprint and the plan that stands in its place.
-    fn add_model(&mut self, model: &Model, schema: &SchemaRef, append_only: bool, view: Option<(String, Arc<LogicalPlan>)>) {
+    fn add_model(
+        &mut self,
+        model: &Model,
+        schema: &SchemaRef,
+        append_only: bool,
+        view: Option<(String, Arc<LogicalPlan>)>,
+    ) {
         let relation = Relation::Model(model.name.clone());
         let changes = if append_only { ChangeKind::Append } else { ChangeKind::Signed };
         let (fingerprint, plan) = view.unzip();
-        self.known.insert(relation.clone(), Known { append_only, changes, replayable: true, view: fingerprint, event_time: model.config.event_time.clone() });
+        self.known.insert(
+            relation.clone(),
+            Known {
+                append_only,
+                changes,
+                replayable: true,
+                view: fingerprint,
+                event_time: model.config.event_time.clone(),
+            },
+        );
         let source = RelationSource { relation, streamed: false, schema: Arc::clone(schema), view: plan };
         let named = Named { schema: model.schema.clone(), name: model.alias.clone(), source: Arc::new(source) };
         self.relations.push((Dependency::Model(model.name.clone()), named));

@@ -17,7 +17,9 @@ use super::relation::{Input, Named, Relation, RelationSource, Scope};
 use super::session::Planner;
 use super::{determinism, output, single_row};
 use crate::error::{Error, did_you_mean};
-use crate::project::{Dialect, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, Model, OnSchemaChange};
+use crate::project::{
+    Dialect, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, Model, OnSchemaChange,
+};
 
 /// The column that numbers a run's rows in the plan of a merge.
 pub const ROW: &str = "__smelt_row";
@@ -42,13 +44,20 @@ pub struct CompiledRerun {
 pub enum RerunChange {
     Append,
     /// Rows of the table that match are updated in the columns marked true, rows that match none are added.
-    Merge { matching: Matching, key: Vec<usize>, updated: Vec<bool> },
+    Merge {
+        matching: Matching,
+        key: Vec<usize>,
+        updated: Vec<bool>,
+    },
     /// Rows of the table that match are deleted, all rows added.
     Replace(Matching),
     /// All rows of the table are deleted, all rows added.
     ReplaceAll,
     /// The query runs per batch; the batch's rows of the table, by this column, are deleted, the new ones added.
-    Batches { batches: Microbatch, event_time: usize },
+    Batches {
+        batches: Microbatch,
+        event_time: usize,
+    },
 }
 
 /// The rows of the table that a run's rows concern: a plan over the table and the rows (numbered in [`ROW`]).
@@ -122,8 +131,11 @@ impl Compiler<'_> {
             let Some(name) = self.event_time(&input.relation) else { return Ok(None) };
             match position(&input.schema, &name) {
                 Some(column) => Ok(Some(input.schema.field(column).name().clone())),
-                None => Err(Fault::new("unknown-column", format!("`event_time`: `{}` has no column `{name}`", input.relation))
-                    .hint("name the column that says when a row happened")),
+                None => Err(Fault::new(
+                    "unknown-column",
+                    format!("`event_time`: `{}` has no column `{name}`", input.relation),
+                )
+                .hint("name the column that says when a row happened")),
             }
         };
         slots.inputs.iter().map(of).collect()
@@ -145,7 +157,8 @@ pub(super) fn table_schema(
         .iter()
         .filter_map(|f| {
             let is = query.field(position(query, f.name())?);
-            (is.data_type() != f.data_type()).then(|| format!("`{}` ({} → {})", f.name(), f.data_type(), is.data_type()))
+            (is.data_type() != f.data_type())
+                .then(|| format!("`{}` ({} → {})", f.name(), f.data_type(), is.data_type()))
         })
         .collect();
     let listed = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
@@ -330,7 +343,8 @@ impl Matcher<'_> {
     }
 
     fn plan(&self, sql: &str) -> Result<Matching, Vec<Fault>> {
-        let numbered = [self.schema.fields().to_vec(), vec![Arc::new(Field::new(ROW, DataType::UInt64, false))]].concat();
+        let numbered =
+            [self.schema.fields().to_vec(), vec![Arc::new(Field::new(ROW, DataType::UInt64, false))]].concat();
         let numbered = Arc::new(Schema::new(numbered));
         let mut scope = Scope::default();
         let mut slots = Slots::default();

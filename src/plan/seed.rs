@@ -24,9 +24,10 @@ pub(super) fn compile(model: &Arc<Model>, file: &SeedFile) -> Result<CompiledMod
     };
     let columns = file.rows.schema();
     output::check_columns(columns.fields().iter().map(|f| f.name().as_str())).map_err(about)?;
-    let schema = stored_schema(columns.fields().iter().map(|f| (f.name().as_str(), f.data_type()))).map_err(
-        |(name, why)| about(Fault::new("unstorable-type", format!("column `{name}` is {}", why.what)).hint(why.remedy)),
-    )?;
+    let schema =
+        stored_schema(columns.fields().iter().map(|f| (f.name().as_str(), f.data_type()))).map_err(|(name, why)| {
+            about(Fault::new("unstorable-type", format!("column `{name}` is {}", why.what)).hint(why.remedy))
+        })?;
     let rows: RecordBatch = to_stored(&file.rows, &schema).map_err(|e| vec![e])?;
     let bulk = MemTable::try_new(Arc::clone(&schema), vec![vec![rows]])
         .and_then(|table| LogicalPlanBuilder::scan("seed", provider_as_source(Arc::new(table)), None)?.build())

@@ -38,8 +38,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
             }
         };
         let event_time = table.event_time.clone();
-        let known =
-            Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None, event_time };
+        let known = Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None, event_time };
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
     let changes = change_kind(table);

@@ -77,8 +77,7 @@ pub enum MergeColumns {
     Except(Vec<String>),
 }
 
-const STRATEGIES: [&str; 6] =
-    ["append", "merge", "delete+insert", "delete_insert", "insert_overwrite", "microbatch"];
+const STRATEGIES: [&str; 6] = ["append", "merge", "delete+insert", "delete_insert", "insert_overwrite", "microbatch"];
 const SCHEMA_CHANGES: &[(&str, OnSchemaChange)] = &[
     ("ignore", OnSchemaChange::Ignore),
     ("fail", OnSchemaChange::Fail),
@@ -110,20 +109,19 @@ pub(super) fn read(raw: &RawConfig, at: &Span, p: &mut Problems) -> Option<Incre
         (None, None) => MergeColumns::All,
     };
     let predicates = columns("incremental_predicates", p).or_else(|| columns("predicates", p)).unwrap_or_default();
-    let config = IncrementalConfig {
-        unique_key,
-        strategy: strategy?,
-        on_schema_change,
-        updates,
-        predicates,
-        span: at.clone(),
-    };
+    let config =
+        IncrementalConfig { unique_key, strategy: strategy?, on_schema_change, updates, predicates, span: at.clone() };
     let key = config.unique_key.is_empty();
     if config.strategy != IncrementalStrategy::Merge || key {
         for key in ["merge_update_columns", "merge_exclude_columns"] {
             if let Some(setting) = raw.get(key).filter(|s| !s.value.is_null()) {
                 let message = format!("`{key}` has no effect without a merge on a `unique_key`");
-                p.warn("ignored-config", setting.span.clone(), message, "set unique_key, and incremental_strategy: merge");
+                p.warn(
+                    "ignored-config",
+                    setting.span.clone(),
+                    message,
+                    "set unique_key, and incremental_strategy: merge",
+                );
             }
         }
     }

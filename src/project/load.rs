@@ -292,9 +292,11 @@ impl<'a> Loader<'a> {
     }
 
     fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
-        for (kind, what, described) in
-            [(Kind::Model, "model", &properties.models), (Kind::Snapshot, "snapshot", &properties.snapshots), (Kind::Seed, "seed", &properties.seeds)]
-        {
+        for (kind, what, described) in [
+            (Kind::Model, "model", &properties.models),
+            (Kind::Snapshot, "snapshot", &properties.snapshots),
+            (Kind::Seed, "seed", &properties.seeds),
+        ] {
             let there = || drafts.iter().filter(move |d| d.kind == kind);
             for own in described {
                 if there().all(|d| !d.name.eq_ignore_ascii_case(&own.name)) {

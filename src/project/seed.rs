@@ -67,7 +67,8 @@ fn declared_types(raw: &RawConfig, names: &[String], p: &mut Problems) -> Option
     let before = p.errors.len();
     let mut types = BTreeMap::new();
     for (column, written) in setting.object("column_types", p) {
-        let Some(name) = names.iter().find(|n| **n == column).or_else(|| names.iter().find(|n| n.eq_ignore_ascii_case(&column)))
+        let Some(name) =
+            names.iter().find(|n| **n == column).or_else(|| names.iter().find(|n| n.eq_ignore_ascii_case(&column)))
         else {
             let hint = suggest(&column, names.iter().map(String::as_str), "columns");
             let message = format!("`column_types` names `{column}`, which the file does not have");
@@ -131,7 +132,9 @@ impl File<'_> {
                 let line = self.text.content[record.clone()].find('\n').unwrap_or(record.len());
                 Err(Error::user("bad-seed", format!("{}: {}", self.text.file.display(), error.reason))
                     .with_span(self.text.span(record.start, line.max(1)))
-                    .with_hint("correct the cell, or give the column another type: config: {column_types: {column: STRING}}"))
+                    .with_hint(
+                        "correct the cell, or give the column another type: config: {column_types: {column: STRING}}",
+                    ))
             }
         }
     }

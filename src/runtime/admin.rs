@@ -28,11 +28,7 @@ impl Catalog for LakeCatalog {
 
 /// Looks up the tables that sources without a connector name, and those of snapshots and incremental models. The latter are left out
 /// when they never ran or when `is_refreshed` says that the next run makes them anew.
-pub async fn lake_catalog(
-    env: &Env,
-    project: &Project,
-    is_refreshed: impl Fn(&Model) -> bool,
-) -> Result<LakeCatalog> {
+pub async fn lake_catalog(env: &Env, project: &Project, is_refreshed: impl Fn(&Model) -> bool) -> Result<LakeCatalog> {
     let mut catalog = LakeCatalog::default();
     let snapshots = project.models.iter().filter(|m| m.config.snapshot.is_some());
     let snapshots = snapshots.map(|m| (m.schema.clone(), m.alias.clone()));

@@ -515,11 +515,7 @@ impl Pipeline {
 /// Whether `new` has the columns of `old` in their places, and perhaps more after them.
 fn is_extended(old: &arrow::datatypes::SchemaRef, new: &arrow::datatypes::SchemaRef) -> bool {
     new.fields().len() >= old.fields().len()
-        && old
-            .fields()
-            .iter()
-            .zip(new.fields())
-            .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type())
+        && old.fields().iter().zip(new.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type())
 }
 
 /// The name a table has in position names: its own, without schema.

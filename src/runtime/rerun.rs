@@ -65,8 +65,7 @@ impl Pipeline {
             RerunChange::Append | RerunChange::Batches { .. } => replace(&compiled.schema, Vec::new(), rows)?,
             RerunChange::Merge { matching, key, updated } => {
                 let (rows, matched) = self.matched(index, matching, &rows).await?;
-                let merge =
-                    Merge { name: &compiled.model.name, schema: Arc::clone(&compiled.schema), key, updated };
+                let merge = Merge { name: &compiled.model.name, schema: Arc::clone(&compiled.schema), key, updated };
                 merge.change(&matched, &rows)?
             }
             RerunChange::Replace(matching) => {
@@ -86,7 +85,8 @@ impl Pipeline {
         let compiled = Arc::clone(&self.nodes[index].compiled);
         // The next run makes all rows anew.
         let keeps = self.nodes[index].job.as_ref().is_some_and(|job| !job.full && job.last.is_some());
-        let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("an incremental model without a table"))?;
+        let main =
+            self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("an incremental model without a table"))?;
         let table = main.ready().await?;
         let old: Vec<RecordBatch> = match keeps {
             true => table.snapshot().rows().try_collect().await?,
@@ -143,11 +143,7 @@ impl Pipeline {
     fn expected(&mut self, index: usize, rows: Vec<RecordBatch>) -> Result<(Outcome, Vec<RecordBatch>)> {
         let mut outcome =
             Outcome { how: How::Run, rows_in: rows.iter().map(RecordBatch::num_rows).sum(), ..Outcome::default() };
-        apply_expectations(
-            &mut self.nodes[index],
-            rows.into_iter().map(SignedBatch::inserts).collect(),
-            &mut outcome,
-        )?;
+        apply_expectations(&mut self.nodes[index], rows.into_iter().map(SignedBatch::inserts).collect(), &mut outcome)?;
         let kept = std::mem::take(&mut outcome.delta).into_iter().map(|b| b.rows).collect();
         Ok((outcome, kept))
     }
@@ -199,7 +195,8 @@ impl Pipeline {
     }
 
     async fn table_provider(&mut self, index: usize) -> Result<Arc<dyn TableProvider>> {
-        let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("an incremental model without a table"))?;
+        let main =
+            self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("an incremental model without a table"))?;
         Ok(main.ready().await?.snapshot().provider())
     }
 

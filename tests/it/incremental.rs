@@ -192,7 +192,11 @@ fn microbatch_makes_the_batches_since_the_last_run_again() {
     let build = |planned: &str| sandbox.smelt(&["build", "--planned", planned]).ok();
     load(&sandbox, 1, "1 Cairo 10 04,1 Cairo 1 05,1 Cairo 2 06,2 Giza 5 06");
     build("2026-01-06T12:00:00Z");
-    assert_eq!(held(&sandbox), "1 Cairo 1, 1 Cairo 2, 2 Giza 5", "the fourth is before `begin`; each day is a batch of its own");
+    assert_eq!(
+        held(&sandbox),
+        "1 Cairo 1, 1 Cairo 2, 2 Giza 5",
+        "the fourth is before `begin`; each day is a batch of its own"
+    );
     // Late rows of the fifth and sixth, and a row of the seventh: the lookback reaches the fifth from a run on the sixth only.
     load(&sandbox, 2, "1 Cairo 100 05,1 Cairo 200 06,3 Siwa 7 07");
     build("2026-01-07T01:00:00Z");
@@ -213,8 +217,8 @@ fn on_schema_change_has_four_answers() {
     };
     let sandbox = project(&model("ignore", "id, city, n, load"));
     let columns = || {
-        let shown = sandbox.smelt(&["show", "m", "--columns", "--output", "csv"]).ok().stdout;
-        shown.lines().skip(1).map(|l| l.split(',').next().unwrap().to_string()).collect::<Vec<_>>().join(" ")
+        let shown = sandbox.smelt(&["show", "m", "--columns"]).ok().stdout;
+        shown.lines().map(|l| l.split_whitespace().next().unwrap().to_string()).collect::<Vec<_>>().join(" ")
     };
     load(&sandbox, 1, "1 Cairo 10 05");
     run(&sandbox);
@@ -261,7 +265,7 @@ fn on_schema_change_has_four_answers() {
             r#"{"id":4,"n":10.25,"town":"Qena"}"#
         ]
     );
-    assert_eq!((sandbox.value("select n from total"), sandbox.value("select b from total")), (4, 1));
+    assert_eq!(sandbox.value("select n * 10 + b as v from total"), 41);
     // A full refresh follows the query whatever it was.
     sandbox.write("queries/m.sql", model("fail", "id, city, n, load"));
     sandbox.write("queries/total.sql", "select count(*) as n, sum(n) as s from {{ ref('m') }}");
@@ -272,7 +276,9 @@ fn on_schema_change_has_four_answers() {
 
 #[test]
 fn seeds_are_loaded_before_what_reads_them_and_again_when_edited() {
-    let sandbox = project("select s.id, s.city, e.n from {{ ref('cities') }} as s join {{ ref('events') }} as e on e.city = s.city");
+    let sandbox = project(
+        "select s.id, s.city, e.n from {{ ref('cities') }} as s join {{ ref('events') }} as e on e.city = s.city",
+    );
     sandbox.write(
         "seeds/cities.csv",
         "id,city,code,share,since,seen,big\n1,Cairo,002,0.5,2026-01-01,2026-01-01 10:00:00,true\n2,\"Giza, west\",020,1,2026-01-02,2026-01-01T10:00:00,false\n",
@@ -285,7 +291,10 @@ fn seeds_are_loaded_before_what_reads_them_and_again_when_edited() {
         r#"{"id":2,"city":"Giza, west","code":"020","share":1.0,"since":"2026-01-02","seen":"2026-01-01T10:00:00Z","big":false}"#
     );
     // An edited file is a change like any other: only what differs is written.
-    sandbox.write("seeds/cities.csv", "id,city,code,share,since,seen,big\n1,Cairo,002,0.5,2026-01-01,2026-01-01 10:00:00,true\n3,Siwa,,,,,\n");
+    sandbox.write(
+        "seeds/cities.csv",
+        "id,city,code,share,since,seen,big\n1,Cairo,002,0.5,2026-01-01,2026-01-01 10:00:00,true\n3,Siwa,,,,,\n",
+    );
     let ended = sandbox.smelt(&["seed"]).ok();
     assert!(ended.stdout.contains("+1 −1"), "{}", ended.stdout);
     run(&sandbox);
@@ -296,7 +305,10 @@ fn seeds_are_loaded_before_what_reads_them_and_again_when_edited() {
         "models/seeds.yml",
         "version: 2\nseeds:\n  - name: cities\n    config: {delimiter: ';', column_types: {id: varchar(3)}}\n    columns: [{name: id, data_tests: [unique]}]\n",
     );
-    sandbox.write("queries/m.sql", "select s.id, s.city, e.n from {{ ref('cities') }} as s join {{ ref('events') }} as e on e.city = s.city");
+    sandbox.write(
+        "queries/m.sql",
+        "select s.id, s.city, e.n from {{ ref('cities') }} as s join {{ ref('events') }} as e on e.city = s.city",
+    );
     let built = sandbox.smelt(&["build"]).ok();
     assert!(built.stdout.contains("PASS=1"), "{}", built.stdout);
     assert_eq!(sandbox.rows("select * from cities"), [r#"{"id":"1","city":"Cairo"}"#]);
@@ -309,7 +321,9 @@ fn seeds_are_loaded_before_what_reads_them_and_again_when_edited() {
 
 #[test]
 fn mistakes_are_shown_where_they_are() {
-    let sandbox = project("{{ config(materialized='incremental', unique_key='idd') }}\nselect id, city, n from {{ ref('events') }}");
+    let sandbox = project(
+        "{{ config(materialized='incremental', unique_key='idd') }}\nselect id, city, n from {{ ref('events') }}",
+    );
     sandbox.smelt(&["compile"]).fails(2, "`unique_key`: `m` has no column `idd`");
     let wrong = |sql: &str, message: &str| {
         sandbox.write("queries/m.sql", sql);
