@@ -142,11 +142,12 @@ impl File<'_> {
 
 /// The narrowest type that every value reads as.
 fn infer(values: &StringArray) -> DataType {
-    let all = |reads: fn(&str) -> bool| values.iter().flatten().all(reads);
+    type Reads = fn(&str) -> bool;
+    let all = |reads: Reads| values.iter().flatten().all(reads);
     if values.null_count() == values.len() {
         return DataType::Utf8;
     }
-    let types: [(fn(&str) -> bool, &str); 5] = [
+    let types: [(Reads, &str); 5] = [
         (is_integer, "BIGINT"),
         (is_number, "DOUBLE"),
         (|v| v.eq_ignore_ascii_case("true") || v.eq_ignore_ascii_case("false"), "BOOLEAN"),
