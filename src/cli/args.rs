@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+use crate::project::ResourceType;
+
 /// smelt turns a folder of SQL files into continuously maintained Delta tables.
 #[derive(Debug, Parser)]
 #[command(name = "smelt", version, about, propagate_version = true, max_term_width = 100)]
@@ -51,15 +53,93 @@ pub(super) enum Output {
     Csv,
 }
 
-/// Which models.
-#[derive(Debug, Args, Default)]
+/// Which nodes of the project (docs/selection.md).
+#[derive(Debug, Clone, Args, Default)]
 pub(super) struct Selection {
-    /// Models to take: name, +name, name+, 2+name, tag:x, path:queries/gold, source:x, with * as wildcard
-    #[arg(short, long, num_args = 1.., value_name = "SELECTOR")]
+    /// Nodes to take: name, +name, name+, 2+name, tag:x, path:queries/gold, source:x, with * as wildcard
+    #[arg(
+        short,
+        long,
+        num_args = 1..,
+        value_name = "SELECTOR",
+        alias = "models",
+        alias = "model",
+        short_alias = 'm',
+        help_heading = SELECTION
+    )]
     pub select: Vec<String>,
-    /// Models to leave out
-    #[arg(long, num_args = 1.., value_name = "SELECTOR")]
+    /// Nodes to leave out
+    #[arg(long, num_args = 1.., value_name = "SELECTOR", help_heading = SELECTION)]
     pub exclude: Vec<String>,
+    /// A definition of selectors.yml, instead of --select and --exclude
+    #[arg(long, value_name = "NAME", help_heading = SELECTION)]
+    pub selector: Option<String>,
+    /// Which tests come along: that read anything selected, only what is selected, …
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", help_heading = SELECTION)]
+    pub indirect_selection: IndirectSelection,
+    /// Only nodes of these types: model, snapshot, seed, test, unit_test, source, exposure
+    #[arg(
+        long,
+        num_args = 1..,
+        value_name = "TYPE",
+        alias = "resource-types",
+        value_parser = resource_types,
+        help_heading = SELECTION
+    )]
+    pub resource_type: Vec<ResourceTypes>,
+    /// No nodes of these types
+    #[arg(
+        long,
+        num_args = 1..,
+        value_name = "TYPE",
+        alias = "exclude-resource-types",
+        value_parser = resource_types,
+        help_heading = SELECTION
+    )]
+    pub exclude_resource_type: Vec<ResourceTypes>,
+}
+
+/// Flags that choose nodes stand together in `--help`.
+const SELECTION: &str = "Selection";
+
+/// How tests come along with what they test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum IndirectSelection {
+    #[default]
+    Eager,
+    Cautious,
+    Buildable,
+    Empty,
+}
+
+/// One or, for `all` and `default`, every resource type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ResourceTypes(pub Vec<ResourceType>);
+
+fn resource_types(text: &str) -> Result<ResourceTypes, String> {
+    let all = ResourceType::ALL;
+    // These are dbt's, and no project of ours has any.
+    let absent = ["analysis", "metric", "semantic_model", "saved_query", "function"];
+    match all.iter().find(|t| t.name() == text) {
+        Some(one) => Ok(ResourceTypes(vec![*one])),
+        None if matches!(text, "all" | "default") => Ok(ResourceTypes(all.to_vec())),
+        None if absent.contains(&text) => Ok(ResourceTypes(Vec::new())),
+        None => Err(format!("there are: {}, all", all.map(ResourceType::name).join(", "))),
+    }
+}
+
+/// How `ls` prints a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListOutput {
+    /// As `--select` names it; the default
+    Table,
+    /// One JSON object a line
+    Json,
+    Name,
+    Path,
+    Selector,
+    /// name, table, materialization
+    Csv,
 }
 
 /// Flags of commands that write tables.
@@ -99,12 +179,16 @@ pub(super) enum Command {
         #[command(flatten)]
         selection: Selection,
     },
-    /// List models
+    /// List models, snapshots, seeds, tests, sources and exposures
+    #[command(alias = "list")]
     Ls {
         #[command(flatten)]
         selection: Selection,
-        #[arg(long, value_enum, default_value_t = Output::Table)]
-        output: Output,
+        #[arg(long, value_enum, default_value_t = ListOutput::Table)]
+        output: ListOutput,
+        /// Keys of `--output json`: name unique_id config …
+        #[arg(long, num_args = 1.., value_name = "KEY")]
+        output_keys: Vec<String>,
     },
     /// Show what a run would do: new, changed, schema evolved, orphaned
     Plan {

@@ -1,17 +1,15 @@
 //! `compile`, `ls`, `plan`, `explain`, `debug`: commands that look and do not write tables.
 
-use std::collections::BTreeMap;
-
-use super::args::{Output, Selection};
+use super::args::Selection;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
-use crate::project::{self, Connector, Dependency, Project};
+use crate::project::{self, Connector};
 use crate::runtime;
 
 pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let selected = session.selected(&project, selection)?;
+    let selected = session.selected(&project, Some(&compilation), selection).await?;
     let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));
     let incremental = taken.clone().filter(|m| m.incremental.is_ok()).count();
@@ -25,75 +23,9 @@ pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<
     Ok(Exit::Success)
 }
 
-pub(super) async fn ls(session: &Session, selection: &Selection, output: Output) -> Result<Exit, Vec<Error>> {
-    let project = session.load()?;
-    let selected = session.selected(&project, selection)?;
-    let last_runs = match output {
-        Output::Json => runtime::last_runs(&session.env, &project).await.map_err(|e| vec![e])?,
-        _ => BTreeMap::new(),
-    };
-    for model in project.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.name))) {
-        match output {
-            Output::Table => print::line(&format!("{}.{}", project.name, fqn(&project, model))),
-            Output::Csv => {
-                print::line(&format!("{},{},{}", model.name, runtime::full_name(model), model.materialized.name()))
-            }
-            Output::Json => {
-                let depends_on: Vec<String> = model
-                    .depends_on
-                    .iter()
-                    .map(|d| match d {
-                        Dependency::Model(name) => name.clone(),
-                        Dependency::Source(source, table) => format!("source:{source}.{table}"),
-                    })
-                    .collect();
-                let mut value = serde_json::json!({
-                    "name": model.name,
-                    "unique_id": model.unique_id,
-                    "resource_type": if model.config.snapshot.is_some() { "snapshot" } else { "model" },
-                    "schema": model.schema,
-                    "alias": model.alias,
-                    "original_file_path": model.path,
-                    "materialized": model.materialized.name(),
-                    "tags": model.tags,
-                    "depends_on": depends_on,
-                });
-                if let Some(schedule) = &model.config.schedule {
-                    let last = last_runs.get(&model.name).copied();
-                    let next = schedule.next_after(session.env.now_micros());
-                    value["schedule"] = schedule.when.to_string().into();
-                    value["last_run"] = last.map(rfc3339).into();
-                    value["next_run"] = next.map(rfc3339).into();
-                }
-                print::line(&session.env.redact(&value.to_string()));
-            }
-        }
-    }
-    Ok(Exit::Success)
-}
-
-fn rfc3339(micros: i64) -> String {
-    chrono::DateTime::from_timestamp_micros(micros)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-}
-
-/// The folder path and name of a model, with dots, as dbt lists it.
-fn fqn(_project: &Project, model: &project::Model) -> String {
-    let mut parts: Vec<String> = model
-        .path
-        .parent()
-        .into_iter()
-        .flat_map(|p| p.components().skip(1))
-        .map(|c| c.as_os_str().to_string_lossy().into_owned())
-        .collect();
-    parts.push(model.name.clone());
-    parts.join(".")
-}
-
 pub(super) async fn plan(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let selected = session.selected(&project, selection)?;
+    let selected = session.selected(&project, Some(&compilation), selection).await?;
     let changes = runtime::plan_changes(&session.env, &project, &compilation).await.map_err(|e| vec![e])?;
     let mut pending = 0;
     for change in &changes {

@@ -10,7 +10,7 @@ use crate::runtime;
 
 pub(super) async fn optimize(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let selected = session.selected(&project, selection)?;
+    let selected = session.selected(&project, Some(&compilation), selection).await?;
     let done = runtime::optimize(&session.env, &project, &compilation, selected.as_ref()).await.map_err(|e| vec![e])?;
     for (table, before, after) in done {
         session.say(&format!("{table}: {before} files → {after}"));
@@ -20,7 +20,7 @@ pub(super) async fn optimize(session: &Session, selection: &Selection) -> Result
 
 pub(super) async fn vacuum(session: &Session, selection: &Selection, dry_run: bool) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let selected = session.selected(&project, selection)?;
+    let selected = session.selected(&project, Some(&compilation), selection).await?;
     let done =
         runtime::vacuum(&session.env, &project, &compilation, selected.as_ref(), dry_run).await.map_err(|e| vec![e])?;
     for (table, files) in done {

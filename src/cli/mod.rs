@@ -4,10 +4,12 @@
 //! code, and only `print` writes to the terminal.
 
 mod args;
+mod choose;
 mod demo;
 mod generate;
 mod init;
 mod inspect;
+mod list;
 mod maintain;
 mod print;
 mod run;
@@ -63,7 +65,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Init { path } => init::init(&session, path).map_err(|e| vec![e]),
         Command::Debug => inspect::debug(&session).await,
         Command::Compile { selection } => inspect::compile(&session, selection).await,
-        Command::Ls { selection, output } => inspect::ls(&session, selection, *output).await,
+        Command::Ls { selection, output, output_keys } => list::ls(&session, selection, *output, output_keys).await,
         Command::Plan { selection } => inspect::plan(&session, selection).await,
         Command::Explain { model } => inspect::explain(&session, model).await,
         Command::Run { writing } => run::run(&session, writing).await,

@@ -12,7 +12,8 @@ use super::args::Writing;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
-use crate::project::{Materialization, Model};
+use crate::plan::Compilation;
+use crate::project::{Materialization, Model, Project};
 use crate::runtime::{Event, How, Options, Runner, Runs, Summary, Watcher};
 
 /// How often `up` looks for edited files.
@@ -48,7 +49,7 @@ async fn once(
     takes: impl Fn(&Model) -> bool,
 ) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile_with(writing).await?;
-    let mut options = options(session, &project, writing)?;
+    let mut options = options(session, &project, &compilation, writing).await?;
     options.runs = runs;
     if project.models.iter().any(|m| !takes(m)) {
         let names: BTreeSet<String> = project.models.iter().filter(|m| takes(m)).map(|m| m.name.clone()).collect();
@@ -58,7 +59,7 @@ async fn once(
         });
     }
     if options.selected.as_ref().is_some_and(BTreeSet::is_empty) {
-        session.say("nothing to do: no such model is selected");
+        session.say("Nothing to do: no model is selected. `smelt ls` with the same selection shows what is");
         return Ok(Exit::Success);
     }
     let printer = Arc::new(Printer::new(session));
@@ -89,7 +90,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
                 return Ok(Exit::Success);
             }
         };
-        let mut options = options(session, &project, writing)?;
+        let mut options = options(session, &project, &compilation, writing).await?;
         options.runs = Runs::Scheduled;
         if !first {
             // The claim of the lake goes on: what this process holds it need not take over.
@@ -128,7 +129,12 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     }
 }
 
-fn options(session: &Session, project: &crate::project::Project, writing: &Writing) -> Result<Options, Vec<Error>> {
+async fn options(
+    session: &Session,
+    project: &Project,
+    compilation: &Compilation,
+    writing: &Writing,
+) -> Result<Options, Vec<Error>> {
     let sources: Vec<String> = project.sources.iter().map(|s| format!("{}.{}", s.source, s.name)).collect();
     for reset in &writing.reset_source {
         if !sources.contains(reset) {
@@ -140,7 +146,7 @@ fn options(session: &Session, project: &crate::project::Project, writing: &Writi
         }
     }
     Ok(Options {
-        selected: session.selected(project, &writing.selection)?,
+        selected: session.selected(project, Some(compilation), &writing.selection).await?,
         full_refresh: writing.full_refresh,
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),

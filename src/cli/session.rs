@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::{Global, Selection, Writing};
+use parking_lot::Mutex;
+
+use super::args::{Global, Writing};
 use super::print;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -17,6 +19,8 @@ pub(super) struct Session {
     pub dir: PathBuf,
     pub quiet: bool,
     options: LoadOptions,
+    /// Warnings about the selection that have been printed.
+    pub(super) warned: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
@@ -34,13 +38,13 @@ impl Session {
             lake: global.lake.clone(),
             ..LoadOptions::default()
         };
-        Ok(Session { env, dir, quiet: global.quiet, options })
+        Ok(Session { env, dir, quiet: global.quiet, options, warned: Mutex::default() })
     }
 
     /// The same environment for a project in another folder, with its own default target.
     pub(super) fn at(&self, dir: &std::path::Path) -> Session {
         let options = LoadOptions { dir: dir.to_path_buf(), ..LoadOptions::default() };
-        Session { env: self.env.clone(), dir: dir.to_path_buf(), quiet: self.quiet, options }
+        Session { env: self.env.clone(), dir: dir.to_path_buf(), quiet: self.quiet, options, warned: Mutex::default() }
     }
 
     /// The project, without looking at the lake.
@@ -59,7 +63,10 @@ impl Session {
         let mut project = project::load(&options, &self.env)?;
         project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);
-        let selected = self.selected(&project, &writing.selection)?;
+        let selected = match writing.full_refresh {
+            true => self.selected(&project, None, &writing.selection).await?,
+            false => None,
+        };
         let is_refreshed = |model: &project::Model| match model.config.full_refresh {
             Some(choice) => choice,
             None => writing.full_refresh && selected.as_ref().is_none_or(|names| names.contains(&model.name)),
@@ -73,18 +80,6 @@ impl Session {
             }
         }
         Ok((Arc::new(project), Arc::new(compilation)))
-    }
-
-    /// Names of the selected models; None when nothing was asked for.
-    pub(super) fn selected(
-        &self,
-        project: &Project,
-        selection: &Selection,
-    ) -> Result<Option<BTreeSet<String>>, Vec<Error>> {
-        if selection.select.is_empty() && selection.exclude.is_empty() {
-            return Ok(None);
-        }
-        project::select(project, &selection.select, &selection.exclude).map(Some).map_err(|e| vec![e])
     }
 
     pub(super) fn say(&self, text: &str) {

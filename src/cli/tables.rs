@@ -5,7 +5,7 @@ use super::inspect::unknown_model;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
-use crate::project::Severity;
+use crate::project::{DataTest, Severity};
 use crate::runtime::{Reader, json_lines};
 
 pub(super) async fn query(session: &Session, sql: &str, output: Output) -> Result<Exit, Vec<Error>> {
@@ -47,20 +47,10 @@ pub(super) async fn show(
 
 pub(super) async fn test(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = session.compile().await?;
-    let selected = session.selected(&project, selection)?;
+    let selected = session.choose(&project, Some(&compilation), selection).await?;
     let reader = Reader::open(&session.env, project.clone(), compilation).await.map_err(|e| vec![e])?;
-    let tests: Vec<_> = project
-        .tests
-        .iter()
-        .filter(|test| match (&selected, &test.model) {
-            (None, _) => true,
-            (Some(selected), Some(model)) => selected.contains(model),
-            (Some(selected), None) => test.depends_on.iter().any(|d| match d {
-                crate::project::Dependency::Model(name) => selected.contains(name),
-                crate::project::Dependency::Source(..) => false,
-            }),
-        })
-        .collect();
+    let is_selected = |test: &&DataTest| selected.as_ref().is_none_or(|s| s.contains(&test.unique_id));
+    let tests: Vec<&DataTest> = project.tests.iter().filter(is_selected).collect();
     let (mut passed, mut warned, mut failed) = (0, 0, 0);
     for (n, test) in tests.iter().enumerate() {
         let started = std::time::Instant::now();

@@ -167,6 +167,7 @@ impl Maker<'_> {
             severity: settings.severity,
             path: item.text.file.clone(),
             tags: settings.tags,
+            test_name: Some(generic.test.to_string()),
         })
     }
 
@@ -574,5 +575,6 @@ pub(super) fn singular(
         severity: settings.severity,
         path: path.to_path_buf(),
         tags: settings.tags,
+        test_name: None,
     })
 }

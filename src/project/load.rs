@@ -21,6 +21,7 @@ use super::jinja::{
 };
 use super::problems::{Problems, suggest};
 use super::properties::{ModelProperties, Owner, Properties};
+use super::select;
 use super::settings::{self, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::yaml::Text;
@@ -128,6 +129,7 @@ impl<'a> Loader<'a> {
             }
         }
         let tests = self.tests(&drafts, &properties, &names, p);
+        let selectors = select::read_selectors(self.dir, &self.engine, &Scope::reading(&self.globals), p);
 
         let vertices: Vec<Vertex<'_>> =
             models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
@@ -145,6 +147,7 @@ impl<'a> Loader<'a> {
             sources,
             models,
             tests,
+            selectors,
             warnings: Vec::new(),
         }
     }
@@ -158,8 +161,9 @@ impl<'a> Loader<'a> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for extension in ["yml", "yaml"] {
             for (text, _) in files(self.dir, &paths, extension, p) {
-                let is_project_file =
-                    ["smelt.yml", "smelt.yaml", "dbt_project.yml"].iter().any(|f| text.file == Path::new(f));
+                let is_project_file = ["smelt.yml", "smelt.yaml", "dbt_project.yml", "selectors.yml"]
+                    .iter()
+                    .any(|f| text.file == Path::new(f));
                 if !is_project_file && !seen.contains(&text.file) {
                     seen.push(text.file.clone());
                     let prefix = [std::slice::from_ref(&self.settings.name), &self.folders(&text.file)].concat();

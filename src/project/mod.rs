@@ -39,7 +39,7 @@ pub use load::{LoadOptions, load};
 pub use model::*;
 pub use schedule::{Schedule, When};
 pub use seed::SeedFile;
-pub use select::select;
+pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selector, TestKind, select};
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};

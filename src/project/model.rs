@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::incremental::IncrementalConfig;
 use super::schedule::Schedule;
 use super::seed::SeedFile;
+use super::select::Selector;
 use super::snapshot::SnapshotConfig;
 use super::source_map::SourceMap;
 use crate::error::{Error, Span};
@@ -26,6 +27,8 @@ pub struct Project {
     pub models: Vec<Arc<Model>>,
     /// Data tests, generic and singular.
     pub tests: Vec<DataTest>,
+    /// `selectors.yml`.
+    pub selectors: Vec<Selector>,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
 }
@@ -387,6 +390,8 @@ pub struct DataTest {
     pub severity: Severity,
     pub path: PathBuf,
     pub tags: Vec<String>,
+    /// `not_null`; None for a singular test.
+    pub test_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

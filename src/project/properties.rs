@@ -182,8 +182,8 @@ fn read_model(node: &Node, what: &str, keys: &[&str], p: &mut Problems) -> Optio
     }
     let name = named(node, what, p)?;
     let mut config = RawConfig::new();
-    // Older dbt files say tags and meta beside `config:`.
-    for key in ["tags", "meta"] {
+    // Older dbt files say these beside `config:`.
+    for key in ["tags", "meta", "group", "access"] {
         if let Some(value) = node.get(key) {
             config.insert(key.to_string(), config::Setting { value: value.json(), span: value.span() });
         }

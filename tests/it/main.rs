@@ -22,5 +22,6 @@ mod sample_plan;
 mod sample_sql;
 mod schedules;
 mod secrets;
+mod selection;
 mod support;
 mod upkeep;

@@ -39,7 +39,7 @@ fn project(schedule: &str) -> Sandbox {
 }
 
 fn listed(sandbox: &Sandbox) -> Value {
-    let ended = sandbox.smelt(&["ls", "--output", "json", "--select", "history"]).ok();
+    let ended = sandbox.smelt(&["ls", "--output", "json", "--select", "history", "--resource-type", "snapshot"]).ok();
     serde_json::from_str(ended.stdout.trim()).unwrap()
 }
 

@@ -99,6 +99,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         sources: sources.into_iter().map(std::sync::Arc::new).collect(),
         models: models.into_iter().map(std::sync::Arc::new).collect(),
         tests: vec![],
+        selectors: Vec::new(),
         warnings: vec![],
     }
 }

@@ -163,6 +163,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         sources: sources(),
         models,
         tests: vec![],
+        selectors: Vec::new(),
         warnings: vec![],
     }
 }

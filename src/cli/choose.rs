@@ -1,0 +1,95 @@
+//! The nodes that `--select` and its companions choose.
+
+use std::collections::BTreeSet;
+
+use super::args::{IndirectSelection, ResourceTypes, Selection};
+use super::print;
+use super::session::Session;
+use crate::error::Error;
+use crate::plan::Compilation;
+use crate::project::{self, Indirect, Project, Request, ResourceType, Selected};
+
+impl From<IndirectSelection> for Indirect {
+    fn from(mode: IndirectSelection) -> Self {
+        match mode {
+            IndirectSelection::Eager => Indirect::Eager,
+            IndirectSelection::Cautious => Indirect::Cautious,
+            IndirectSelection::Buildable => Indirect::Buildable,
+            IndirectSelection::Empty => Indirect::Empty,
+        }
+    }
+}
+
+impl Selection {
+    /// Whether the command line chooses anything itself.
+    fn asks(&self) -> bool {
+        !(self.select.is_empty()
+            && self.exclude.is_empty()
+            && self.selector.is_none()
+            && self.resource_type.is_empty()
+            && self.exclude_resource_type.is_empty())
+    }
+}
+
+impl Session {
+    /// The selected nodes; None when everything is, because nothing was asked for. Words that match nothing are warned of.
+    pub(super) async fn choose(
+        &self,
+        project: &Project,
+        _compilation: Option<&Compilation>,
+        selection: &Selection,
+    ) -> Result<Option<Selected>, Vec<Error>> {
+        let default = project.selectors.iter().find(|s| s.default);
+        if !selection.asks() && default.is_none() {
+            return Ok(None);
+        }
+        if let Some(name) = &selection.selector
+            && !(selection.select.is_empty() && selection.exclude.is_empty())
+        {
+            let message = format!("--selector {name} is taken; --select and --exclude beside it say nothing");
+            self.warn_once(
+                &Error::user("bad-selection", message)
+                    .with_hint("write --select selector:NAME to combine a definition of selectors.yml with others"),
+            );
+        }
+        let types = |lists: &[ResourceTypes]| -> Vec<ResourceType> { lists.iter().flat_map(|l| l.0.clone()).collect() };
+        let (resource_types, exclude_resource_types) =
+            (types(&selection.resource_type), types(&selection.exclude_resource_type));
+        let request = Request {
+            select: &selection.select,
+            exclude: &selection.exclude,
+            selector: selection.selector.as_deref(),
+            indirect: selection.indirect_selection.into(),
+            resource_types: (!selection.resource_type.is_empty()).then_some(&resource_types[..]),
+            exclude_resource_types: &exclude_resource_types,
+        };
+        let selected = project::select(project, &request).map_err(|e| vec![e])?;
+        for warning in &selected.warnings {
+            self.warn_once(warning);
+        }
+        Ok(Some(selected))
+    }
+
+    /// Names of the selected models, snapshots and seeds; None when everything is selected.
+    pub(super) async fn selected(
+        &self,
+        project: &Project,
+        compilation: Option<&Compilation>,
+        selection: &Selection,
+    ) -> Result<Option<BTreeSet<String>>, Vec<Error>> {
+        Ok(self.choose(project, compilation, selection).await?.map(|s| s.models()))
+    }
+
+    /// A command of several steps says it once.
+    fn warn_once(&self, warning: &Error) {
+        if self.warned.lock().insert(warning.render_warning()) {
+            self.warn(warning);
+        }
+    }
+
+    pub(super) fn warn(&self, warning: &Error) {
+        if !self.quiet {
+            print::error(&self.env.redact(&warning.render_warning()));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Selection of nodes, in dbt's syntax and with dbt's results.
+//!
+//! 1. Every resource of the project becomes a [`Node`] of one [`Graph`] ([`node`]).
+//! 2. A command line's words ([`spec`]) or a definition of `selectors.yml` ([`definitions`]) become a tree of criteria.
+//! 3. The tree is evaluated ([`evaluate`]): a criterion names nodes by its method ([`methods`], [`pattern`]), reaches along the
+//!    graph, and brings tests along; unions, intersections and differences combine what came out.
+//! 4. Resource types that were not asked for are left out.
+//!
+//! Nothing here reads files but [`definitions`], at load.
+
+mod definitions;
+mod evaluate;
+mod methods;
+mod node;
+mod pattern;
+mod spec;
+
+use std::collections::BTreeSet;
+
+pub use definitions::Selector;
+pub(super) use definitions::read as read_selectors;
+pub use node::{Graph, Node, ResourceType, TestKind};
+pub use spec::Indirect;
+
+use super::Project;
+use crate::error::{Error, Result};
+use evaluate::Evaluation;
+
+/// What is to be selected.
+#[derive(Debug, Clone, Default)]
+pub struct Request<'a> {
+    /// Words of `--select`; empty: everything, or the project's default selector.
+    pub select: &'a [String],
+    pub exclude: &'a [String],
+    /// A definition of `selectors.yml`; `select` and `exclude` then say nothing.
+    pub selector: Option<&'a str>,
+    pub indirect: Indirect,
+    /// None: all.
+    pub resource_types: Option<&'a [ResourceType]>,
+    pub exclude_resource_types: &'a [ResourceType],
+}
+
+/// What is selected.
+#[derive(Debug, Default)]
+pub struct Selected {
+    /// By unique id.
+    pub nodes: Vec<Node>,
+    /// Words that match nothing.
+    pub warnings: Vec<Error>,
+}
+
+impl Selected {
+    /// Whether the node with this unique id is selected.
+    pub fn contains(&self, unique_id: &str) -> bool {
+        self.nodes.binary_search_by(|n| n.unique_id.as_str().cmp(unique_id)).is_ok()
+    }
+
+    /// Names of the selected nodes that make tables: models, snapshots, seeds.
+    pub fn models(&self) -> BTreeSet<String> {
+        let makes =
+            |n: &&Node| matches!(n.resource_type, ResourceType::Model | ResourceType::Snapshot | ResourceType::Seed);
+        self.nodes.iter().filter(makes).map(|n| n.name.clone()).collect()
+    }
+}
+
+/// The nodes of `project` that `request` asks for. Words that match nothing are warnings; words that mean nothing are errors.
+pub fn select(project: &Project, request: &Request<'_>) -> Result<Selected> {
+    let graph = Graph::new(project);
+    let default = project.selectors.iter().find(|s| s.default);
+    let spec = match (request.selector, default) {
+        (Some(name), _) => match project.selectors.iter().find(|s| s.name == name) {
+            Some(selector) => selector.spec.clone(),
+            None => {
+                return Err(evaluate::unknown_selector(name, project.selectors.iter().map(|s| s.name.as_str())));
+            }
+        },
+        (None, Some(selector)) if request.select.is_empty() && request.exclude.is_empty() => selector.spec.clone(),
+        _ => spec::command_line(request.select, request.exclude)?,
+    };
+    let mut evaluation = Evaluation { graph: &graph, project, request, warnings: Vec::new(), hint: None };
+    let found = evaluation.run(&spec)?.direct;
+    let warnings = evaluation.warnings;
+    let wanted = |node: &Node| {
+        request.resource_types.is_none_or(|types| types.contains(&node.resource_type))
+            && !request.exclude_resource_types.contains(&node.resource_type)
+    };
+    let nodes = graph.nodes.into_iter().enumerate().filter(|(i, n)| found.contains(i) && wanted(n)).map(|(_, n)| n);
+    Ok(Selected { nodes: nodes.collect(), warnings })
+}
