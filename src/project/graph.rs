@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
 use super::Dependency;
 use super::jinja::{Relation, Resolve};
 use super::problems::{Problems, suggest};
@@ -35,6 +39,8 @@ pub(super) struct Names {
     sources: Vec<NamedSource>,
     /// By lower-case name; the first one keeps it.
     by_name: HashMap<String, usize>,
+    /// What `graph` shows.
+    facts: Arc<Json>,
 }
 
 /// Tables that smelt keeps beside a model's own.
@@ -49,7 +55,14 @@ impl Names {
         sources: Vec<NamedSource>,
         p: &mut Problems,
     ) -> Self {
-        let mut names = Names { project: project.to_string(), quote, models, sources, by_name: HashMap::new() };
+        let mut names = Names {
+            project: project.to_string(),
+            quote,
+            models,
+            sources,
+            by_name: HashMap::new(),
+            facts: Arc::default(),
+        };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
         for (index, model) in names.models.iter().enumerate() {
             match names.by_name.get(&model.name.to_lowercase()) {
@@ -162,7 +175,21 @@ impl Names {
     }
 }
 
+impl Names {
+    pub fn show(&mut self, facts: Json) {
+        self.facts = Arc::new(facts);
+    }
+}
+
 impl Resolve for Names {
+    fn quote(&self) -> char {
+        self.quote
+    }
+
+    fn graph(&self) -> Arc<Json> {
+        Arc::clone(&self.facts)
+    }
+
     fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error> {
         if let Some(package) = package
             && !package.eq_ignore_ascii_case(&self.project)

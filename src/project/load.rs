@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::config::{self, Configured, RawConfig, Setting};
 use super::data_tests;
+use super::facts;
 use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
 use super::jinja::{
-    ConfigCall, Dispatch, Engine, Globals, MacroPackage, Relation, Rendered, Resolve, Scope, Site, Template,
+    Asked, ConfigCall, Dispatch, Engine, Globals, MacroPackage, Relation, Rendered, Resolve, Scope, Site, Template,
 };
 use super::problems::{Problems, suggest};
 use super::properties::{ModelProperties, Owner, Properties};
@@ -74,6 +76,7 @@ struct Loader<'a> {
     settings: Settings,
     engine: Engine,
     globals: Arc<Globals>,
+    said: Mutex<Vec<String>>,
 }
 
 /// What a file reads, each with the place of the first call that says so.
@@ -101,6 +104,8 @@ struct Draft {
     seed: Option<Arc<SeedFile>>,
     /// Its Jinja works; if not, that has been recorded.
     readable: bool,
+    /// What it asks for, before names are known.
+    asked: Vec<Asked>,
 }
 
 impl<'a> Loader<'a> {
@@ -113,14 +118,16 @@ impl<'a> Loader<'a> {
         let packages = vec![MacroPackage { name: settings.name.clone(), files }];
         let engine = Engine::new(packages, Dispatch::default(), env, p);
         let globals = Arc::clone(&settings.globals);
-        Loader { dir: &options.dir, settings, engine, globals }
+        Loader { dir: &options.dir, settings, engine, globals, said: Mutex::default() }
     }
 
     fn load(self, p: &mut Problems) -> Project {
         let mut properties = self.properties(p);
         let drafts = self.drafts(&mut properties, p);
         self.note_unused(&drafts, &properties, p);
-        let names = Arc::new(self.names(&drafts, &properties, p));
+        let mut names = self.names(&drafts, &properties, p);
+        names.show(self.facts(&drafts, &properties, &names));
+        let names = Arc::new(names);
 
         let mut models: Vec<(Model, Reads)> = Vec::new();
         for draft in drafts.iter().filter(|d| d.readable && d.configured.config.enabled) {
@@ -149,6 +156,7 @@ impl<'a> Loader<'a> {
             tests,
             selectors,
             warnings: Vec::new(),
+            said: std::mem::take(&mut self.said.lock()),
         }
     }
 
@@ -227,6 +235,70 @@ impl<'a> Loader<'a> {
         [std::slice::from_ref(&self.settings.name), folders, &[name.to_string()]].concat()
     }
 
+    /// dbt's name for the kind of a node, and its unique id.
+    fn identity(&self, kind: Kind, name: &str) -> (&'static str, String) {
+        let resource_type = match kind {
+            Kind::Model => "model",
+            Kind::Snapshot => "snapshot",
+            Kind::Seed => "seed",
+        };
+        (resource_type, format!("{resource_type}.{}.{name}", self.settings.name))
+    }
+
+    /// The project as `graph` and `model` show it.
+    fn facts(&self, drafts: &[Draft], properties: &Properties, names: &Names) -> Json {
+        let mut graph = facts::empty();
+        let declared = |columns: &[super::Column]| {
+            facts::columns(columns.iter().map(|c| (&*c.name, c.data_type.as_deref(), c.description.as_deref())))
+        };
+        for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
+            let Ok(this) = names.model(None, &draft.name) else { continue };
+            let (resource_type, unique_id) = self.identity(draft.kind, &draft.name);
+            let text = &draft.template.text;
+            let mut node =
+                facts::draft(&draft.name, &unique_id, resource_type, &self.settings.name, &draft.fqn, &text.file);
+            let found = draft.asked.iter().filter_map(|asked| {
+                let relation = match asked {
+                    Asked::Model(call) => names.model(call.package.as_deref(), &call.name),
+                    Asked::Source(call) => names.source(&call.source, &call.table),
+                };
+                Some(match relation.ok()?.dependency? {
+                    Dependency::Model(name) => {
+                        let kind = drafts.iter().find(|d| d.name == name).map_or(Kind::Model, |d| d.kind);
+                        self.identity(kind, &name).1
+                    }
+                    Dependency::Source(source, table) => format!("source.{}.{source}.{table}", self.settings.name),
+                })
+            });
+            let reads: BTreeSet<String> = found.collect();
+            let mut config: serde_json::Map<String, Json> =
+                draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
+            config.insert("materialized".to_string(), draft.configured.materialized.name().into());
+            facts::complete(
+                &mut node,
+                serde_json::json!({
+                    "schema": this.schema, "alias": this.identifier, "relation_name": this.to_string(),
+                    "tags": draft.configured.tags, "meta": config.get("meta"), "config": config,
+                    "depends_on": {"macros": [], "nodes": reads}, "raw_code": &*text.content,
+                    "columns": declared(draft.properties.as_ref().map_or(&[], |m| &m.columns)),
+                    "description": draft.properties.as_ref().and_then(|m| m.description.clone()).unwrap_or_default(),
+                }),
+            );
+            graph["nodes"][unique_id] = node;
+        }
+        for source in properties.sources.iter().filter(|s| s.enabled) {
+            let table = &source.table;
+            let unique_id = format!("source.{}.{}.{}", self.settings.name, table.source, table.name);
+            graph["sources"][&unique_id] = serde_json::json!({
+                "unique_id": unique_id, "resource_type": "source", "name": table.name, "source_name": table.source,
+                "package_name": self.settings.name, "schema": table.source, "identifier": table.name, "database": null,
+                "description": table.description.clone().unwrap_or_default(), "columns": declared(&table.columns),
+                "path": table.span.file, "original_file_path": table.span.file, "tags": [], "meta": {}, "config": {"enabled": true},
+            });
+        }
+        graph
+    }
+
     fn draft(
         &self,
         text: &Arc<Text>,
@@ -239,6 +311,8 @@ impl<'a> Loader<'a> {
         let template = p.ok(Template::checked(Arc::clone(text), 0))?;
         let fqn = self.fqn(folders, &name);
         let scope = Scope::reading(&self.globals);
+        let (resource_type, unique_id) = self.identity(kind, &name);
+        scope.describe(facts::draft(&name, &unique_id, resource_type, &self.settings.name, &fqn, &text.file));
         // Names are not known yet, so every error here is one of the text itself.
         let readable = p.ok(self.engine.render(&template, &scope)).is_some();
         let (described, levels, default) = match kind {
@@ -258,7 +332,18 @@ impl<'a> Loader<'a> {
         let at = own.as_ref().map_or_else(|| text.span(start, 1), |own| own.span.clone());
         let configured = config::model_config(&raw, default, &at, p);
         // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
-        Some(Draft { template, name, fqn, kind, properties: own, raw, configured, seed: None, readable })
+        Some(Draft {
+            template,
+            name,
+            fqn,
+            kind,
+            properties: own,
+            raw,
+            configured,
+            seed: None,
+            readable,
+            asked: scope.take_asked(),
+        })
     }
 
     /// A CSV file: it has a configuration, and rows instead of SQL.
@@ -386,11 +471,7 @@ impl<'a> Loader<'a> {
             name: draft.name.clone(),
             package: self.settings.name.clone(),
             fqn: draft.fqn.clone(),
-            unique_id: match draft.kind {
-                Kind::Model => format!("model.{}.{}", self.settings.name, draft.name),
-                Kind::Snapshot => format!("snapshot.{}.{}", self.settings.name, draft.name),
-                Kind::Seed => format!("seed.{}.{}", self.settings.name, draft.name),
-            },
+            unique_id: self.identity(draft.kind, &draft.name).1,
             schema: this.schema,
             alias: this.identifier,
             path: draft.template.text.file.clone(),
@@ -428,7 +509,10 @@ impl<'a> Loader<'a> {
         p: &mut Problems,
     ) -> Option<(Rendered, Reads, Arc<Scope>)> {
         let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
+        let id = |node: &Json| node["relation_name"].as_str() == this.as_ref().map(ToString::to_string).as_deref();
+        let model = names.graph()["nodes"].as_object().and_then(|nodes| nodes.values().find(|n| id(n)).cloned());
         let scope = Scope::compiling(&self.globals, resolve, this, config, is_incremental);
+        scope.describe(model.unwrap_or_default());
         let rendered = p.ok(self.engine.render(template, &scope));
         let place =
             |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
@@ -440,6 +524,7 @@ impl<'a> Loader<'a> {
             }
             p.errors.push(error);
         }
+        self.said.lock().extend(scope.take_said());
         for message in scope.take_warnings() {
             p.warn("raised", template.text.span(0, 1), message, "");
         }

@@ -13,6 +13,7 @@ mod artifacts;
 mod config;
 mod connectors;
 mod data_tests;
+mod facts;
 mod graph;
 mod incremental;
 mod jinja;

@@ -31,6 +31,8 @@ pub struct Project {
     pub selectors: Vec<Selector>,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
+    /// What templates printed: `print(…)`, `log(…, info=true)`.
+    pub said: Vec<String>,
 }
 
 /// The SQL dialect of a project's models: decides `/`, NULL order, cast failure and format patterns (docs/dialects.md).

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{DataTest, Dependency, LoadOptions, Model, Project, load};
 use crate::env::{Env, FaultPlan, FaultyStore};
 
+mod context;
 mod errors;
 mod inheritance;
 mod loading;

@@ -101,5 +101,6 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         tests: vec![],
         selectors: Vec::new(),
         warnings: vec![],
+        said: vec![],
     }
 }

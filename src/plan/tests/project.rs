@@ -165,6 +165,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         tests: vec![],
         selectors: Vec::new(),
         warnings: vec![],
+        said: vec![],
     }
 }
 

@@ -167,8 +167,9 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], und
             let failure = Error::user("jinja-syntax", format!("invalid Jinja: {detail}"));
             match detail.strip_prefix("unknown statement ") {
                 Some("snapshot") => failure.with_hint("write {% snapshot name %} … {% endsnapshot %} in a file of queries, or declare it in YAML under `snapshots:`"),
-                Some("test" | "docs" | "materialization") => {
-                    failure.with_hint("this kind of block belongs to dbt; smelt has macro, set, for, if and do")
+                Some("docs") => failure.with_hint("docs blocks stand in Markdown files (*.md)"),
+                Some("materialization") => {
+                    failure.with_hint("smelt makes tables itself: docs/jinja.md, “Not there”")
                 }
                 None if detail.contains("end of input") => {
                     failure.with_hint("is an {% endif %}, {% endfor %} or {% endmacro %} missing?")

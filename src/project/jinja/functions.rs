@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use minijinja::value::{Kwargs, Object, ObjectRepr, Rest};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde_json::Value as Json;
 
-use super::objects::{Relation, RunDependent, RunValue, This};
+use super::clock::{Moment, Taint};
+use super::objects::{Relation, RunDependent, This};
 use super::scope::{ConfigCall, RefCall, Scope, SourceCall};
 use super::template::Site;
 use super::values::{from_json, to_json};
 use crate::error::Error as Failure;
-use crate::project::reader::parse_bool;
 
 /// Names that only models see: no macro may take them.
 pub(super) const MODEL_NAMES: [&str; 6] = ["ref", "source", "config", "this", "is_incremental", "execute"];
@@ -23,44 +23,11 @@ pub(super) const SECRET_PREFIXES: [&str; 2] = ["SMELT_SECRET_", "DBT_ENV_SECRET_
 
 /// What needs no scope: filters and pure functions.
 pub(super) fn add_shared(environment: &mut Environment<'static>) {
-    environment.add_function("fromjson", |text: &str, default: Option<Value>| parse_json(text, default));
-    environment.add_filter("fromjson", |text: &str, default: Option<Value>| parse_json(text, default));
-    environment.add_function("tojson", |value: Value| to_json(&value).to_string());
-    // minijinja's own escapes for HTML.
-    environment.add_filter("tojson", |value: Value| to_json(&value).to_string());
-    environment.add_filter("as_bool", |value: Value| match parse_bool(&value.to_string()) {
-        Some(b) => Ok(b),
-        None => Err(Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no boolean"))),
-    });
-    environment.add_filter("as_number", |value: Value| match value.to_string().trim().parse::<i64>() {
-        Ok(i) => Ok(Value::from(i)),
-        Err(_) => value
-            .to_string()
-            .trim()
-            .parse::<f64>()
-            .map(Value::from)
-            .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("`{value}` is no number"))),
-    });
-    environment.add_filter("as_text", |value: Value| value.to_string());
-    environment.add_filter("as_native", |value: Value| value);
-    environment.add_function("zip", |a: Vec<Value>, b: Vec<Value>| {
-        Value::from_iter(a.into_iter().zip(b).map(|(a, b)| Value::from(vec![a, b])))
-    });
-    environment.add_function("set", |items: Vec<Value>| {
-        let mut unique: Vec<Value> = Vec::new();
-        for item in items {
-            if !unique.contains(&item) {
-                unique.push(item);
-            }
-        }
-        unique
-    });
+    super::containers::add(environment);
+    super::macros::add(environment);
+    super::natives::add(environment);
+    super::clock::add(environment);
     strict_filters(environment);
-    environment.add_function("print", |_: Value| "");
-    environment.add_function("log", |message: Value, _: Option<Value>, _: Kwargs| {
-        tracing::info!(target: "smelt::jinja", "{message}");
-        ""
-    });
 }
 
 /// minijinja's filters take an undefined value for an empty one, even when undefined is strict: a misspelled column list
@@ -68,7 +35,8 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
 fn strict_filters(environment: &mut Environment<'static>) {
     use minijinja::filters as f;
     let mut strict = |name: &'static str, filter: Value| {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Value>| {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            let args = args.into_values();
             if args.first().is_some_and(Value::is_undefined) {
                 return Err(Error::from(ErrorKind::UndefinedError));
             }
@@ -110,21 +78,9 @@ fn strict_filters(environment: &mut Environment<'static>) {
     strict("unique", Value::from_function(f::unique));
 }
 
-fn parse_json(text: &str, default: Option<Value>) -> Result<Value, Error> {
-    match (serde_json::from_str::<Json>(text), default) {
-        (Ok(json), _) => Ok(from_json(&json)),
-        (Err(_), Some(default)) => Ok(default),
-        // The text is not quoted: it may be a secret.
-        (Err(e), None) => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("fromjson: not valid JSON at line {} column {}", e.line(), e.column()),
-        )),
-    }
-}
-
 /// Values that depend on the project and target: YAML and models see them.
 pub(super) fn add_values(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
-    add(environment, "var", scope, var);
+    environment.add_global("var", Value::from_object(Var(Arc::clone(scope))));
     add(environment, "env_var", scope, env_var);
     let globals = &scope.globals;
     environment.add_global("target", from_json(&Json::Object(globals.target.clone().into_iter().collect())));
@@ -151,7 +107,6 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
         Ok(Value::from_object(scope.note_source(call, args.site)))
     });
     environment.add_global("config", Value::from_object(Config(Arc::clone(scope))));
-    environment.add_global("adapter", Value::from_object(super::namespaces::Adapter));
     let this = scope.this.clone().unwrap_or_else(|| Relation::placeholder("this"));
     environment.add_global("this", Value::from_object(This { relation: this, scope: Arc::clone(scope) }));
     let is_incremental = scope.is_incremental;
@@ -161,11 +116,39 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
     environment.add_global("execute", scope.resolve.is_some());
     environment.add_global("flags", from_json(&serde_json::json!({ "FULL_REFRESH": full_refresh })));
     let started = DateTime::from_timestamp_micros(scope.globals.started_at).unwrap_or_default();
-    let run = |name, value| Value::from_object(RunDependent { name, value, scope: Arc::clone(scope) });
-    environment.add_global("run_started_at", run("run_started_at", RunValue::Instant(started)));
-    environment.add_global("invocation_id", run("invocation_id", RunValue::Text(scope.globals.invocation_id.clone())));
-    let datetime = run("modules.datetime", RunValue::Module("datetime", started));
-    environment.add_global("modules", Value::from_pairs([(Value::from("datetime"), datetime)]));
+    let taint = Taint { name: "run_started_at", scope: Arc::clone(scope) };
+    environment.add_global("run_started_at", Moment::instant(started, taint));
+    let invocation =
+        RunDependent { name: "invocation_id", value: scope.globals.invocation_id.clone(), scope: Arc::clone(scope) };
+    environment.add_global("invocation_id", Value::from_object(invocation));
+    environment.add_global("modules", super::modules::modules(started, scope));
+    super::dbt::add(environment, scope);
+}
+
+/// `var('name', default)` and `var.has_var('name')`.
+struct Var(Arc<Scope>);
+
+impl fmt::Debug for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<function var>")
+    }
+}
+
+impl Object for Var {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        var(&self.0, &Args::new(args)?)
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match (method, args.first().and_then(Value::as_str)) {
+            ("has_var", Some(name)) => Ok(Value::from(self.0.globals.vars.contains_key(name))),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
 }
 
 fn var(scope: &Scope, args: &Args) -> Result<Value, Error> {
@@ -355,7 +338,10 @@ impl Object for Exceptions {
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let message = args.first().map(ToString::to_string).unwrap_or_default();
         match method {
-            "raise_compiler_error" => Err(fail(Failure::user("raised", message))),
+            "missing_config" | "missing_materialization" | "missing_relation" | "invalid_type_error" => {
+                Err(fail(Failure::user("raised", args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))))
+            }
+            _ if method.starts_with("raise_") => Err(fail(Failure::user("raised", message))),
             "warn" => {
                 self.0.note_warning(message);
                 Ok(Value::from(""))

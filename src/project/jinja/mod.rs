@@ -8,10 +8,18 @@
 //!
 //! Nothing here knows YAML settings or the graph: names are resolved through [`Resolve`].
 
+mod clock;
+mod columns;
+mod containers;
+mod dbt;
 mod failure;
 mod functions;
+mod macros;
+mod modules;
 mod namespaces;
+mod natives;
 mod objects;
+mod regular;
 mod scope;
 mod template;
 mod values;
@@ -29,7 +37,7 @@ use crate::error::{Error, Result};
 pub(super) use namespaces::Dispatch;
 use namespaces::Namespaces;
 pub(super) use objects::Relation;
-pub(super) use scope::{ConfigCall, Globals, Resolve, Scope};
+pub(super) use scope::{Asked, ConfigCall, Globals, Resolve, Scope};
 pub(super) use template::{Site, Template};
 use values::to_json;
 
@@ -72,7 +80,6 @@ impl Engine {
         base.set_undefined_behavior(UndefinedBehavior::Strict);
         base.set_debug(true);
         base.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        base.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         let mut syntax = minijinja::syntax::SyntaxConfig::builder();
         syntax.keep_trailing_newline(true);
         if let Ok(syntax) = syntax.build() {

@@ -233,25 +233,3 @@ impl Dispatcher {
 fn fail(failure: Failure) -> Error {
     Error::new(ErrorKind::InvalidOperation, failure.message().to_string()).with_source(failure)
 }
-
-/// `adapter` where nothing else is it.
-pub(super) struct Adapter;
-
-impl fmt::Debug for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<adapter>")
-    }
-}
-
-impl Object for Adapter {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
-        match (name, state.lookup(DISPATCH)) {
-            ("dispatch", Some(dispatch)) => dispatch.call(state, args),
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-}

@@ -1,10 +1,9 @@
-//! The objects templates handle: relations, `this`, and the clock.
+//! The objects templates handle: relations, `this`, and texts that differ from run to run.
 
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
-use minijinja::value::{Enumerator, Object, ObjectRepr};
+use minijinja::value::{Kwargs, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::scope::Scope;
@@ -25,15 +24,21 @@ impl Relation {
     pub fn placeholder(name: &str) -> Self {
         Relation { schema: "placeholder".to_string(), identifier: name.to_string(), quote: '"', dependency: None }
     }
+
+    pub fn with_quote(self, quote: char) -> Self {
+        Relation { quote, ..self }
+    }
+
+    /// A name in the quotes of the dialect.
+    pub fn quoted(&self, name: &str) -> String {
+        let quote = self.quote;
+        format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
+    }
 }
 
 impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |name: &str| {
-            let quote = self.quote;
-            format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
-        };
-        write!(f, "{}.{}", quoted(&self.schema), quoted(&self.identifier))
+        Shown::default().write(self, f)
     }
 }
 
@@ -46,19 +51,129 @@ impl Object for Relation {
         attribute(self, key)
     }
 
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        relation_method(self, Shown::default(), method, args)
+    }
+
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
 }
 
+/// Which parts of a relation's name are printed, and whether in quotes. There is one database, and it has no name.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    schema: bool,
+    identifier: bool,
+    quote_schema: bool,
+    quote_identifier: bool,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Shown { schema: true, identifier: true, quote_schema: true, quote_identifier: true }
+    }
+}
+
+impl Shown {
+    fn write(self, relation: &Relation, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &str, quote: bool| if quote { relation.quoted(name) } else { name.to_string() };
+        let schema = self.schema.then(|| part(&relation.schema, self.quote_schema));
+        let identifier = self.identifier.then(|| part(&relation.identifier, self.quote_identifier));
+        f.write_str(&[schema, identifier].into_iter().flatten().collect::<Vec<_>>().join("."))
+    }
+}
+
+/// A relation of which only parts are printed: `ref('users').include(schema=false)`.
+#[derive(Debug)]
+struct Part {
+    relation: Relation,
+    shown: Shown,
+}
+
+impl Object for Part {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        attribute(&self.relation, key)
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        relation_method(&self.relation, self.shown, method, args)
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.write(&self.relation, f)
+    }
+}
+
 fn attribute(relation: &Relation, key: &Value) -> Option<Value> {
     match key.as_str()? {
+        "database" => Some(Value::from(())),
         "schema" => Some(Value::from(relation.schema.as_str())),
         "name" | "identifier" | "table" | "alias" => Some(Value::from(relation.identifier.as_str())),
+        "type" => Some(Value::from("table")),
         "is_view" | "is_cte" => Some(Value::from(false)),
         "is_table" => Some(Value::from(true)),
         _ => None,
     }
+}
+
+fn relation_method(relation: &Relation, shown: Shown, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (args, kwargs) = match args.split_last() {
+        Some((last, rest)) if last.is_kwargs() => (rest, Some(Kwargs::try_from(last.clone())?)),
+        _ => (args, None),
+    };
+    let named = |name: &str| kwargs.as_ref().and_then(|k| k.get::<Value>(name).ok());
+    let part = |shown| Ok(Value::from_object(Part { relation: relation.clone(), shown }));
+    // As in dbt: positional arguments are database, schema, identifier.
+    let flag = |name: &str, position: usize, default: bool| {
+        named(name).or_else(|| args.get(position).cloned()).map_or(default, |v| v.is_true())
+    };
+    let text = |name: &str, position: usize, default: &str| {
+        let given = named(name).or_else(|| args.get(position).cloned()).filter(|v| !v.is_none() && !v.is_undefined());
+        given.map_or_else(|| default.to_string(), |v| v.to_string())
+    };
+    match method {
+        "include" => part(Shown {
+            schema: flag("schema", 1, shown.schema),
+            identifier: flag("identifier", 2, shown.identifier),
+            ..shown
+        }),
+        "without_identifier" => part(Shown { identifier: false, ..shown }),
+        "quote" => part(Shown {
+            quote_schema: flag("schema", 1, shown.quote_schema),
+            quote_identifier: flag("identifier", 2, shown.quote_identifier),
+            ..shown
+        }),
+        "render" => Ok(Value::from(Value::from_object(Part { relation: relation.clone(), shown }).to_string())),
+        "quoted" => Ok(Value::from(relation.quoted(&text("identifier", 0, &relation.identifier)))),
+        "replace_path" | "incorporate" => {
+            let path = named("path").filter(|_| method == "incorporate");
+            let within = |name: &str| {
+                path.as_ref().and_then(|p| p.get_attr(name).ok()).filter(|v| !v.is_undefined() && !v.is_none())
+            };
+            let find = |name: &str, position: usize, default: &str| {
+                within(name).map_or_else(|| text(name, position, default), |v| v.to_string())
+            };
+            Ok(Value::from_object(Relation {
+                schema: find("schema", 1, &relation.schema),
+                identifier: find("identifier", 2, &relation.identifier),
+                quote: relation.quote,
+                dependency: None,
+            }))
+        }
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+/// `load_relation(x)`, `api.Relation.create(…)`: the relation of a value that is one.
+pub(super) fn relation_of(value: &Value) -> Option<Relation> {
+    let this = || value.downcast_object_ref::<This>().map(|t| &t.relation);
+    let part = || value.downcast_object_ref::<Part>().map(|p| &p.relation);
+    value.downcast_object_ref::<Relation>().or_else(this).or_else(part).cloned()
 }
 
 /// `{{ this }}`: printing it is noted, asking for its name or schema is harmless.
@@ -82,34 +197,22 @@ impl Object for This {
         attribute(&self.relation, key)
     }
 
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        self.scope.note_this();
+        relation_method(&self.relation, Shown::default(), method, args)
+    }
+
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.scope.note_this();
         write!(f, "{}", self.relation)
     }
 }
 
-/// A value that differs from run to run; using it in any way is noted.
+/// A text that differs from run to run: `invocation_id`. Using it is noted.
 pub(super) struct RunDependent {
     pub name: &'static str,
-    pub value: RunValue,
+    pub value: String,
     pub scope: Arc<Scope>,
-}
-
-#[derive(Clone)]
-pub(super) enum RunValue {
-    /// Plain text: `invocation_id`.
-    Text(String),
-    /// An instant: `run_started_at`.
-    Instant(DateTime<Utc>),
-    Date(NaiveDate),
-    /// `modules.datetime` and the classes in it.
-    Module(&'static str, DateTime<Utc>),
-}
-
-impl RunDependent {
-    fn with(&self, value: RunValue) -> Value {
-        Value::from_object(RunDependent { name: self.name, value, scope: Arc::clone(&self.scope) })
-    }
 }
 
 impl fmt::Debug for RunDependent {
@@ -123,72 +226,13 @@ impl Object for RunDependent {
         ObjectRepr::Plain
     }
 
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::NonEnumerable
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        use chrono::{Datelike, Timelike};
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         self.scope.note_run_dependent(self.name);
-        let key = key.as_str()?;
-        match &self.value {
-            RunValue::Module("datetime", now) if matches!(key, "datetime" | "date") => {
-                let class = if key == "date" { "date" } else { "datetime.datetime" };
-                Some(self.with(RunValue::Module(class, *now)))
-            }
-            RunValue::Instant(t) => match key {
-                "year" => Some(Value::from(t.year())),
-                "month" => Some(Value::from(t.month())),
-                "day" => Some(Value::from(t.day())),
-                "hour" => Some(Value::from(t.hour())),
-                "minute" => Some(Value::from(t.minute())),
-                "second" => Some(Value::from(t.second())),
-                _ => None,
-            },
-            RunValue::Date(d) => match key {
-                "year" => Some(Value::from(d.year())),
-                "month" => Some(Value::from(d.month())),
-                "day" => Some(Value::from(d.day())),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        self.scope.note_run_dependent(self.name);
-        let format = |formatted: chrono::format::DelayedFormat<chrono::format::StrftimeItems<'_>>| {
-            use fmt::Write;
-            let mut text = String::new();
-            match write!(text, "{formatted}") {
-                Ok(()) => Ok(Value::from(text)),
-                Err(_) => Err(Error::new(ErrorKind::InvalidOperation, "bad strftime pattern")),
-            }
-        };
-        let pattern = args.first().and_then(Value::as_str).unwrap_or("%Y-%m-%d %H:%M:%S");
-        match (&self.value, method) {
-            (RunValue::Instant(t), "strftime") => format(t.format(pattern)),
-            (RunValue::Date(d), "strftime") => format(d.format(pattern)),
-            (RunValue::Instant(t), "isoformat") => Ok(Value::from(t.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string())),
-            (RunValue::Date(d), "isoformat") => Ok(Value::from(d.to_string())),
-            (RunValue::Instant(t), "timestamp") => Ok(Value::from(t.timestamp_micros() as f64 / 1e6)),
-            (RunValue::Instant(t), "date") => Ok(self.with(RunValue::Date(t.date_naive()))),
-            (RunValue::Instant(t), "replace" | "astimezone") => Ok(self.with(RunValue::Instant(*t))),
-            (RunValue::Module("datetime.datetime", now), "now" | "utcnow" | "today") => {
-                Ok(self.with(RunValue::Instant(*now)))
-            }
-            (RunValue::Module("date", now), "today") => Ok(self.with(RunValue::Date(now.date_naive()))),
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
+        Value::from(self.value.as_str()).call_method(state, method, args)
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.scope.note_run_dependent(self.name);
-        match &self.value {
-            RunValue::Text(text) => f.write_str(text),
-            RunValue::Instant(t) => write!(f, "{}", t.format("%Y-%m-%d %H:%M:%S%.6f%:z")),
-            RunValue::Date(d) => write!(f, "{d}"),
-            RunValue::Module(name, _) => write!(f, "<module '{name}'>"),
-        }
+        f.write_str(&self.value)
     }
 }

@@ -41,6 +41,16 @@ impl fmt::Debug for Globals {
 pub(in crate::project) trait Resolve: fmt::Debug + Send + Sync {
     fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error>;
     fn source(&self, source: &str, table: &str) -> Result<Relation, Error>;
+
+    /// What quotes a name in the project's dialect.
+    fn quote(&self) -> char {
+        '"'
+    }
+
+    /// The project as `graph` shows it.
+    fn graph(&self) -> Arc<Json> {
+        Arc::new(crate::project::facts::empty())
+    }
 }
 
 /// One render.
@@ -68,6 +78,16 @@ struct Record {
     secrets_read: usize,
     unresolved: Vec<(Error, Option<Site>)>,
     warnings: Vec<String>,
+    said: Vec<String>,
+    model: Json,
+    asked: Vec<Asked>,
+}
+
+/// What a template asks for before names are known.
+#[derive(Debug, Clone)]
+pub(in crate::project) enum Asked {
+    Model(RefCall),
+    Source(SourceCall),
 }
 
 /// `ref('package', 'name')`
@@ -122,7 +142,10 @@ impl Scope {
     pub(super) fn note_ref(&self, call: RefCall, site: Option<Site>) -> Relation {
         let found = match &self.resolve {
             Some(resolve) => resolve.model(call.package.as_deref(), &call.name),
-            None => Ok(Relation::placeholder(&call.name)),
+            None => {
+                self.record.lock().asked.push(Asked::Model(call.clone()));
+                Ok(Relation::placeholder(&call.name))
+            }
         };
         let placeholder = Relation::placeholder(&call.name);
         self.found_or(found, placeholder, site)
@@ -131,7 +154,10 @@ impl Scope {
     pub(super) fn note_source(&self, call: SourceCall, site: Option<Site>) -> Relation {
         let found = match &self.resolve {
             Some(resolve) => resolve.source(&call.source, &call.table),
-            None => Ok(Relation::placeholder(&call.table)),
+            None => {
+                self.record.lock().asked.push(Asked::Source(call.clone()));
+                Ok(Relation::placeholder(&call.table))
+            }
         };
         let placeholder = Relation::placeholder(&call.table);
         self.found_or(found, placeholder, site)
@@ -178,6 +204,38 @@ impl Scope {
         self.record.lock().warnings.push(message);
     }
 
+    /// Says which node is rendered: `model`.
+    pub fn describe(&self, model: Json) {
+        self.record.lock().model = model;
+    }
+
+    pub(super) fn model(&self) -> Json {
+        match self.record.lock().model.clone() {
+            Json::Null => Json::Object(serde_json::Map::new()),
+            model => model,
+        }
+    }
+
+    pub(super) fn quote(&self) -> char {
+        self.resolve.as_ref().map_or('"', |r| r.quote())
+    }
+
+    /// Whether the project has a table or source of this name.
+    pub(super) fn exists(&self, schema: &str, identifier: &str) -> bool {
+        let Some(resolve) = &self.resolve else { return false };
+        let graph = resolve.graph();
+        let is = |node: &Json, key: &str, name: &str| node[key].as_str().is_some_and(|v| v.eq_ignore_ascii_case(name));
+        ["nodes", "sources"]
+            .into_iter()
+            .filter_map(|kind| graph[kind].as_object())
+            .flat_map(|m| m.values())
+            .any(|n| is(n, "schema", schema) && (is(n, "alias", identifier) || is(n, "identifier", identifier)))
+    }
+
+    pub(super) fn note_said(&self, message: String) {
+        self.record.lock().said.push(message);
+    }
+
     pub(super) fn secrets_read(&self) -> usize {
         self.record.lock().secrets_read
     }
@@ -207,6 +265,16 @@ impl Scope {
     /// Names that did not resolve.
     pub fn take_unresolved(&self) -> Vec<(Error, Option<Site>)> {
         std::mem::take(&mut self.record.lock().unresolved)
+    }
+
+    /// What `print` and `log(…, info=true)` said.
+    pub fn take_said(&self) -> Vec<String> {
+        std::mem::take(&mut self.record.lock().said)
+    }
+
+    /// What was asked for before names were known.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.record.lock().asked)
     }
 
     /// What `exceptions.warn` said.

@@ -11,11 +11,16 @@
 //!    marks, so a template never sees one in a string it compares, trims or measures. What such a value prints maps to the
 //!    `{{ … }}` that prints it, which stands in the model's own file.
 //! 3. Whitespace control (`{%- -%}`) is carried out here and removed: a mark would stop it otherwise.
-//! 4. `ref(`, `source(`, `config(`, `var(` and `env_var(` get their own position as a hidden first argument, so that the
+//! 4. Macros are wrapped behind their end, list and dict literals where they stand, and assigned values: see
+//!    [`super::macros`] and [`super::containers`].
+//! 5. `ref(`, `source(`, `config(`, `var(` and `env_var(` get their own position as a hidden first argument, so that the
 //!    graph can point at the call that names a missing model.
 
 use std::sync::Arc;
 
+use super::clock::{MINUS, PLUS};
+use super::containers::{DICT, LIST, OWN};
+use super::macros::WRAP;
 use crate::project::source_map::Piece;
 use crate::project::yaml::Text;
 
@@ -104,7 +109,7 @@ impl Template {
             names: Vec::new(),
             unclosed: None,
         };
-        Cutter { template, content: &content, at: 0, captured: 0, trim_next: false }.cut()
+        Cutter { template, content: &content, at: 0, captured: 0, open_macros: Vec::new(), trim_next: false }.cut()
     }
 
     /// Whether the file contains characters that marks are made of.
@@ -201,6 +206,8 @@ struct Cutter<'a> {
     at: usize,
     /// How many open blocks capture output.
     captured: usize,
+    /// Names of the macros that are open.
+    open_macros: Vec<Option<String>>,
     /// The tag just passed ended in `-}}`.
     trim_next: bool,
 }
@@ -286,6 +293,16 @@ impl Cutter<'_> {
             }
             _ => {}
         }
+        match name {
+            "macro" | "test" | "data_test" => {
+                edits.extend(self.rest_parameters(&tokens));
+                let prefix = if name == "macro" { "" } else { "test_" };
+                self.open_macros.push(words.get(1).map(|name| format!("{prefix}{name}")));
+            }
+            "set" => edits.extend(assigned_edits(&tokens)),
+            _ => {}
+        }
+        edits.sort_by_key(|e| e.at);
         let opens = match name {
             "macro" | "test" | "data_test" | "call" | "filter" => true,
             "set" => !tokens.assigns,
@@ -313,11 +330,34 @@ impl Cutter<'_> {
         };
         self.tag(start, &tokens, &edits);
         self.template.tags.push(Tag { start, end: tokens.end, expression: false, mark });
+        if matches!(name, "endmacro" | "endtest" | "enddata_test")
+            && let Some(Some(defined)) = self.open_macros.pop()
+        {
+            self.insert(&format!("{{% set {defined} = {WRAP}({defined}) %}}"), self.at);
+        }
         if opens {
             self.captured += 1;
         } else if matches!(name, "endmacro" | "endtest" | "enddata_test" | "endcall" | "endfilter" | "endset") {
             self.captured = self.captured.saturating_sub(1);
         }
+    }
+
+    /// `varargs` and `kwargs` as parameters of the macro that `tokens` opens, where its text uses them.
+    fn rest_parameters(&self, tokens: &Tokens) -> Option<Edit> {
+        let rest = &self.content[tokens.end..];
+        let body = &rest[..rest.find("endmacro").or_else(|| rest.find("endtest")).unwrap_or(rest.len())];
+        let used: Vec<&str> = [("varargs", "varargs=[]"), ("kwargs", "kwargs={}")]
+            .iter()
+            .filter(|(name, _)| has_word(body, name))
+            .map(|(_, parameter)| *parameter)
+            .collect();
+        let at = tokens.end.min(tokens.close);
+        let at = self.content[..at].rfind(')').filter(|at| *at >= tokens.words.first().map_or(0, |w| w.0))?;
+        if used.is_empty() {
+            return None;
+        }
+        let empty = self.content[..at].trim_end().ends_with(['(', ',']);
+        Some(Edit { at, remove: 0, insert: format!("{}{}", if empty { "" } else { ", " }, used.join(", ")) })
     }
 
     fn raw(&mut self, start: usize, tokens: &Tokens) {
@@ -379,6 +419,9 @@ impl Cutter<'_> {
         let bytes = self.content.as_bytes();
         let mut tokens = Tokens::default();
         let (mut at, mut depth) = (at, 0usize);
+        // Whether what each open bracket closes is an argument: of `__list`, `__dict`, `__plus`, `__minus`.
+        let mut open: Vec<bool> = Vec::new();
+        let mut shifts = false;
         if matches!(bytes.get(at), Some(b'-' | b'+')) {
             at += 1;
         }
@@ -398,9 +441,40 @@ impl Cutter<'_> {
                         at += 1 + usize::from(bytes[at] == b'\\');
                     }
                 }
-                b'(' | b'[' | b'{' => depth += 1,
-                b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-                b'=' if depth == 0 => tokens.assigns = true,
+                b'+' | b'-' if is_timedelta(&self.content[at + 1..]) => {
+                    let filter = if byte == b'+' { PLUS } else { MINUS };
+                    tokens.edits.push(Edit { at, remove: 1, insert: format!("|{filter}(") });
+                    shifts = true;
+                }
+                b'(' => {
+                    depth += 1;
+                    let closes = shifts && tokens.last_word(self.content, at) == Some("timedelta");
+                    shifts &= !closes;
+                    open.push(closes);
+                }
+                b'[' | b'{' => {
+                    depth += 1;
+                    // Behind a value it is an index.
+                    let literal = !is_value_end(before, tokens.last_word(self.content, at));
+                    if literal {
+                        let function = if byte == b'[' { LIST } else { DICT };
+                        tokens.edits.push(Edit { at, remove: 0, insert: format!("{function}(") });
+                    }
+                    open.push(literal);
+                }
+                b')' | b']' | b'}' => {
+                    depth = depth.saturating_sub(1);
+                    if open.pop() == Some(true) {
+                        tokens.edits.push(Edit { at: at + 1, remove: 0, insert: ")".to_string() });
+                    }
+                }
+                b'=' if depth == 0 => {
+                    let compares = bytes.get(at + 1) == Some(&b'=') || matches!(before, b'=' | b'!' | b'<' | b'>');
+                    if !compares && !tokens.assigns {
+                        tokens.value = Some(at + 1);
+                    }
+                    tokens.assigns = true;
+                }
                 b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
                     let len = bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
                     self.name(&mut tokens, at, len, before);
@@ -472,10 +546,50 @@ struct Tokens {
     edits: Vec<Edit>,
     /// There is a `=` outside parentheses.
     assigns: bool,
+    /// The offset after the first one that assigns.
+    value: Option<usize>,
     /// Offset of `}}`, `-}}` and the like, and the offset after it.
     close: usize,
     end: usize,
     trims: bool,
+}
+
+impl Tokens {
+    /// The word that ends before `at`, with nothing but blanks between.
+    fn last_word<'a>(&self, content: &'a str, at: usize) -> Option<&'a str> {
+        let (start, len) = *self.words.last()?;
+        content[start + len..at].trim().is_empty().then(|| &content[start..start + len])
+    }
+}
+
+/// Words behind which a bracket opens a literal.
+const OPERATORS: [&str; 10] = ["in", "not", "and", "or", "if", "else", "is", "do", "elif", "set"];
+
+/// Whether a value ends with byte `before`, which belongs to `word` if that is a word.
+fn is_value_end(before: u8, word: Option<&str>) -> bool {
+    match word {
+        Some(word) => !OPERATORS.contains(&word),
+        None => matches!(before, b')' | b']' | b'}' | b'\'' | b'"' | b'0'..=b'9'),
+    }
+}
+
+/// Whether a timedelta is written here: what is added to or subtracted from a date.
+fn is_timedelta(text: &str) -> bool {
+    let text = text.trim_start();
+    text.strip_prefix("modules.datetime.").unwrap_or(text).starts_with("timedelta(")
+}
+
+/// `__own(…)` around the value that a `set` assigns.
+fn assigned_edits(tokens: &Tokens) -> Vec<Edit> {
+    let Some(at) = tokens.value else { return Vec::new() };
+    let edit = |at, insert: String| Edit { at, remove: 0, insert };
+    // Two parentheses: `a, b` without any is a tuple.
+    vec![edit(at, format!(" {OWN}((")), edit(tokens.close, "))".to_string())]
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(i, _)| !text[..i].ends_with(is_name) && !text[i + word.len()..].starts_with(is_name))
 }
 
 /// A change to a tag's text.

@@ -4,6 +4,8 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde_json::Value as Json;
 
+use super::containers::{Dict, List};
+
 /// A minijinja value as JSON; what JSON cannot say becomes text.
 pub(in crate::project) fn to_json(value: &Value) -> Json {
     match value.kind() {
@@ -39,9 +41,7 @@ pub(in crate::project) fn from_json(json: &Json) -> Value {
             (None, None) => Value::from(n.as_f64().unwrap_or_default()),
         },
         Json::String(s) => Value::from(s.as_str()),
-        Json::Array(items) => Value::from_iter(items.iter().map(from_json)),
-        Json::Object(members) => {
-            Value::from_pairs(members.iter().map(|(k, v)| (Value::from(k.as_str()), from_json(v))))
-        }
+        Json::Array(items) => List::value(items.iter().map(from_json).collect()),
+        Json::Object(members) => Dict::value(members.iter().map(|(k, v)| (Value::from(k.as_str()), from_json(v)))),
     }
 }

@@ -179,7 +179,7 @@ select {{ list(columns.keys()) }}, {{ cents('amount') }}, {{ cents('fee', scale=
     assert_eq!(
         model(&project, "q").sql,
         "\nselect \"b\", \"a\", round(amount / 100.0, 2), round(fee / 100.0, 3), cast(B as INT), cast(A as TEXT)\n limit 100\n\
-         -- {{ not jinja }}\n(1) {\"a\":[1,\"<x>\"]} 7 q@default [captured] True"
+         -- {{ not jinja }}\n(1) {\"a\": [1, \"<x>\"]} 7 q@default [captured] True"
     );
 }
 
