@@ -1,6 +1,10 @@
 //! The command line as typed: flags keep dbt's names and meaning.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::project::ResourceType;
@@ -13,10 +17,55 @@ pub(super) struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+    /// Flags that were given, by their names with `_`, as `args` of run_results.json has them.
+    #[arg(skip)]
+    pub given: BTreeMap<String, Json>,
+}
+
+impl Cli {
+    /// Reads a command line, its first word being the program.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let definition = Cli::command();
+        let matches = definition.clone().try_get_matches_from(line)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        cli.given = given(&definition, &matches);
+        Ok(cli)
+    }
+}
+
+/// The flags of the command line, with their values: `true`, text, a number, a list, and `vars` as a mapping.
+fn given(definition: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, Json> {
+    let (mut definition, mut matches) = (definition, matches);
+    let mut arguments: Vec<&clap::Arg> = definition.get_arguments().filter(|a| a.is_global_set()).collect();
+    while let Some((name, below)) = matches.subcommand() {
+        let Some(command) = definition.find_subcommand(name) else { break };
+        (definition, matches) = (command, below);
+        arguments.extend(definition.get_arguments());
+    }
+    let mut given = BTreeMap::new();
+    for argument in arguments {
+        let id = argument.get_id().as_str();
+        if !matches!(matches.try_contains_id(id), Ok(true))
+            || matches.value_source(id) != Some(ValueSource::CommandLine)
+        {
+            continue;
+        }
+        let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        let values: Vec<String> = values.map(|v| v.to_string_lossy().into_owned()).collect();
+        let many = argument.get_num_args().is_some_and(|n| n.max_values() > 1);
+        let value = match values.as_slice() {
+            _ if !argument.get_action().takes_values() => Json::Bool(true),
+            [one] if id == "vars" => serde_yaml::from_str(one).unwrap_or_else(|_| Json::from(one.as_str())),
+            [one] if !many => one.parse::<i64>().map_or_else(|_| Json::from(one.as_str()), Json::from),
+            many => Json::from(many),
+        };
+        given.insert(id.to_string(), value);
+    }
+    given
 }
 
 /// Flags every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Global {
     /// Folder with smelt.yml
     #[arg(long, global = true, default_value = ".", value_name = "DIR")]
@@ -31,8 +80,23 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "PATH")]
     pub lake: Option<String>,
     /// Print errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, overrides_with = "no_quiet")]
     pub quiet: bool,
+    #[arg(long, global = true, hide = true)]
+    pub no_quiet: bool,
+    /// Stop at the first model or test that fails
+    #[arg(short = 'x', long, global = true, overrides_with = "no_fail_fast")]
+    pub fail_fast: bool,
+    #[arg(long, global = true, hide = true)]
+    pub no_fail_fast: bool,
+    /// Threads that plans and queries run on, instead of the target's `threads:`
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// These ask for what smelt does anyway.
+    #[arg(long, global = true, hide = true)]
+    pub no_partial_parse: bool,
+    #[arg(long, global = true, hide = true)]
+    pub no_version_check: bool,
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -97,6 +161,9 @@ pub(super) struct Selection {
         help_heading = SELECTION
     )]
     pub exclude_resource_type: Vec<ResourceTypes>,
+    /// Unique ids, instead of everything above: what `retry` repeats.
+    #[arg(skip)]
+    pub ids: Option<BTreeSet<String>>,
 }
 
 /// Flags that choose nodes stand together in `--help`.
@@ -148,7 +215,7 @@ pub(super) struct Writing {
     #[command(flatten)]
     pub selection: Selection,
     /// Recompute views, and read streams again from the start where that can be had
-    #[arg(long)]
+    #[arg(short, long)]
     pub full_refresh: bool,
     /// Become the writer although another smelt on this host is: it stops at its next commit
     #[arg(long)]
@@ -226,6 +293,12 @@ pub(super) enum Command {
         #[command(flatten)]
         writing: Writing,
     },
+    /// Run the last command again for what failed or was skipped; a running `up` tries its stopped models again
+    Retry {
+        /// Folder with the run_results.json to go by [default: target]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
     /// Keep every table up to date until stopped
     Up {
         #[command(flatten)]
@@ -292,6 +365,26 @@ pub(super) enum Command {
     },
     /// Delete target/ and other clean-targets
     Clean,
+}
+
+impl Command {
+    /// What it chooses nodes by, where it does.
+    pub fn selection_mut(&mut self) -> Option<&mut Selection> {
+        match self {
+            Command::Compile { selection, .. }
+            | Command::Ls { selection, .. }
+            | Command::Plan { selection, .. }
+            | Command::Test { selection, .. }
+            | Command::Optimize { selection, .. }
+            | Command::Vacuum { selection, .. } => Some(selection),
+            Command::Run { writing, .. }
+            | Command::Build { writing, .. }
+            | Command::Snapshot { writing, .. }
+            | Command::Seed { writing, .. }
+            | Command::Up { writing, .. } => Some(&mut writing.selection),
+            _ => None,
+        }
+    }
 }
 
 /// µs since 1970 of a time as people and schedulers write it.

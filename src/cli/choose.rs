@@ -39,6 +39,9 @@ impl Session {
         _compilation: Option<&Compilation>,
         selection: &Selection,
     ) -> Result<Option<Selected>, Vec<Error>> {
+        if let Some(ids) = &selection.ids {
+            return Ok(Some(Selected::of(project, ids)));
+        }
         let default = project.selectors.iter().find(|s| s.default);
         if !selection.asks() && default.is_none() {
             return Ok(None);

@@ -12,17 +12,18 @@ mod inspect;
 mod list;
 mod maintain;
 mod print;
+mod retry;
 mod run;
 mod sample;
 mod session;
 mod tables;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 use crate::env::Env;
 use crate::error::Error;
 use args::{Cli, Command, LogFormat};
+use retry::Retry;
 use session::Session;
 
 /// How a command that ran to its end ended.
@@ -35,7 +36,7 @@ enum Exit {
 
 /// Runs the command line; the exit code is 0 for success, 1 when a model or test failed, 2 for usage or project errors.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|e| e.exit());
     let env = Env::real();
     start_logging(&env, cli.global.log_format);
     redact_panics(&env);
@@ -60,7 +61,13 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
-    let session = Session::new(env, &cli.global).map_err(|e| vec![e])?;
+    let session = Session::new(env.clone(), &cli.global).map_err(|e| vec![e])?;
+    if let Command::Retry { state } = &cli.command {
+        return match retry::prepare(&session, &cli.global, state.as_deref()).await? {
+            Retry::Done => Ok(Exit::Success),
+            Retry::Run(cli) => Box::pin(dispatch(env, &cli)).await,
+        };
+    }
     match &cli.command {
         Command::Init { path } => init::init(&session, path).map_err(|e| vec![e]),
         Command::Debug => inspect::debug(&session).await,
@@ -72,6 +79,8 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Build { writing, planned } => run::build(&session, writing, *planned).await,
         Command::Snapshot { writing, planned } => run::snapshot(&session, writing, *planned).await,
         Command::Seed { writing } => run::seed(&session, writing).await,
+        // It has become another command above.
+        Command::Retry { .. } => Ok(Exit::Success),
         Command::Up { writing, no_http: _ } => run::up(&session, writing).await,
         Command::Show { model, limit, columns, output } => {
             tables::show(&session, model, *limit, *columns, *output).await

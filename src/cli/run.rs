@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::{Materialization, Model, Project};
-use crate::runtime::{Event, How, Options, Runner, Runs, Summary, Watcher};
+use crate::runtime::{Event, How, Options, RetryRequests, Runner, Runs, Summary, Watcher};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
@@ -26,6 +27,9 @@ pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Ve
 /// Everything once, then the data tests; they run even when a model stopped, over what its table holds.
 pub(super) async fn build(session: &Session, writing: &Writing, planned: Option<i64>) -> Result<Exit, Vec<Error>> {
     let made = once(session, writing, Runs::All { planned }, |_| true).await?;
+    if session.fail_fast && made == Exit::Failed {
+        return Ok(made);
+    }
     let tested = super::tables::test(session, &writing.selection).await?;
     Ok(if made == Exit::Success { tested } else { made })
 }
@@ -99,18 +103,28 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             options.reset_sources.clear();
         }
         let printer = Arc::new(Printer::new(session));
+        let stopped = Arc::new(AtomicBool::new(false));
         let runner = Runner {
             env: session.env.clone(),
             project: project.clone(),
             compilation,
             options,
-            watcher: printer.watcher(),
+            watcher: noting_stops(printer.watcher(), &stopped),
         };
         let (edited_tx, edited) = watch::channel(false);
+        let requests = RetryRequests::open(&session.env, &project).await.map_err(|e| vec![e])?;
+        let asked = Arc::new(AtomicBool::new(false));
         let watching = tokio::spawn({
-            let (dir, stop) = (session.dir.clone(), stop.clone());
+            let (dir, stop, asked) = (session.dir.clone(), stop.clone(), Arc::clone(&asked));
             async move {
-                if wait_for_edit(&dir, &stamp, stop).await {
+                let again = tokio::select! {
+                    edited = wait_for_edit(&dir, &stamp, stop) => edited,
+                    () = wait_for_request(requests, &stopped) => {
+                        asked.store(true, Ordering::Relaxed);
+                        true
+                    }
+                };
+                if again {
                     let _ = edited_tx.send(true);
                 }
                 // The sender must outlive the run: a closed channel is not an edit.
@@ -124,8 +138,33 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             printer.finish(&summary);
             return Ok(Exit::Success);
         }
-        session.say("project files have changed: compiling again");
+        session.say(match asked.load(Ordering::Relaxed) {
+            true => "asked to try stopped models again: opening from the lake",
+            false => "project files have changed: compiling again",
+        });
         first = false;
+    }
+}
+
+/// The watcher, which also notes that a model has stopped.
+fn noting_stops(watcher: Watcher, stopped: &Arc<AtomicBool>) -> Watcher {
+    let stopped = Arc::clone(stopped);
+    Arc::new(move |event| {
+        if matches!(event, Event::Parked { .. }) {
+            stopped.store(true, Ordering::Relaxed);
+        }
+        watcher(event);
+    })
+}
+
+/// Returns when `smelt retry` asks; looks into the lake only while there is something to try again.
+async fn wait_for_request(mut requests: RetryRequests, stopped: &AtomicBool) {
+    loop {
+        tokio::time::sleep(EDIT_POLL).await;
+        // A lake that cannot be read now is asked again in a moment; the run itself says what is wrong with it.
+        if stopped.load(Ordering::Relaxed) && requests.arrived().await.unwrap_or(false) {
+            return;
+        }
     }
 }
 
@@ -150,6 +189,7 @@ async fn options(
         full_refresh: writing.full_refresh,
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),
+        fail_fast: session.fail_fast,
         ..Options::default()
     })
 }

@@ -18,6 +18,10 @@ pub(super) struct Session {
     pub env: Env,
     pub dir: PathBuf,
     pub quiet: bool,
+    /// Stop at the first failure.
+    pub fail_fast: bool,
+    /// Instead of the target's.
+    threads: Option<usize>,
     options: LoadOptions,
     /// Warnings about the selection that have been printed.
     pub(super) warned: Mutex<BTreeSet<String>>,
@@ -38,13 +42,29 @@ impl Session {
             lake: global.lake.clone(),
             ..LoadOptions::default()
         };
-        Ok(Session { env, dir, quiet: global.quiet, options, warned: Mutex::default() })
+        Ok(Session {
+            env,
+            dir,
+            quiet: global.quiet,
+            fail_fast: global.fail_fast,
+            threads: global.threads.map(usize::from),
+            options,
+            warned: Mutex::default(),
+        })
     }
 
     /// The same environment for a project in another folder, with its own default target.
     pub(super) fn at(&self, dir: &std::path::Path) -> Session {
         let options = LoadOptions { dir: dir.to_path_buf(), ..LoadOptions::default() };
-        Session { env: self.env.clone(), dir: dir.to_path_buf(), quiet: self.quiet, options, warned: Mutex::default() }
+        Session {
+            env: self.env.clone(),
+            dir: dir.to_path_buf(),
+            quiet: self.quiet,
+            fail_fast: self.fail_fast,
+            threads: self.threads,
+            options,
+            warned: Mutex::default(),
+        }
     }
 
     /// The project, without looking at the lake.
@@ -61,6 +81,7 @@ impl Session {
     pub(super) async fn compile_with(&self, writing: &Writing) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
         let options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
         let mut project = project::load(&options, &self.env)?;
+        project.target.threads = self.threads.unwrap_or(project.target.threads);
         project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);
         let selected = match writing.full_refresh {

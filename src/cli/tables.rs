@@ -94,6 +94,9 @@ pub(super) async fn test(session: &Session, selection: &Selection) -> Result<Exi
                 print::line(&format!("    {row}"));
             }
         }
+        if session.fail_fast && failed > 0 {
+            break;
+        }
     }
     print::line(&format!("Done. PASS={passed} WARN={warned} ERROR={failed} TOTAL={}", tests.len()));
     Ok(if failed == 0 { Exit::Success } else { Exit::Failed })

@@ -114,6 +114,16 @@ impl Lake {
         )
     }
 
+    /// A small object below the lake's own folder, written over.
+    pub async fn put_own(&self, name: &str, content: Vec<u8>) -> Result<()> {
+        self.store_at(OWN)?.put(name, content).await
+    }
+
+    /// What [`Lake::put_own`] wrote.
+    pub async fn get_own(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.store_at(OWN)?.try_get(name).await?.map(Vec::from))
+    }
+
     /// The table at its newest version, if there is one. Lists and reads its log.
     pub async fn table(&self, schema: &str, name: &str) -> Result<Option<Table>> {
         let (path, title) = names(schema, name);

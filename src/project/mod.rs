@@ -40,7 +40,7 @@ pub use load::{LoadOptions, load};
 pub use model::*;
 pub use schedule::{Schedule, When};
 pub use seed::SeedFile;
-pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selector, TestKind, select};
+pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selector, TestKind, artifact, select};
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};

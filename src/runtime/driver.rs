@@ -37,6 +37,8 @@ pub struct Options {
     pub reset_sources: Vec<String>,
     /// Which models that are made at times are made.
     pub runs: Runs,
+    /// A bounded run ends after the epoch in which a model has stopped.
+    pub fail_fast: bool,
     /// Incremental models whose full refresh was asked for and is not committed yet.
     pub unfinished: BTreeSet<String>,
 }
@@ -182,7 +184,8 @@ impl Runner {
         }
         let mut ended = BTreeSet::new();
         loop {
-            if *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
+            let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
+            if failed || *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
                 break;
             }
             let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
@@ -200,7 +203,8 @@ impl Runner {
                 }
                 pipeline.maintain().await?;
             }
-            if all_ended {
+            let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
+            if all_ended && !failed {
                 self.final_runs(pipeline, summary).await?;
                 break;
             }

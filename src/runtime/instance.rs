@@ -10,27 +10,33 @@ use crate::lake::{InstanceInfo, Lake};
 
 /// Takes the next instance number.
 pub(super) async fn claim(env: &Env, lake: &Lake, take_over: bool) -> Result<InstanceInfo> {
-    let host = host_name(env);
-    if let Some(newest) = lake.newest_instance().await? {
-        let here = newest.host == host;
-        if here && newest.pid != std::process::id() && process_lives(newest.pid, newest.process_start) && !take_over {
-            return Err(Error::new(
-                ErrorKind::User,
-                "already-running",
-                format!(
-                    "another smelt (process {} on {}, instance {}, started {}) is writing to this lake",
-                    newest.pid,
-                    newest.host,
-                    newest.number,
-                    chrono::DateTime::from_timestamp_micros(newest.started)
-                        .unwrap_or_default()
-                        .format("%Y-%m-%d %H:%M:%S UTC")
-                ),
-            )
-            .with_hint("stop it first, or pass --take-over: the other one then stops at its next commit"));
-        }
+    if let Some(newest) = lake.newest_instance().await?
+        && lives_here(env, &newest)
+        && !take_over
+    {
+        return Err(Error::new(
+            ErrorKind::User,
+            "already-running",
+            format!(
+                "another smelt (process {} on {}, instance {}, started {}) is writing to this lake",
+                newest.pid,
+                newest.host,
+                newest.number,
+                chrono::DateTime::from_timestamp_micros(newest.started)
+                    .unwrap_or_default()
+                    .format("%Y-%m-%d %H:%M:%S UTC")
+            ),
+        )
+        .with_hint("stop it first, or pass --take-over: the other one then stops at its next commit"));
     }
-    lake.claim_instance(&host, std::process::id(), process_start(std::process::id()).unwrap_or(0)).await
+    lake.claim_instance(&host_name(env), std::process::id(), process_start(std::process::id()).unwrap_or(0)).await
+}
+
+/// Whether the process that took the number lives on this host, and is another than this one.
+pub(super) fn lives_here(env: &Env, instance: &InstanceInfo) -> bool {
+    instance.host == host_name(env)
+        && instance.pid != std::process::id()
+        && process_lives(instance.pid, instance.process_start)
 }
 
 fn host_name(env: &Env) -> String {

@@ -29,6 +29,7 @@ mod positions;
 mod query;
 mod report;
 mod rerun;
+mod requests;
 mod retention;
 mod snapshot;
 mod starts;
@@ -47,6 +48,7 @@ pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
 pub use query::Reader;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
+pub use requests::{RetryRequests, ask_to_retry};
 
 use crate::project::Model;
 

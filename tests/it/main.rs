@@ -16,6 +16,7 @@ mod init;
 mod kafka;
 mod python;
 mod readme;
+mod retry;
 mod s3;
 mod sample;
 mod sample_plan;

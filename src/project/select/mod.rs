@@ -6,8 +6,9 @@
 //!    graph, and brings tests along; unions, intersections and differences combine what came out.
 //! 4. Resource types that were not asked for are left out.
 //!
-//! Nothing here reads files but [`definitions`], at load.
+//! Nothing here reads files but [`definitions`], at load, and [`artifact`].
 
+mod artifact;
 mod definitions;
 mod evaluate;
 mod methods;
@@ -17,6 +18,7 @@ mod spec;
 
 use std::collections::BTreeSet;
 
+pub use artifact::artifact;
 pub use definitions::Selector;
 pub(super) use definitions::read as read_selectors;
 pub use node::{Graph, Node, ResourceType, TestKind};
@@ -50,6 +52,12 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// The nodes with these unique ids, as far as the project still has them.
+    pub fn of(project: &Project, ids: &BTreeSet<String>) -> Self {
+        let nodes = Graph::new(project).nodes.into_iter().filter(|n| ids.contains(&n.unique_id));
+        Selected { nodes: nodes.collect(), warnings: Vec::new() }
+    }
+
     /// Whether the node with this unique id is selected.
     pub fn contains(&self, unique_id: &str) -> bool {
         self.nodes.binary_search_by(|n| n.unique_id.as_str().cmp(unique_id)).is_ok()
