@@ -223,6 +223,12 @@ pub(super) struct Writing {
     /// Forget the positions of a source (source.table) and read it from its configured start
     #[arg(long, value_name = "SOURCE", num_args = 1)]
     pub reset_source: Vec<String>,
+    /// Make the batches of microbatch models from this time on: 2026-01-05 or 2026-01-05T06:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = date_or_instant)]
+    pub event_time_start: Option<i64>,
+    /// … to before this time
+    #[arg(long, value_name = "TIME", value_parser = date_or_instant)]
+    pub event_time_end: Option<i64>,
     /// An epoch ends at the latest after so many rows (instead of the target's epoch.max_rows)
     #[arg(long, value_name = "ROWS")]
     pub epoch_rows: Option<usize>,
@@ -384,6 +390,14 @@ impl Command {
             | Command::Up { writing, .. } => Some(&mut writing.selection),
             _ => None,
         }
+    }
+}
+
+/// The same, or midnight UTC of a date.
+fn date_or_instant(text: &str) -> Result<i64, String> {
+    match text.parse::<chrono::NaiveDate>() {
+        Ok(date) => Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()),
+        Err(_) => instant(text),
     }
 }
 

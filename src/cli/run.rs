@@ -190,6 +190,7 @@ async fn options(
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),
         fail_fast: session.fail_fast,
+        event_time: (writing.event_time_start, writing.event_time_end),
         ..Options::default()
     })
 }

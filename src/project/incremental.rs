@@ -243,13 +243,19 @@ impl Microbatch {
     pub fn batches(&self, last: Option<i64>, planned: i64) -> Vec<(i64, i64)> {
         let begin = self.size.floor(self.begin);
         let lookback = i32::try_from(self.lookback).unwrap_or(i32::MAX);
-        let mut start = match last {
+        let start = match last {
             // A moment that went back must not leave batches out.
             Some(last) => self.size.offset(self.size.floor(last.min(planned)), -lookback).max(begin),
             None => begin,
         };
+        self.between(start, planned.saturating_add(1))
+    }
+
+    /// The batches that hold a moment from `start` to before `end_of_all` (µs).
+    pub fn between(&self, start: i64, end_of_all: i64) -> Vec<(i64, i64)> {
+        let mut start = self.size.floor(start);
         let mut batches = Vec::new();
-        while start <= planned {
+        while start < end_of_all {
             let end = self.size.offset(start, 1);
             batches.push((start, end));
             if end <= start {

@@ -39,6 +39,8 @@ pub struct Options {
     pub runs: Runs,
     /// A bounded run ends after the epoch in which a model has stopped.
     pub fail_fast: bool,
+    /// Batches of strategy `microbatch`: from the first instant (µs) to before the second; where none is said, those that are due.
+    pub event_time: (Option<i64>, Option<i64>),
     /// Incremental models whose full refresh was asked for and is not committed yet.
     pub unfinished: BTreeSet<String>,
 }

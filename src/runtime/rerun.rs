@@ -36,7 +36,12 @@ impl Pipeline {
         let rerun = rerun_of(&compiled)?;
         let last = self.nodes[index].job.as_ref().filter(|job| !job.full).and_then(|job| job.last);
         if let RerunChange::Batches { batches, event_time } = &rerun.change {
-            let windows = batches.batches(last, planned);
+            let windows = match self.options.event_time {
+                (None, None) => batches.batches(last, planned),
+                (start, end) => {
+                    batches.between(start.unwrap_or(batches.begin), end.unwrap_or(planned.saturating_add(1)))
+                }
+            };
             let mut added: Vec<RecordBatch> = Vec::new();
             let mut gone = Vec::new();
             for window in &windows {
