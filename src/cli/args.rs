@@ -97,6 +97,9 @@ pub(super) struct Global {
     pub no_partial_parse: bool,
     #[arg(long, global = true, hide = true)]
     pub no_version_check: bool,
+    /// Warnings are errors, of the project and of data tests
+    #[arg(long, global = true)]
+    pub warn_error: bool,
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -237,6 +240,14 @@ pub(super) struct Writing {
     pub epoch_files: Option<usize>,
 }
 
+/// Flags of commands that run tests.
+#[derive(Debug, Args, Default)]
+pub(super) struct Testing {
+    /// Keep failing rows in tables (schema dbt_test__audit), unless a test says otherwise
+    #[arg(long)]
+    pub store_failures: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a small runnable project in a new folder
@@ -282,6 +293,8 @@ pub(super) enum Command {
     Build {
         #[command(flatten)]
         writing: Writing,
+        #[command(flatten)]
+        testing: Testing,
         /// The instant this run is for, RFC 3339: a retry for the same instant repeats nothing [default: now]
         #[arg(long, value_name = "TIME", value_parser = instant)]
         planned: Option<i64>,
@@ -336,6 +349,8 @@ pub(super) enum Command {
     Test {
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        testing: Testing,
     },
     /// Make the telecom sample's traffic: to files, or to a Kafka broker
     Generate(Generate),

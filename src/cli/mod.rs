@@ -17,6 +17,7 @@ mod run;
 mod sample;
 mod session;
 mod tables;
+mod test;
 
 use std::process::ExitCode;
 
@@ -76,7 +77,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Plan { selection } => inspect::plan(&session, selection).await,
         Command::Explain { model } => inspect::explain(&session, model).await,
         Command::Run { writing } => run::run(&session, writing).await,
-        Command::Build { writing, planned } => run::build(&session, writing, *planned).await,
+        Command::Build { writing, testing, planned } => run::build(&session, writing, testing, *planned).await,
         Command::Snapshot { writing, planned } => run::snapshot(&session, writing, *planned).await,
         Command::Seed { writing } => run::seed(&session, writing).await,
         // It has become another command above.
@@ -86,7 +87,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
             tables::show(&session, model, *limit, *columns, *output).await
         }
         Command::Query { sql, output } => tables::query(&session, sql, *output).await,
-        Command::Test { selection } => tables::test(&session, selection).await,
+        Command::Test { selection, testing } => test::test(&session, selection, testing).await,
         Command::Generate(options) => generate::generate(&session, options).await,
         Command::Demo { seconds, rate } => demo::demo(&session, *seconds, *rate).await,
         Command::Optimize { selection } => maintain::optimize(&session, selection).await,

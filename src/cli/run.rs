@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::args::Writing;
+use super::args::{Testing, Writing};
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
@@ -25,12 +25,17 @@ pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Ve
 }
 
 /// Everything once, then the data tests; they run even when a model stopped, over what its table holds.
-pub(super) async fn build(session: &Session, writing: &Writing, planned: Option<i64>) -> Result<Exit, Vec<Error>> {
+pub(super) async fn build(
+    session: &Session,
+    writing: &Writing,
+    testing: &Testing,
+    planned: Option<i64>,
+) -> Result<Exit, Vec<Error>> {
     let made = once(session, writing, Runs::All { planned }, |_| true).await?;
     if session.fail_fast && made == Exit::Failed {
         return Ok(made);
     }
-    let tested = super::tables::test(session, &writing.selection).await?;
+    let tested = super::test::test(session, &writing.selection, testing).await?;
     Ok(if made == Exit::Success { tested } else { made })
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub fail_fast: bool,
     /// Instead of the target's.
     threads: Option<usize>,
+    /// Warnings are errors.
+    pub warn_error: bool,
     options: LoadOptions,
     /// Warnings about the selection that have been printed.
     pub(super) warned: Mutex<BTreeSet<String>>,
@@ -48,6 +50,7 @@ impl Session {
             quiet: global.quiet,
             fail_fast: global.fail_fast,
             threads: global.threads.map(usize::from),
+            warn_error: global.warn_error,
             options,
             warned: Mutex::default(),
         })
@@ -62,6 +65,7 @@ impl Session {
             quiet: self.quiet,
             fail_fast: self.fail_fast,
             threads: self.threads,
+            warn_error: self.warn_error,
             options,
             warned: Mutex::default(),
         }
@@ -94,7 +98,13 @@ impl Session {
         };
         let catalog = runtime::lake_catalog(&self.env, &project, is_refreshed).await.map_err(|e| vec![e])?;
         let compilation = plan::compile(&project, &catalog)?;
-        if !self.quiet {
+        if self.warn_error {
+            let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
+            let errors: Vec<Error> = warnings.cloned().collect();
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+        } else if !self.quiet {
             let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
             for warning in warnings {
                 print::error(&self.env.redact(&warning.render_warning()));

@@ -116,9 +116,9 @@ pub(super) struct Known {
 pub(super) struct Compiler<'a> {
     pub(super) planner: Planner,
     pub(super) catalog: &'a dyn Catalog,
-    relations: Vec<(Dependency, Named)>,
-    known: HashMap<Relation, Known>,
-    broken: HashSet<Dependency>,
+    pub(super) relations: Vec<(Dependency, Named)>,
+    pub(super) known: HashMap<Relation, Known>,
+    pub(super) broken: HashSet<Dependency>,
 }
 
 impl Compiler<'_> {
@@ -148,7 +148,7 @@ impl Compiler<'_> {
         scope
     }
 
-    fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
+    pub(super) fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
         if let Some(file) = &model.seed {
             let compiled = seed::compile(model, file)?;
             self.add_model(model, &compiled.schema, false, None);

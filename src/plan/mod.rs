@@ -14,6 +14,7 @@
 //! [`CompiledModel::inputs`]; a model's errors point into its file ([`diagnose`], [`fault`]); nothing here depends on what
 //! was compiled before.
 
+mod alone;
 mod bind;
 mod check;
 mod clock;
@@ -43,6 +44,7 @@ mod window_keys;
 #[cfg(test)]
 mod tests;
 
+pub use alone::{Leaf, compile_alone, source_columns};
 pub use clock::Clock;
 pub use compile::{Compilation, CompiledExpectation, CompiledModel, compile};
 pub use lower::Fallback;

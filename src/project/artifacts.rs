@@ -2,20 +2,15 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::Project;
+use super::data_tests::short_name;
+use super::{DataTest, Project, UnitTest, unit_test_path};
 use crate::env::Env;
 use crate::error::{Error, Result};
-
-/// dbt cuts long test names for their files.
-const LONGEST_NAME: usize = 63;
 
 /// Writes `target/compiled/<path>.sql` for every model and data test; what an earlier compile left there is removed.
 /// Secrets are redacted. Returns the directory.
 pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
     let root = project.dir.join("target/compiled");
-    let failed = |path: &Path, e: std::io::Error| {
-        Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()
-    };
     match std::fs::remove_dir_all(&root) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&root, e)),
         _ => {}
@@ -24,31 +19,42 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
     let models = written().map(|m| (m.path.clone(), &m.sql));
     // What an incremental model runs once its table is there.
     let reruns = written().filter_map(|m| Some((m.path.with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
-    let tests = project.tests.iter().map(|t| match t.path.extension().is_some_and(|e| e == "sql") {
-        true => (t.path.clone(), &t.sql),
-        // A generic test has no file of its own: it stands below the file that declares it.
-        false => (t.path.join(format!("{}.sql", file_name(&t.name))), &t.sql),
-    });
-    for (path, sql) in models.chain(reruns).chain(tests) {
-        // A path of the project file may lead out of the project: its artifacts do not.
-        let inside: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-        let path = root.join(inside);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
-        }
-        std::fs::write(&path, env.redact(sql)).map_err(|e| failed(&path, e))?;
-    }
+    let tests = project.tests.iter().map(|t| (test_path(t), &t.sql));
+    models.chain(reruns).chain(tests).try_for_each(|(path, sql)| write_below(&root, &path, sql, env))?;
     Ok(root)
 }
 
-/// The first 30 characters and a digest, as dbt has it.
-fn file_name(test: &str) -> String {
-    use md5::{Digest, Md5};
-    let safe: String =
-        test.chars().map(|c| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect();
-    if safe.len() <= LONGEST_NAME {
-        return safe;
+/// Writes the SQL of `tests` where [`write_compiled`] does, and leaves what else is there.
+pub fn write_compiled_tests(project: &Project, tests: &[&DataTest], env: &Env) -> Result<()> {
+    let root = project.dir.join("target/compiled");
+    tests.iter().try_for_each(|test| write_below(&root, &test_path(test), &test.sql, env))
+}
+
+/// Writes the SQL of unit tests, each below the file that declares it.
+pub fn write_compiled_unit_tests(project: &Project, tests: &[&UnitTest], env: &Env) -> Result<()> {
+    let root = project.dir.join("target/compiled");
+    tests.iter().try_for_each(|test| write_below(&root, &unit_test_path(test), &test.sql, env))
+}
+
+fn write_below(root: &Path, path: &Path, sql: &str, env: &Env) -> Result<()> {
+    // A path of the project file may lead out of the project: its artifacts do not.
+    let inside: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let path = root.join(inside);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     }
-    let digest: String = Md5::digest(test.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-    format!("{}_{digest}", safe.chars().take(30).collect::<String>())
+    std::fs::write(&path, env.redact(sql)).map_err(|e| failed(&path, e))
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()
+}
+
+/// Where the compiled SQL of a data test stands below `target/compiled`. A generic test has no file of its own: it stands below the
+/// file that declares it.
+pub fn test_path(test: &DataTest) -> PathBuf {
+    match test.generic {
+        None => test.path.clone(),
+        Some(_) => test.path.join(format!("{}.sql", short_name(&test.name))),
+    }
 }

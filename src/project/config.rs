@@ -86,6 +86,7 @@ const KEPT_KEYS: &[&str] = &[
     "where",
     "limit",
     "store_failures",
+    "store_failures_as",
     "warn_if",
     "error_if",
     "fail_calc",

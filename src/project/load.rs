@@ -26,6 +26,7 @@ use super::properties::{ModelProperties, Owner, Properties};
 use super::select;
 use super::settings::{self, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
+use super::unit_tests;
 use super::yaml::Text;
 use super::{Dependency, Dialect, Expectation, Materialization, Model, Project, Query, SeedFile, seed};
 use crate::env::Env;
@@ -138,6 +139,8 @@ impl<'a> Loader<'a> {
         let tests = self.tests(&drafts, &properties, &names, p);
         let selectors = select::read_selectors(self.dir, &self.engine, &Scope::reading(&self.globals), p);
 
+        let unit_tests = self.unit_tests(&drafts, &properties, &names, p);
+
         let vertices: Vec<Vertex<'_>> =
             models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
         let order = graph::order(&vertices, p);
@@ -155,6 +158,7 @@ impl<'a> Loader<'a> {
             models,
             tests,
             selectors,
+            unit_tests,
             warnings: Vec::new(),
             said: std::mem::take(&mut self.said.lock()),
         }
@@ -618,8 +622,9 @@ impl<'a> Loader<'a> {
             tests.extend(maker.of_source(source, p));
         }
         for (text, folders) in files(self.dir, &self.settings.test_paths, "sql", p) {
-            let generic = self.settings.test_paths.iter().any(|t| text.file.starts_with(plain(t).join("generic")));
-            if generic {
+            let below =
+                |folder: &str| self.settings.test_paths.iter().any(|t| text.file.starts_with(plain(t).join(folder)));
+            if below("generic") || below("fixtures") {
                 continue;
             }
             let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
@@ -644,6 +649,43 @@ impl<'a> Loader<'a> {
                 format!("two data tests are named `{}`", pair[1].name),
                 "give one of them a `name`",
             );
+        }
+        tests
+    }
+}
+
+impl Loader<'_> {
+    fn unit_tests(
+        &self,
+        drafts: &[Draft],
+        properties: &Properties,
+        names: &Arc<Names>,
+        p: &mut Problems,
+    ) -> Vec<super::UnitTest> {
+        if properties.unit_tests.is_empty() {
+            return Vec::new();
+        }
+        let folders: Vec<String> = self.settings.test_paths.iter().map(|t| format!("{t}/fixtures")).collect();
+        let fixtures = ["csv", "sql"].iter().flat_map(|kind| files(self.dir, &folders, kind, p)).map(|(text, _)| text);
+        let fixtures: Vec<Arc<Text>> = fixtures.collect();
+        let maker = unit_tests::Maker { engine: &self.engine, globals: &self.globals, names, fixtures: &fixtures };
+        let subjects: Vec<unit_tests::Subject<'_>> = drafts
+            .iter()
+            .filter(|d| d.readable && d.configured.config.enabled)
+            .map(|draft| unit_tests::Subject {
+                name: &draft.name,
+                fqn: &draft.fqn,
+                template: &draft.template,
+                materialized: draft.configured.materialized,
+                config: draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
+            })
+            .collect();
+        let mut tests: Vec<super::UnitTest> =
+            properties.unit_tests.iter().filter_map(|declared| maker.make(declared, &subjects, p)).collect();
+        tests.sort_by(|a, b| (&a.name, &a.model).cmp(&(&b.name, &b.model)));
+        for pair in tests.windows(2).filter(|w| w[0].name == w[1].name && w[0].model == w[1].model) {
+            let message = format!("two unit tests of `{}` are named `{}`", pair[1].model, pair[1].name);
+            p.error("duplicate-test", pair[1].span.clone(), message, "give one of them another name");
         }
         tests
     }

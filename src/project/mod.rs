@@ -32,9 +32,11 @@ mod sources;
 mod targets;
 mod test_names;
 mod texts;
+mod unit_tests;
 mod yaml;
 
-pub use artifacts::write_compiled;
+pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
+pub use data_tests::{StoreFailures, TestConfig};
 pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
 pub use load::{LoadOptions, load};
 pub use model::*;
@@ -44,6 +46,9 @@ pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selecto
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};
+pub use unit_tests::{
+    UnitCell, UnitInput, UnitOp, UnitRelation, UnitRow, UnitRows, UnitStep, UnitTest, unit_test_path,
+};
 
 /// Records a SQL type that cannot be read.
 fn check_type(sql_type: &str, node: &yaml::Node, p: &mut problems::Problems) {

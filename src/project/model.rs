@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::data_tests::TestConfig;
 use super::incremental::IncrementalConfig;
 use super::schedule::Schedule;
 use super::seed::SeedFile;
 use super::select::Selector;
 use super::snapshot::SnapshotConfig;
 use super::source_map::SourceMap;
+use super::unit_tests::UnitTest;
 use crate::error::{Error, Span};
 
 /// A loaded project: every model compiled to SQL, the graph checked for cycles and missing refs.
@@ -29,6 +31,8 @@ pub struct Project {
     pub tests: Vec<DataTest>,
     /// `selectors.yml`.
     pub selectors: Vec<Selector>,
+    /// Unit tests of models, by name.
+    pub unit_tests: Vec<UnitTest>,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
     /// What templates printed: `print(…)`, `log(…, info=true)`.
@@ -394,6 +398,23 @@ pub struct DataTest {
     pub tags: Vec<String>,
     /// `not_null`; None for a singular test.
     pub test_name: Option<String>,
+    /// How it is judged, and where its failing rows go.
+    pub config: TestConfig,
+    /// `None`: a file of its own, a singular test.
+    pub generic: Option<TestMetadata>,
+    /// Why it cannot run: what it tests is no table.
+    pub skip: Option<String>,
+}
+
+/// A data test that a macro or a built-in name makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestMetadata {
+    /// `dbt_utils` of `dbt_utils.at_least_one`.
+    pub namespace: Option<String>,
+    /// The column it stands on.
+    pub column: Option<String>,
+    /// Its arguments as written.
+    pub arguments: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use super::config::{self, RawConfig};
 use super::jinja::{Engine, Scope};
 use super::problems::Problems;
 use super::sources::{self, DeclaredTable, named};
+use super::unit_tests;
 use super::yaml::{self, Node, Text, Value};
 use super::{Column, Expectation, OnViolation, Target};
 use crate::error::Span;
@@ -32,7 +33,7 @@ const FILE_KEYS: &[&str] = &[
     "functions",
 ];
 /// Declared by the design, built by a later version.
-const LATER: &[&str] = &["exports", "unit_tests"];
+const LATER: &[&str] = &["exports"];
 
 const MODEL_KEYS: &[&str] = &[
     "name",
@@ -62,7 +63,7 @@ const ON_VIOLATION: &[(&str, OnViolation)] = &[
 ];
 
 /// Texts that are not Jinja, or are rendered where they are used.
-const UNRENDERED: &[&str] = &["description", "data_tests", "tests", "expect"];
+const UNRENDERED: &[&str] = &["description", "data_tests", "tests", "unit_tests", "expect"];
 
 /// What a properties file says about one model or snapshot.
 #[derive(Debug, Clone)]
@@ -95,6 +96,7 @@ pub(super) struct Properties {
     pub models: Vec<ModelProperties>,
     pub snapshots: Vec<ModelProperties>,
     pub seeds: Vec<ModelProperties>,
+    pub unit_tests: Vec<unit_tests::Declared>,
     /// Configuration of singular tests, by name.
     pub tests: Vec<(String, RawConfig)>,
 }
@@ -141,6 +143,8 @@ impl Properties {
                 add("seed", &mut self.seeds, seed, p);
             }
         }
+        let package = owner.prefix.first().map_or("", String::as_str);
+        self.unit_tests.extend(unit_tests::declared(&root, package, p));
         for key in ["data_tests", "tests"] {
             for test in list(&root, key, p) {
                 if test.check_keys("a data test", &["name", "description", "config"], p)
@@ -148,7 +152,7 @@ impl Properties {
                 {
                     let config = test
                         .get("config")
-                        .map(|n| config::read(n, &["severity", "tags", "enabled"], p))
+                        .map(|n| config::read(n, super::data_tests::CONFIG_KEYS, p))
                         .unwrap_or_default();
                     self.tests.push((name, config));
                 }

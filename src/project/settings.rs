@@ -123,6 +123,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         started_at: env.now_micros(),
         invocation_id: env.new_uuid().to_string(),
         env: env.clone(),
+        env_overrides: BTreeMap::new(),
     };
     // Macros are not visible in YAML values, as in dbt.
     let engine = Engine::new(Vec::new(), Dispatch::default(), env, p);

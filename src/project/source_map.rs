@@ -61,14 +61,33 @@ impl SourceMap {
         self.span(start + within, bytes)
     }
 
+    /// The map of a text in which `before` bytes stand before the compiled text and `after` behind it; both lead to its start.
+    pub fn within(&self, before: usize, after: usize) -> SourceMap {
+        let (at, width) = self.first();
+        let around = |compiled: usize, len: usize| Piece { compiled, file: at, len, produced_by: Some(width) };
+        let end = self.pieces.last().map_or(0, |p| p.compiled + p.len);
+        let mut pieces = vec![around(0, before)];
+        pieces.extend(self.pieces.iter().map(|p| Piece { compiled: p.compiled + before, ..*p }));
+        pieces.push(around(before + end, after));
+        SourceMap { pieces, ..self.clone() }
+    }
+
+    /// The map of another text, all of which leads to this one's start.
+    pub fn at_start(&self, text: &str) -> SourceMap {
+        let (at, width) = self.first();
+        let piece = Piece { compiled: 0, file: at, len: text.len(), produced_by: Some(width) };
+        SourceMap { pieces: vec![piece], ..self.clone() }
+    }
+
+    /// Start and length in the file of the first piece.
+    fn first(&self) -> (usize, usize) {
+        let at = self.pieces.iter().find(|p| p.len > 0);
+        (at.map_or(0, |p| p.file), at.and_then(|p| p.produced_by).unwrap_or(1))
+    }
+
     /// The whole compiled text, as one place: the start of the file's first piece.
     pub fn start(&self) -> Span {
-        let at = self.pieces.iter().find(|p| p.len > 0).copied();
-        Span::at(
-            self.file.clone(),
-            &self.content,
-            at.map_or(0, |p| p.file),
-            at.and_then(|p| p.produced_by).unwrap_or(1),
-        )
+        let (at, width) = self.first();
+        Span::at(self.file.clone(), &self.content, at, width)
     }
 }

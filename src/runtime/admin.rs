@@ -172,7 +172,7 @@ fn has_table(compiled: &CompiledModel) -> bool {
     compiled.model.materialized.has_table()
 }
 
-/// Tables in the lake's model schemas that neither a model nor a source makes or names.
+/// Tables in the lake's model schemas that neither a model nor a source nor a data test makes or names.
 pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<(String, String)>> {
     let lake = open(env, project)?;
     let mut known: BTreeSet<(String, String)> = BTreeSet::new();
@@ -188,6 +188,7 @@ pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) ->
             known.insert((schema.clone(), identifier.clone()));
         }
     }
+    known.extend(project.tests.iter().map(|test| test.config.audit.clone()));
     let all = lake.tables().await?;
     Ok(all.into_iter().filter(|t| t.0 != "_smelt" && !known.contains(t)).collect())
 }

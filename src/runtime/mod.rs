@@ -17,6 +17,7 @@ mod bulk;
 mod cell;
 mod commit;
 mod compute;
+mod data_tests;
 mod driver;
 mod epoch;
 mod feed;
@@ -34,6 +35,7 @@ mod retention;
 mod snapshot;
 mod starts;
 mod stream;
+mod unit_tests;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ pub use admin::{
     plan_changes, probe_lake, probe_source, vacuum,
 };
 pub use compute::How;
+pub use data_tests::{TestOptions, TestResult, TestStatus};
 pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
 pub use jobs::Runs;
@@ -49,6 +52,7 @@ pub use json::{json_lines, write_json_lines};
 pub use query::Reader;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 pub use requests::{RetryRequests, ask_to_retry};
+pub use unit_tests::unit_test;
 
 use crate::project::Model;
 

@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel, Planner, Relation};
-use crate::project::{DataTest, Project, SourceMap};
+use crate::project::{Project, SourceMap, StoreFailures};
 use crate::types::RejectKind;
 
 /// Reads the tables of a project as they are committed; never writes.
 pub struct Reader {
+    project: Arc<Project>,
     compilation: Arc<Compilation>,
-    planner: Planner,
-    lake: Lake,
+    pub(super) planner: Planner,
+    pub(super) lake: Lake,
 }
 
 type Provider = Arc<dyn TableProvider>;
@@ -30,7 +32,7 @@ impl Reader {
     /// A reader of the project's lake.
     pub async fn open(env: &Env, project: Arc<Project>, compilation: Arc<Compilation>) -> Result<Self> {
         let lake = Lake::open(env, &project.target.lake, lake_options(&project))?;
-        Ok(Reader { compilation, planner: planner(env, &project)?, lake })
+        Ok(Reader { planner: planner(env, &project)?, project, compilation, lake })
     }
 
     /// Rows of a query; it may name models, side tables and views, with or without their schema.
@@ -39,15 +41,49 @@ impl Reader {
     }
 
     async fn run(&self, sql: &str, map: &SourceMap) -> Result<Vec<RecordBatch>, Vec<Error>> {
-        let one = |e: Error| vec![e];
-        let tables = self.tables_in(sql).await.map_err(one)?;
-        let plan = self.planner.plan_query(sql, map, &tables)?;
-        let rows = self.planner.execute(&plan).await.map_err(one)?;
-        rows.try_collect().await.map_err(|e| one(e.into()))
+        let plan = self.plan(sql, map).await?;
+        self.collect(&plan).await
+    }
+
+    /// The plan of a query over what it names.
+    pub(super) async fn plan(&self, sql: &str, map: &SourceMap) -> Result<LogicalPlan, Vec<Error>> {
+        let tables = self.tables_in(sql).await?;
+        self.planner.plan_query(sql, map, &tables)
+    }
+
+    pub(super) async fn collect(&self, plan: &LogicalPlan) -> Result<Vec<RecordBatch>, Vec<Error>> {
+        let rows = self.planner.execute(plan).await.map_err(|e| vec![e])?;
+        rows.try_collect().await.map_err(|e| vec![e.into()])
     }
 
     /// The tables and views whose names occur in `sql`: opening a table costs a log replay.
-    async fn tables_in(&self, sql: &str) -> Result<Vec<(String, String, Provider)>> {
+    async fn tables_in(&self, sql: &str) -> Result<Vec<(String, String, Provider)>, Vec<Error>> {
+        let mut tables = self.tables_of_project(sql).await.map_err(|e| vec![e])?;
+        tables.extend(self.failures_in(sql).await?);
+        Ok(tables)
+    }
+
+    /// Tables and views of failing rows.
+    async fn failures_in(&self, sql: &str) -> Result<Vec<(String, String, Provider)>, Vec<Error>> {
+        let sql = sql.to_lowercase();
+        let mut tables = Vec::new();
+        for test in &self.project.tests {
+            let (schema, name) = &test.config.audit;
+            // A test does not read its own failures.
+            if !sql.contains(&name.to_lowercase()) || test.sql.to_lowercase() == sql {
+                continue;
+            }
+            if test.config.store == Some(StoreFailures::View) {
+                let plan = Box::pin(self.plan(&test.sql, &test.source_map)).await?;
+                tables.push((schema.clone(), name.clone(), Arc::new(ViewTable::new(plan, None)) as Provider));
+            } else if let Some(table) = self.lake.table(schema, name).await.map_err(|e| vec![e])? {
+                tables.push((schema.clone(), name.clone(), table.committed_snapshot().provider()));
+            }
+        }
+        Ok(tables)
+    }
+
+    async fn tables_of_project(&self, sql: &str) -> Result<Vec<(String, String, Provider)>> {
         let sql = sql.to_lowercase();
         let mut tables = Vec::new();
         for compiled in &self.compilation.models {
@@ -110,10 +146,5 @@ impl Reader {
             )
             .with_hint("make it a streaming_table")),
         }
-    }
-
-    /// The rows a data test returns: its failures.
-    pub async fn failures(&self, test: &DataTest) -> Result<Vec<RecordBatch>, Vec<Error>> {
-        self.run(&test.sql, &test.source_map).await
     }
 }

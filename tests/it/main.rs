@@ -6,6 +6,7 @@ mod bad_input;
 mod broker;
 mod broker_down;
 mod crash;
+mod data_tests;
 mod dialects;
 mod engines;
 mod files;

@@ -100,6 +100,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         models: models.into_iter().map(std::sync::Arc::new).collect(),
         tests: vec![],
         selectors: Vec::new(),
+        unit_tests: vec![],
         warnings: vec![],
         said: vec![],
     }

@@ -164,6 +164,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         models,
         tests: vec![],
         selectors: Vec::new(),
+        unit_tests: vec![],
         warnings: vec![],
         said: vec![],
     }

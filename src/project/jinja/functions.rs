@@ -180,6 +180,9 @@ fn env_var(scope: &Scope, args: &Args) -> Result<Value, Error> {
         _ => return Err(args.usage("env_var", usage)),
     };
     let name = name.as_str().ok_or_else(|| args.usage("env_var", usage))?;
+    if let Some(value) = scope.globals.env_overrides.get(name) {
+        return Ok(Value::from(value.as_str()));
+    }
     if let Some(value) = scope.globals.env.var(name) {
         if SECRET_PREFIXES.iter().any(|p| name.starts_with(p)) {
             scope.globals.env.remember_secret(&value);

@@ -19,6 +19,7 @@ mod modules;
 mod namespaces;
 mod natives;
 mod objects;
+mod overrides;
 mod regular;
 mod scope;
 mod template;
@@ -150,7 +151,9 @@ impl Engine {
 
     /// What stands before a template that is rendered in `scope`.
     fn prelude(&self, scope: &Scope) -> String {
-        self.namespaces.prelude(&scope.globals.package)
+        let mut prelude = self.namespaces.prelude(&scope.globals.package);
+        prelude.push_str(&overrides::prelude(scope));
+        prelude
     }
 
     /// Renders a template in `scope`. What the template asked for is in the scope's record, also after an error.
@@ -193,6 +196,7 @@ impl Engine {
         functions::add_values(&mut environment, scope);
         functions::add_model(&mut environment, scope);
         self.namespaces.add(&mut environment, &scope.globals.package);
+        overrides::add(&mut environment, scope);
         environment
     }
 

@@ -28,6 +28,8 @@ pub(in crate::project) struct Globals {
     pub started_at: i64,
     pub invocation_id: String,
     pub env: Env,
+    /// What `env_var` answers instead.
+    pub env_overrides: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Globals {
@@ -70,6 +72,7 @@ pub(in crate::project) struct Scope {
 
 #[derive(Debug, Default)]
 struct Record {
+    overrides: BTreeMap<String, Json>,
     mentions: Vec<(Dependency, Option<Site>)>,
     configs: Vec<ConfigCall>,
     used_this: bool,
@@ -137,6 +140,15 @@ impl Scope {
     ) -> Arc<Self> {
         let record = Mutex::new(Record::default());
         Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, is_incremental, record })
+    }
+
+    /// Calls of these macros give these values in this render.
+    pub fn override_macros(&self, overrides: BTreeMap<String, Json>) {
+        self.record.lock().overrides = overrides;
+    }
+
+    pub(super) fn overrides(&self) -> BTreeMap<String, Json> {
+        self.record.lock().overrides.clone()
     }
 
     pub(super) fn note_ref(&self, call: RefCall, site: Option<Site>) -> Relation {

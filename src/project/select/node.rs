@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use crate::project::{DataTest, Dependency, Materialization, Model, Project, SourceTable};
+use crate::project::{DataTest, Dependency, Materialization, Model, Project, SourceTable, UnitTest};
 
 /// What a node is, by dbt's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +151,7 @@ impl Graph {
         nodes.extend(project.models.iter().map(|m| model(m, &ids)));
         nodes.extend(project.sources.iter().map(|s| source(s)));
         nodes.extend(project.tests.iter().map(|t| data_test(t, &ids)));
+        nodes.extend(project.unit_tests.iter().map(|t| unit_test(t, &ids)));
         Self::of(nodes)
     }
 
@@ -303,6 +304,29 @@ fn data_test(test: &DataTest, ids: &Ids) -> Node {
             Some(name) => TestKind::Generic(name.clone()),
             None => TestKind::Singular,
         }),
+        schema: None,
+        alias: None,
+    }
+}
+
+/// dbt's unit tests hang on the model they test alone.
+fn unit_test(test: &UnitTest, ids: &Ids) -> Node {
+    let mut config = test.config.clone();
+    config.insert("enabled".to_string(), true.into());
+    config.insert("tags".to_string(), test.tags.clone().into());
+    Node {
+        unique_id: test.unique_id.clone(),
+        resource_type: ResourceType::UnitTest,
+        name: test.name.clone(),
+        source_name: None,
+        package: test.package.clone(),
+        fqn: test.fqn.clone(),
+        path: test.path.clone(),
+        described_in: None,
+        tags: test.tags.clone(),
+        config,
+        depends_on: ids.of(&[Dependency::Model(test.model.clone())]),
+        test: None,
         schema: None,
         alias: None,
     }

@@ -1,0 +1,181 @@
+//! `smelt test`: unit tests, then data tests, a line each, what failed at the end, and dbt's summary.
+
+use std::collections::BTreeSet;
+
+use super::args::{Selection, Testing};
+use super::session::Session;
+use super::{Exit, print};
+use crate::error::{Error, Result};
+use crate::plan::Compilation;
+use crate::project::{self, DataTest, Project, Selected, UnitTest};
+use crate::runtime::{self, Reader, TestOptions, TestResult, TestStatus};
+
+/// At least so many dots lead from a name to its result.
+const DOTS: usize = 60;
+
+pub(super) async fn test(session: &Session, selection: &Selection, testing: &Testing) -> Result<Exit, Vec<Error>> {
+    let (project, compilation) = session.compile().await?;
+    let selected = session.choose(&project, Some(&compilation), selection).await?;
+    let tests = chosen(&project, selected.as_ref());
+    let units = chosen_units(&project, selected.as_ref());
+    project::write_compiled_tests(&project, &tests, &session.env).map_err(|e| vec![e])?;
+    let reader = Reader::open(&session.env, project.clone(), compilation.clone()).await.map_err(|e| vec![e])?;
+    let options = TestOptions { store_failures: testing.store_failures, warn_error: session.warn_error };
+    let mut report = Report::new(session, units.len() + tests.len());
+    run_units(session, &project, &compilation, &units, &mut report).await?;
+    for test in tests {
+        let result = match session.fail_fast && report.is_failed() {
+            true => TestResult::skipped("an earlier test failed, and --fail-fast is set"),
+            false => reader.test(test, options).await,
+        };
+        report.add(test, result);
+    }
+    Ok(report.finish())
+}
+
+/// The selected tests, in the order of their names.
+pub(super) fn chosen<'a>(project: &'a Project, selected: Option<&Selected>) -> Vec<&'a DataTest> {
+    project.tests.iter().filter(|test| selected.is_none_or(|s| s.contains(&test.unique_id))).collect()
+}
+
+/// The selected unit tests, in the order of their names.
+pub(super) fn chosen_units<'a>(project: &'a Project, selected: Option<&Selected>) -> Vec<&'a UnitTest> {
+    let is_chosen = |test: &&UnitTest| selected.is_none_or(|s| s.contains(&test.unique_id));
+    project.unit_tests.iter().filter(is_chosen).collect()
+}
+
+/// Runs unit tests; returns the models of those that did not pass.
+pub(super) async fn run_units(
+    session: &Session,
+    project: &Project,
+    compilation: &Compilation,
+    units: &[&UnitTest],
+    report: &mut Report<'_>,
+) -> Result<BTreeSet<String>, Vec<Error>> {
+    let mut failed = BTreeSet::new();
+    if units.is_empty() {
+        return Ok(failed);
+    }
+    project::write_compiled_unit_tests(project, units, &session.env).map_err(|e| vec![e])?;
+    let catalog = runtime::lake_catalog(&session.env, project, |_| false).await.map_err(|e| vec![e])?;
+    for unit in units {
+        let result = match session.fail_fast && report.is_failed() {
+            true => TestResult::skipped("an earlier test failed, and --fail-fast is set"),
+            false => runtime::unit_test(project, compilation, &catalog, unit).await,
+        };
+        if result.status != TestStatus::Pass {
+            failed.insert(unit.model.clone());
+        }
+        report.add_unit(unit, result);
+    }
+    Ok(failed)
+}
+
+/// What a person sees of tests, and what they come to.
+pub(super) struct Report<'a> {
+    session: &'a Session,
+    total: usize,
+    done: usize,
+    counts: [usize; 5],
+    /// What is said of each test that did not pass, at the end.
+    details: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(session: &'a Session, total: usize) -> Self {
+        Report { session, total, done: 0, counts: [0; 5], details: Vec::new() }
+    }
+
+    fn count(&self, status: TestStatus) -> usize {
+        self.counts[status as usize]
+    }
+
+    pub fn is_failed(&self) -> bool {
+        self.count(TestStatus::Fail) + self.count(TestStatus::Error) > 0
+    }
+
+    /// Prints the line of a data test.
+    pub fn add(&mut self, test: &DataTest, result: TestResult) {
+        self.line(&test.name, &result);
+        let what = match result.status {
+            TestStatus::Fail => "Failure",
+            TestStatus::Warn => "Warning",
+            TestStatus::Error => "Error",
+            TestStatus::Pass | TestStatus::Skipped => return,
+        };
+        result.errors.iter().for_each(|e| self.session.print_error(e));
+        let compiled = project::test_path(test);
+        let mut lines = vec![
+            format!("{what} in test {} ({})", test.name, test.path.display()),
+            format!("  {}", result.message),
+            format!("  compiled SQL: target/compiled/{}", compiled.display()),
+        ];
+        if let Some((schema, name)) = &result.stored {
+            lines.push(format!("  all failures: smelt query 'select * from \"{schema}\".\"{name}\"'"));
+        }
+        lines.extend(result.examples.iter().map(|row| format!("    {row}")));
+        self.details.push(lines.join("\n"));
+    }
+
+    /// Prints the line of a unit test.
+    pub fn add_unit(&mut self, test: &UnitTest, result: TestResult) {
+        self.line(&format!("{}::{}", test.model, test.name), &result);
+        result.errors.iter().for_each(|e| self.session.print_error(e));
+        let what = match result.status {
+            TestStatus::Fail => "Failure",
+            TestStatus::Error => "Error",
+            _ => return,
+        };
+        let compiled = project::unit_test_path(test);
+        self.details.push(format!(
+            "{what} in unit test {} of {} ({}:{})\n  {}\n\n  compiled SQL: target/compiled/{}",
+            test.name,
+            test.model,
+            test.path.display(),
+            test.span.line,
+            result.message,
+            compiled.display()
+        ));
+    }
+
+    fn line(&mut self, name: &str, result: &TestResult) {
+        self.done += 1;
+        self.counts[result.status as usize] += 1;
+        let (first, verdict) = match result.status {
+            TestStatus::Pass => ("PASS".to_string(), "PASS".to_string()),
+            TestStatus::Warn => (format!("WARN {}", result.failures), format!("WARN {}", result.failures)),
+            TestStatus::Fail => (format!("FAIL {}", result.failures), format!("FAIL {}", result.failures)),
+            TestStatus::Error => ("ERROR".to_string(), "ERROR".to_string()),
+            TestStatus::Skipped => ("SKIP".to_string(), "SKIP".to_string()),
+        };
+        let label = format!("{first} {name} ");
+        let seconds = result.elapsed.as_secs_f64();
+        let timed = match result.status {
+            TestStatus::Skipped => format!("[{verdict}: {}]", result.message),
+            _ => format!("[{verdict} in {seconds:.2}s]"),
+        };
+        let line = format!("{:>3} of {} {label:.<DOTS$} {timed}", self.done, self.total);
+        if !self.session.quiet || !matches!(result.status, TestStatus::Pass | TestStatus::Skipped) {
+            print::line(&self.session.env.redact(&line));
+        }
+    }
+
+    /// Says what failed, and the sums; the summary is printed also where nothing else is.
+    pub fn finish(self) -> Exit {
+        for detail in &self.details {
+            print::line(&self.session.env.redact(&format!("\n{detail}")));
+        }
+        let errors = self.count(TestStatus::Fail) + self.count(TestStatus::Error);
+        if !self.details.is_empty() {
+            print::line("");
+        }
+        print::line(&format!(
+            "Done. PASS={} WARN={} ERROR={errors} SKIP={} TOTAL={}",
+            self.count(TestStatus::Pass),
+            self.count(TestStatus::Warn),
+            self.count(TestStatus::Skipped),
+            self.total,
+        ));
+        if errors == 0 { Exit::Success } else { Exit::Failed }
+    }
+}
