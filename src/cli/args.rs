@@ -352,6 +352,11 @@ pub(super) enum Command {
         #[command(flatten)]
         testing: Testing,
     },
+    /// Documentation of the project: models, columns, tests and lineage as one page
+    Docs {
+        #[command(subcommand)]
+        command: Docs,
+    },
     /// Make the telecom sample's traffic: to files, or to a Kafka broker
     Generate(Generate),
     /// The sample project against an embedded broker and generator, in a temporary lake
@@ -414,6 +419,39 @@ fn date_or_instant(text: &str) -> Result<i64, String> {
         Ok(date) => Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()),
         Err(_) => instant(text),
     }
+}
+
+/// `smelt docs …`
+#[derive(Debug, Subcommand)]
+pub(super) enum Docs {
+    /// Write the page, manifest.json and catalog.json to target/
+    Generate(DocsGenerate),
+    /// Show the page in a browser
+    Serve(DocsServe),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DocsGenerate {
+    /// Do not check the models' SQL: views have no columns in the catalog then
+    #[arg(long)]
+    pub no_compile: bool,
+    /// Do not look at the lake
+    #[arg(long)]
+    pub empty_catalog: bool,
+    /// One file with everything in it, which opens from the disk and can be sent to somebody
+    #[arg(long = "static")]
+    pub embed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DocsServe {
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Do not open a browser
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 /// µs since 1970 of a time as people and schedulers write it.

@@ -4,6 +4,7 @@ use super::args::Selection;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
+use crate::project::artifacts::{RunResult, RunStatus};
 use crate::project::{self, Connector};
 use crate::runtime;
 
@@ -12,6 +13,9 @@ pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<
     let selected = session.selected(&project, Some(&compilation), selection).await?;
     let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));
+    for model in taken.clone() {
+        session.artifacts.record(RunResult::new(&model.model.unique_id, RunStatus::Success).message("compiled"));
+    }
     let incremental = taken.clone().filter(|m| m.incremental.is_ok()).count();
     session.say(&format!(
         "{} models compile ({incremental} incremental), {} sources, {} tests; SQL is in {}",

@@ -1,6 +1,7 @@
 //! `smelt ls`: what a project has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::args::{ListOutput, Selection};
 use super::session::Session;
@@ -16,7 +17,8 @@ pub(super) async fn ls(
     output: ListOutput,
     keys: &[String],
 ) -> Result<Exit, Vec<Error>> {
-    let project = session.load()?;
+    let project = Arc::new(session.load()?);
+    session.artifacts.loaded(&session.env, &project).map_err(|e| vec![e])?;
     let nodes = match session.choose(&project, None, selection).await? {
         Some(selected) => selected.nodes,
         None => Graph::new(&project).nodes,

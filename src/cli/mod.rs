@@ -4,8 +4,10 @@
 //! code, and only `print` writes to the terminal.
 
 mod args;
+mod artifacts;
 mod choose;
 mod demo;
+mod docs;
 mod generate;
 mod init;
 mod inspect;
@@ -23,7 +25,8 @@ use std::process::ExitCode;
 
 use crate::env::Env;
 use crate::error::Error;
-use args::{Cli, Command, LogFormat};
+use args::{Cli, Command, Docs, LogFormat};
+use artifacts::Artifacts;
 use retry::Retry;
 use session::Session;
 
@@ -62,38 +65,51 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
-    let session = Session::new(env.clone(), &cli.global).map_err(|e| vec![e])?;
+    let artifacts = Artifacts::of(&env, cli);
+    let session = Session::new(env.clone(), &cli.global, artifacts).map_err(|e| vec![e])?;
     if let Command::Retry { state } = &cli.command {
         return match retry::prepare(&session, &cli.global, state.as_deref()).await? {
             Retry::Done => Ok(Exit::Success),
             Retry::Run(cli) => Box::pin(dispatch(env, &cli)).await,
         };
     }
+    let result = run_command(&session, cli).await;
+    // What was done is written down also when something failed.
+    match (result, session.artifacts.finish(&session.env)) {
+        (Ok(_), Err(error)) => Err(vec![error]),
+        (Err(errors), Err(error)) => Err(errors.into_iter().chain([error]).collect()),
+        (result, Ok(())) => result,
+    }
+}
+
+async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
     match &cli.command {
-        Command::Init { path } => init::init(&session, path).map_err(|e| vec![e]),
-        Command::Debug => inspect::debug(&session).await,
-        Command::Compile { selection } => inspect::compile(&session, selection).await,
-        Command::Ls { selection, output, output_keys } => list::ls(&session, selection, *output, output_keys).await,
-        Command::Plan { selection } => inspect::plan(&session, selection).await,
-        Command::Explain { model } => inspect::explain(&session, model).await,
-        Command::Run { writing } => run::run(&session, writing).await,
-        Command::Build { writing, testing, planned } => run::build(&session, writing, testing, *planned).await,
-        Command::Snapshot { writing, planned } => run::snapshot(&session, writing, *planned).await,
-        Command::Seed { writing } => run::seed(&session, writing).await,
+        Command::Init { path } => init::init(session, path).map_err(|e| vec![e]),
+        Command::Debug => inspect::debug(session).await,
+        Command::Compile { selection } => inspect::compile(session, selection).await,
+        Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
+        Command::Plan { selection } => inspect::plan(session, selection).await,
+        Command::Explain { model } => inspect::explain(session, model).await,
+        Command::Run { writing } => run::run(session, writing).await,
+        Command::Build { writing, testing, planned } => run::build(session, writing, testing, *planned).await,
+        Command::Snapshot { writing, planned } => run::snapshot(session, writing, *planned).await,
+        Command::Seed { writing } => run::seed(session, writing).await,
         // It has become another command above.
         Command::Retry { .. } => Ok(Exit::Success),
-        Command::Up { writing, no_http: _ } => run::up(&session, writing).await,
+        Command::Up { writing, no_http: _ } => run::up(session, writing).await,
         Command::Show { model, limit, columns, output } => {
-            tables::show(&session, model, *limit, *columns, *output).await
+            tables::show(session, model, *limit, *columns, *output).await
         }
-        Command::Query { sql, output } => tables::query(&session, sql, *output).await,
-        Command::Test { selection, testing } => test::test(&session, selection, testing).await,
-        Command::Generate(options) => generate::generate(&session, options).await,
-        Command::Demo { seconds, rate } => demo::demo(&session, *seconds, *rate).await,
-        Command::Optimize { selection } => maintain::optimize(&session, selection).await,
-        Command::Vacuum { selection, dry_run } => maintain::vacuum(&session, selection, *dry_run).await,
-        Command::Prune { dry_run, yes } => maintain::prune(&session, *dry_run, *yes).await,
-        Command::Clean => maintain::clean(&session),
+        Command::Query { sql, output } => tables::query(session, sql, *output).await,
+        Command::Test { selection, testing } => test::test(session, selection, testing).await,
+        Command::Docs { command: Docs::Generate(options) } => docs::generate(session, options).await,
+        Command::Docs { command: Docs::Serve(options) } => docs::serve(session, options).await,
+        Command::Generate(options) => generate::generate(session, options).await,
+        Command::Demo { seconds, rate } => demo::demo(session, *seconds, *rate).await,
+        Command::Optimize { selection } => maintain::optimize(session, selection).await,
+        Command::Vacuum { selection, dry_run } => maintain::vacuum(session, selection, *dry_run).await,
+        Command::Prune { dry_run, yes } => maintain::prune(session, *dry_run, *yes).await,
+        Command::Clean => maintain::clean(session),
     }
 }
 

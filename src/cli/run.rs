@@ -15,7 +15,7 @@ use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::{Materialization, Model, Project};
-use crate::runtime::{Event, How, Options, RetryRequests, Runner, Runs, Summary, Watcher};
+use crate::runtime::{Event, How, Options, Recorder, RetryRequests, Runner, Runs, Summary, Watcher};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
@@ -72,9 +72,20 @@ async fn once(
         return Ok(Exit::Success);
     }
     let printer = Arc::new(Printer::new(session));
-    let runner =
-        Runner { env: session.env.clone(), project: project.clone(), compilation, options, watcher: printer.watcher() };
-    let summary = runner.run().await.map_err(|e| vec![e])?;
+    let recorder = Recorder::new(&session.env);
+    let selected = options.selected.clone();
+    let runner = Runner {
+        env: session.env.clone(),
+        project: project.clone(),
+        compilation,
+        options,
+        watcher: recorder.watcher(printer.watcher()),
+    };
+    let outcome = runner.run().await;
+    for result in recorder.results(&project, selected.as_ref(), outcome.as_ref()) {
+        session.artifacts.record(result);
+    }
+    let summary = outcome.map_err(|e| vec![e])?;
     printer.finish(&summary);
     Ok(if summary.parked.is_empty() { Exit::Success } else { Exit::Failed })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::args::{Global, Writing};
+use super::artifacts::Artifacts;
 use super::print;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -24,13 +25,15 @@ pub(super) struct Session {
     threads: Option<usize>,
     /// Warnings are errors.
     pub warn_error: bool,
+    /// What this command leaves in `target/`.
+    pub artifacts: Artifacts,
     options: LoadOptions,
     /// Warnings about the selection that have been printed.
     pub(super) warned: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
-    pub(super) fn new(env: Env, global: &Global) -> Result<Self> {
+    pub(super) fn new(env: Env, global: &Global, artifacts: Artifacts) -> Result<Self> {
         let dir = std::path::absolute(&global.project_dir)?;
         let vars = match &global.vars {
             None => BTreeMap::new(),
@@ -42,6 +45,7 @@ impl Session {
             target: global.target.clone(),
             vars,
             lake: global.lake.clone(),
+            invocation_id: Some(artifacts.invocation.id.clone()),
             ..LoadOptions::default()
         };
         Ok(Session {
@@ -51,6 +55,7 @@ impl Session {
             fail_fast: global.fail_fast,
             threads: global.threads.map(usize::from),
             warn_error: global.warn_error,
+            artifacts,
             options,
             warned: Mutex::default(),
         })
@@ -66,6 +71,7 @@ impl Session {
             fail_fast: self.fail_fast,
             threads: self.threads,
             warn_error: self.warn_error,
+            artifacts: Artifacts::none(&self.env),
             options,
             warned: Mutex::default(),
         }
@@ -110,7 +116,9 @@ impl Session {
                 print::error(&self.env.redact(&warning.render_warning()));
             }
         }
-        Ok((Arc::new(project), Arc::new(compilation)))
+        let project = Arc::new(project);
+        self.artifacts.loaded(&self.env, &project).map_err(|e| vec![e])?;
+        Ok((project, Arc::new(compilation)))
     }
 
     pub(super) fn say(&self, text: &str) {

@@ -7,6 +7,7 @@ use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
+use crate::project::artifacts::{RunResult, RunStatus};
 use crate::project::{self, DataTest, Project, Selected, UnitTest};
 use crate::runtime::{self, Reader, TestOptions, TestResult, TestStatus};
 
@@ -97,6 +98,7 @@ impl<'a> Report<'a> {
     /// Prints the line of a data test.
     pub fn add(&mut self, test: &DataTest, result: TestResult) {
         self.line(&test.name, &result);
+        self.record(&test.unique_id, &result);
         let what = match result.status {
             TestStatus::Fail => "Failure",
             TestStatus::Warn => "Warning",
@@ -120,6 +122,7 @@ impl<'a> Report<'a> {
     /// Prints the line of a unit test.
     pub fn add_unit(&mut self, test: &UnitTest, result: TestResult) {
         self.line(&format!("{}::{}", test.model, test.name), &result);
+        self.record(&test.unique_id, &result);
         result.errors.iter().for_each(|e| self.session.print_error(e));
         let what = match result.status {
             TestStatus::Fail => "Failure",
@@ -136,6 +139,26 @@ impl<'a> Report<'a> {
             result.message,
             compiled.display()
         ));
+    }
+
+    /// For `run_results.json`; the test has ended just now.
+    fn record(&self, unique_id: &str, result: &TestResult) {
+        let status = match result.status {
+            TestStatus::Pass => RunStatus::Pass,
+            TestStatus::Warn => RunStatus::Warn,
+            TestStatus::Fail => RunStatus::Fail,
+            TestStatus::Error => RunStatus::Error,
+            TestStatus::Skipped => RunStatus::Skipped,
+        };
+        let took = i64::try_from(result.elapsed.as_micros()).unwrap_or(0);
+        let started_at = self.session.env.now_micros().saturating_sub(took);
+        let mut record = RunResult::new(unique_id, status).timed(started_at, result.elapsed);
+        let texts = result.errors.iter().map(Error::render).chain([result.message.clone()]);
+        record.message = Some(texts.filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")).filter(|t| !t.is_empty());
+        if !matches!(result.status, TestStatus::Error | TestStatus::Skipped) {
+            record.failures = u64::try_from(result.failures).ok();
+        }
+        self.session.artifacts.record(record);
     }
 
     fn line(&mut self, name: &str, result: &TestResult) {

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,6 +84,13 @@ impl Table {
     /// The last version known to be committed.
     pub fn version(&self) -> i64 {
         self.state.version
+    }
+
+    /// When that version was put, µs since 1970, by the object store's clock; None when its log entry is no longer there.
+    pub async fn committed_at(&self) -> Option<i64> {
+        let path = self.store.path(&TableStore::log_path(self.state.version)).ok()?;
+        let entry = self.store.store.head(&path).await.ok()?;
+        Some(entry.last_modified.timestamp_micros())
     }
 
     /// The table's id, which a recreated table does not share.

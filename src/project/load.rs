@@ -16,6 +16,8 @@ use serde_json::Value as Json;
 
 use super::config::{self, Configured, RawConfig, Setting};
 use super::data_tests;
+use super::docs_blocks::DocsBlocks;
+use super::exposures;
 use super::facts;
 use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
 use super::jinja::{
@@ -28,7 +30,10 @@ use super::settings::{self, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::unit_tests;
 use super::yaml::Text;
-use super::{Dependency, Dialect, Expectation, Materialization, Model, Project, Query, SeedFile, seed};
+use super::{
+    Declared, DeclaredSource, Dependency, Dialect, DisabledModel, Expectation, Inventory, MacroDefinition,
+    Materialization, Model, Project, Query, SeedFile, macros, seed,
+};
 use crate::env::Env;
 use crate::error::{Error, Span};
 
@@ -44,6 +49,8 @@ pub struct LoadOptions {
     pub full_refresh: bool,
     /// Instead of the target's `lake`.
     pub lake: Option<String>,
+    /// `invocation_id` in templates; None: a new one.
+    pub invocation_id: Option<String>,
 }
 
 /// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
@@ -78,6 +85,7 @@ struct Loader<'a> {
     engine: Engine,
     globals: Arc<Globals>,
     said: Mutex<Vec<String>>,
+    macros: Vec<MacroDefinition>,
 }
 
 /// What a file reads, each with the place of the first call that says so.
@@ -115,11 +123,12 @@ impl<'a> Loader<'a> {
         // dbt's place for macros that are tests.
         let generic: Vec<String> = settings.test_paths.iter().map(|t| format!("{t}/generic")).collect();
         macros.extend(files(&options.dir, &generic, "sql", p));
-        let files = macros.into_iter().map(|(text, _)| text).collect();
+        let files: Vec<Arc<Text>> = macros.into_iter().map(|(text, _)| text).collect();
+        let macros = macros::definitions(&settings.name, &files);
         let packages = vec![MacroPackage { name: settings.name.clone(), files }];
         let engine = Engine::new(packages, Dispatch::default(), env, p);
         let globals = Arc::clone(&settings.globals);
-        Loader { dir: &options.dir, settings, engine, globals, said: Mutex::default() }
+        Loader { dir: &options.dir, settings, engine, globals, macros, said: Mutex::default() }
     }
 
     fn load(self, p: &mut Problems) -> Project {
@@ -138,6 +147,7 @@ impl<'a> Loader<'a> {
         }
         let tests = self.tests(&drafts, &properties, &names, p);
         let selectors = select::read_selectors(self.dir, &self.engine, &Scope::reading(&self.globals), p);
+        let inventory = self.inventory(&drafts, &mut properties, &names, p);
 
         let unit_tests = self.unit_tests(&drafts, &properties, &names, p);
 
@@ -159,16 +169,17 @@ impl<'a> Loader<'a> {
             tests,
             selectors,
             unit_tests,
+            inventory,
             warnings: Vec::new(),
             said: std::mem::take(&mut self.said.lock()),
         }
     }
 
     fn properties(&self, p: &mut Problems) -> Properties {
-        let mut properties = Properties::default();
         let mut paths = self.settings.model_paths.clone();
         paths.extend(self.settings.property_paths.iter().cloned());
         paths.extend(self.settings.test_paths.iter().cloned());
+        let mut properties = Properties { docs: self.docs(&paths, p), ..Properties::default() };
         let scope = Scope::reading(&self.globals);
         let mut seen: Vec<PathBuf> = Vec::new();
         for extension in ["yml", "yaml"] {
@@ -185,6 +196,64 @@ impl<'a> Loader<'a> {
             }
         }
         properties
+    }
+
+    /// The docs blocks of Markdown files, which stand anywhere unless the project says where.
+    fn docs(&self, paths: &[String], p: &mut Problems) -> DocsBlocks {
+        let own = [&self.settings.macro_paths[..], &self.settings.snapshot_paths].concat();
+        let folders = match self.settings.docs_paths.is_empty() {
+            true => [paths, &own].concat(),
+            false => self.settings.docs_paths.clone(),
+        };
+        let mut texts: Vec<Arc<Text>> = Vec::new();
+        for (text, _) in files(self.dir, &folders, "md", p) {
+            if texts.iter().all(|t| t.file != text.file) {
+                texts.push(text);
+            }
+        }
+        DocsBlocks::read(&texts, p)
+    }
+
+    /// What artifacts say beyond what runs.
+    fn inventory(
+        &self,
+        drafts: &[Draft],
+        properties: &mut Properties,
+        names: &Arc<Names>,
+        p: &mut Problems,
+    ) -> Inventory {
+        let groups: Vec<_> = properties.groups.iter().filter_map(|node| exposures::group(node, p)).collect();
+        let mut macros = self.macros.clone();
+        properties.macros.iter().for_each(|node| macros::describe(&mut macros, node, p));
+        let described = properties.models.iter().chain(&properties.snapshots).chain(&properties.seeds);
+        described.clone().for_each(|m| exposures::check_group(&m.node, &groups, p));
+        let models = described
+            .map(|m| (m.name.to_lowercase(), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
+        let sources = properties.sources.iter().map(|s| {
+            let path = s.node.text.file.clone();
+            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json() };
+            ((s.table.source.clone(), s.table.name.clone()), declared)
+        });
+        let disabled = drafts.iter().filter(|d| !d.configured.config.enabled).map(|d| DisabledModel {
+            name: d.name.clone(),
+            fqn: d.fqn.clone(),
+            path: d.template.text.file.clone(),
+            materialized: d.configured.materialized,
+            schema: d.configured.schema.clone().unwrap_or_else(|| self.settings.default_schema.clone()),
+            alias: d.configured.alias.clone().unwrap_or_else(|| d.name.clone()),
+            raw: Arc::clone(&d.template.text.content),
+            tags: d.configured.tags.clone(),
+            config: d.configured.config.all.clone(),
+        });
+        Inventory {
+            models: models.collect(),
+            sources: sources.collect(),
+            disabled: disabled.collect(),
+            exposures: properties.exposures.iter().filter_map(|n| exposures::exposure(n, &**names, p)).collect(),
+            docs: std::mem::take(&mut properties.docs).into_blocks(),
+            groups,
+            macros,
+        }
     }
 
     /// Step 2: the models' and snapshots' files with their merged configuration.

@@ -9,15 +9,19 @@
 //! is reported at its file, line and column, all of them at once; a position in compiled SQL leads back to the file
 //! ([`SourceMap`]); secret values reach neither messages nor artifacts, as long as both pass through `Env::redact`.
 
-mod artifacts;
+pub mod artifacts;
 mod config;
 mod connectors;
 mod data_tests;
 mod facts;
+mod docs_blocks;
+mod exposures;
 mod graph;
 mod incremental;
+mod inventory;
 mod jinja;
 mod load;
+mod macros;
 mod model;
 mod problems;
 mod properties;
@@ -38,6 +42,7 @@ mod yaml;
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
 pub use data_tests::{StoreFailures, TestConfig};
 pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
+pub use inventory::*;
 pub use load::{LoadOptions, load};
 pub use model::*;
 pub use schedule::{Schedule, When};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::data_tests::TestConfig;
 use super::incremental::IncrementalConfig;
+use super::inventory::Inventory;
 use super::schedule::Schedule;
 use super::seed::SeedFile;
 use super::select::Selector;
@@ -33,6 +34,8 @@ pub struct Project {
     pub selectors: Vec<Selector>,
     /// Unit tests of models, by name.
     pub unit_tests: Vec<UnitTest>,
+    /// What artifacts and documentation say beyond that.
+    pub inventory: Inventory,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
     /// What templates printed: `print(…)`, `log(…, info=true)`.

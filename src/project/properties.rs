@@ -1,6 +1,7 @@
 //! Properties files (`models/*.yml`): sources, and what is said about models beside their SQL.
 
 use super::config::{self, RawConfig};
+use super::docs_blocks::DocsBlocks;
 use super::jinja::{Engine, Scope};
 use super::problems::Problems;
 use super::sources::{self, DeclaredTable, named};
@@ -99,6 +100,12 @@ pub(super) struct Properties {
     pub unit_tests: Vec<unit_tests::Declared>,
     /// Configuration of singular tests, by name.
     pub tests: Vec<(String, RawConfig)>,
+    /// What `doc()` in descriptions means.
+    pub docs: DocsBlocks,
+    /// Entries of `exposures:`, `groups:` and `macros:`: read when names are known.
+    pub exposures: Vec<Node>,
+    pub groups: Vec<Node>,
+    pub macros: Vec<Node>,
 }
 
 impl Properties {
@@ -108,7 +115,7 @@ impl Properties {
         if matches!(root.value, Value::Null) || !root.check_keys("a properties file", FILE_KEYS, p) {
             return;
         }
-        let root = engine.render_yaml(&root, UNRENDERED, scope, p);
+        let root = self.docs.resolve(engine.render_yaml(&root, UNRENDERED, scope, p), p);
         if let Some(version) = root.get("version")
             && !matches!(version.value, Value::Int(2))
         {
@@ -145,6 +152,9 @@ impl Properties {
         }
         let package = owner.prefix.first().map_or("", String::as_str);
         self.unit_tests.extend(unit_tests::declared(&root, package, p));
+        self.exposures.extend_from_slice(list(&root, "exposures", p));
+        self.groups.extend_from_slice(list(&root, "groups", p));
+        self.macros.extend_from_slice(list(&root, "macros", p));
         for key in ["data_tests", "tests"] {
             for test in list(&root, key, p) {
                 if test.check_keys("a data test", &["name", "description", "config"], p)

@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub test_paths: Vec<String>,
     pub snapshot_paths: Vec<String>,
     pub seed_paths: Vec<String>,
+    /// Where Markdown files with docs blocks are; empty: in all the others.
+    pub docs_paths: Vec<String>,
     pub target: Target,
     pub default_schema: String,
     pub globals: Arc<Globals>,
@@ -121,7 +123,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         target: BTreeMap::new(),
         full_refresh: options.full_refresh,
         started_at: env.now_micros(),
-        invocation_id: env.new_uuid().to_string(),
+        invocation_id: options.invocation_id.clone().unwrap_or_else(|| env.new_uuid().to_string()),
         env: env.clone(),
         env_overrides: BTreeMap::new(),
     };
@@ -156,6 +158,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         test_paths: paths("test-paths", &["queries/tests"], p),
         snapshot_paths: paths("snapshot-paths", &["snapshots"], p),
         seed_paths: paths("seed-paths", &["seeds"], p),
+        docs_paths: paths("docs-paths", &[], p),
         name,
         dialect,
         target,

@@ -41,6 +41,11 @@ impl SourceMap {
         SourceMap { file, content, pieces }
     }
 
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.content
+    }
+
     /// The place in the file of `len` bytes at byte `offset` of the compiled text.
     pub fn span(&self, offset: usize, len: usize) -> Span {
         let index = self.pieces.partition_point(|p| p.compiled <= offset);

@@ -103,6 +103,8 @@ const INCLUDES: &[(&str, Include)] = &[
 pub(super) struct DeclaredTable {
     pub table: SourceTable,
     pub node: Node,
+    /// The whole entry of its source.
+    pub source: Node,
     pub enabled: bool,
 }
 
@@ -121,6 +123,7 @@ pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<Decl
     let reader = Reader {
         source: &source,
         schema: &schema,
+        entry: node,
         base: node.get("config"),
         prefix: owner.prefix,
         target: owner.target,
@@ -159,6 +162,7 @@ pub(super) struct Reader<'a> {
     pub(super) source: &'a str,
     prefix: &'a [String],
     pub(super) schema: &'a str,
+    entry: &'a Node,
     base: Option<&'a Node>,
     pub(super) target: &'a Target,
     pub(super) dir: &'a Path,
@@ -264,7 +268,7 @@ impl Reader<'_> {
             name,
         };
         let enabled = config.get("enabled").and_then(|n| n.boolean("enabled", p)).unwrap_or(true);
-        Some(DeclaredTable { table, node: node.clone(), enabled })
+        Some(DeclaredTable { table, node: node.clone(), source: self.entry.clone(), enabled })
     }
 
     fn format(&self, node: &Node, p: &mut Problems) -> Option<Format> {

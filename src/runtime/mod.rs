@@ -14,6 +14,7 @@
 
 mod admin;
 mod bulk;
+mod catalog;
 mod cell;
 mod commit;
 mod compute;
@@ -28,6 +29,7 @@ mod json;
 mod pipeline;
 mod positions;
 mod query;
+mod record;
 mod report;
 mod rerun;
 mod requests;
@@ -43,6 +45,7 @@ pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, last_runs, optimize, orphans,
     plan_changes, probe_lake, probe_source, vacuum,
 };
+pub use catalog::catalog_tables;
 pub use compute::How;
 pub use data_tests::{TestOptions, TestResult, TestStatus};
 pub use driver::{Options, Runner, Summary};
@@ -50,6 +53,7 @@ pub use feed::FeedStatus;
 pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
 pub use query::Reader;
+pub use record::Recorder;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 pub use requests::{RetryRequests, ask_to_retry};
 pub use unit_tests::unit_test;

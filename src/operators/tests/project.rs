@@ -101,6 +101,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         tests: vec![],
         selectors: Vec::new(),
         unit_tests: vec![],
+        inventory: Default::default(),
         warnings: vec![],
         said: vec![],
     }

@@ -165,6 +165,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         tests: vec![],
         selectors: Vec::new(),
         unit_tests: vec![],
+        inventory: Default::default(),
         warnings: vec![],
         said: vec![],
     }

@@ -16,6 +16,7 @@ fn the_telecom_project_is_maintained_incrementally() {
         target: None,
         vars: BTreeMap::new(),
         full_refresh: false,
+        invocation_id: None,
         lake: None,
     };
     let shown = |errors: Vec<crate::error::Error>| errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n");

@@ -2,10 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::data_tests::short_name;
-use super::{DataTest, Project, UnitTest, unit_test_path};
+use super::unwritable as failed;
 use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::project::data_tests::short_name;
+use crate::project::{DataTest, Model, Project, UnitTest, unit_test_path};
 
 /// Writes `target/compiled/<path>.sql` for every model and data test; what an earlier compile left there is removed.
 /// Secrets are redacted. Returns the directory.
@@ -16,9 +17,9 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
         _ => {}
     }
     let written = || project.models.iter().filter(|m| m.seed.is_none());
-    let models = written().map(|m| (m.path.clone(), &m.sql));
+    let models = written().map(|m| (model_path(m), &m.sql));
     // What an incremental model runs once its table is there.
-    let reruns = written().filter_map(|m| Some((m.path.with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
+    let reruns = written().filter_map(|m| Some((model_path(m).with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
     let tests = project.tests.iter().map(|t| (test_path(t), &t.sql));
     models.chain(reruns).chain(tests).try_for_each(|(path, sql)| write_below(&root, &path, sql, env))?;
     Ok(root)
@@ -38,16 +39,34 @@ pub fn write_compiled_unit_tests(project: &Project, tests: &[&UnitTest], env: &E
 
 fn write_below(root: &Path, path: &Path, sql: &str, env: &Env) -> Result<()> {
     // A path of the project file may lead out of the project: its artifacts do not.
-    let inside: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-    let path = root.join(inside);
+    let path = root.join(inside(path));
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     }
     std::fs::write(&path, env.redact(sql)).map_err(|e| failed(&path, e))
 }
 
-fn failed(path: &Path, e: std::io::Error) -> Error {
-    Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()
+/// `path` without what would lead out of a folder.
+pub(super) fn inside(path: &Path) -> PathBuf {
+    path.components().filter(|c| matches!(c, Component::Normal(_))).collect()
+}
+
+/// Where the compiled model stands below `target/compiled`.
+pub(super) fn model_path(model: &Model) -> PathBuf {
+    match model.path.extension().is_some_and(|e| e == "yml" || e == "yaml") {
+        // A snapshot that YAML declares, beside the tests that the file declares.
+        true => model.path.join(format!("{}.sql", model.name)),
+        false => model.path.clone(),
+    }
+}
+
+/// What stands between the tags of snapshot `name` in its file; None when it has no block.
+pub(super) fn snapshot_block<'a>(file: &'a str, name: &str) -> Option<&'a str> {
+    let opening = regex::Regex::new(&format!(r"\{{%[-+]?\s*snapshot\s+{}\s*[-+]?%\}}", regex::escape(name))).ok()?;
+    let closing = regex::Regex::new(r"\{%[-+]?\s*endsnapshot\s*[-+]?%\}").ok()?;
+    let start = opening.find(file)?.end();
+    let end = closing.find_at(file, start)?.start();
+    Some(&file[start..end])
 }
 
 /// Where the compiled SQL of a data test stands below `target/compiled`. A generic test has no file of its own: it stands below the

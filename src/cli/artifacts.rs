@@ -1,0 +1,127 @@
+//! Which command leaves which artifact in `target/`, as dbt's commands do.
+//!
+//! A command that loads the project hands it to [`Artifacts::loaded`], which writes the manifest; what it did to each node it
+//! [`Artifacts::record`]s, and [`Artifacts::finish`] writes the run's results when the command has ended, however it ended.
+
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::{Cli, Command, Docs, Selection, Writing};
+use crate::env::Env;
+use crate::error::Result;
+use crate::project::Project;
+use crate::project::artifacts::{self, Invocation, RunResult};
+
+/// The artifacts of one command.
+pub(super) struct Artifacts {
+    pub invocation: Invocation,
+    manifest: bool,
+    run_results: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    project: Option<Arc<Project>>,
+    results: Vec<RunResult>,
+}
+
+impl Artifacts {
+    /// Those of a command line, which begins now.
+    pub(super) fn of(env: &Env, cli: &Cli) -> Self {
+        let command = &cli.command;
+        let (which, manifest, run_results) = written_by(command);
+        let mut args = flags(command);
+        let global = &cli.global;
+        args.extend([
+            ("target".to_string(), json!(global.target)),
+            ("vars".to_string(), json!(global.vars)),
+            ("lake".to_string(), json!(global.lake)),
+            ("threads".to_string(), json!(global.threads)),
+            ("fail_fast".to_string(), global.fail_fast.into()),
+        ]);
+        args.insert("which".to_string(), which.into());
+        Artifacts { invocation: Invocation::new(env, args), manifest, run_results, state: Mutex::default() }
+    }
+
+    /// None: for work that is no command of a user's on this project.
+    pub(super) fn none(env: &Env) -> Self {
+        let invocation = Invocation::new(env, BTreeMap::new());
+        Artifacts { invocation, manifest: false, run_results: false, state: Mutex::default() }
+    }
+
+    /// The project was read: its manifest is written, where the command does that.
+    pub(super) fn loaded(&self, env: &Env, project: &Arc<Project>) -> Result<()> {
+        self.state.lock().project = Some(Arc::clone(project));
+        if self.manifest {
+            artifacts::write(project, "manifest.json", artifacts::manifest(project, &self.invocation, env), env)?;
+        }
+        Ok(())
+    }
+
+    /// What happened to a node; a later result of the same node replaces an earlier one.
+    pub(super) fn record(&self, result: RunResult) {
+        let results = &mut self.state.lock().results;
+        match results.iter_mut().find(|r| r.unique_id == result.unique_id) {
+            Some(earlier) => *earlier = result,
+            None => results.push(result),
+        }
+    }
+
+    /// Writes the results, where the command does that and got as far as reading the project.
+    pub(super) fn finish(&self, env: &Env) -> Result<()> {
+        let state = self.state.lock();
+        let Some(project) = state.project.as_ref().filter(|_| self.run_results) else { return Ok(()) };
+        let elapsed = env.now_micros().saturating_sub(self.invocation.started_at);
+        let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0));
+        let json = artifacts::run_results(project, &state.results, &self.invocation, elapsed, env);
+        artifacts::write(project, "run_results.json", json, env)?;
+        Ok(())
+    }
+}
+
+/// dbt's name of a command, and whether it writes a manifest and results.
+fn written_by(command: &Command) -> (&'static str, bool, bool) {
+    match command {
+        Command::Compile { .. } => ("compile", true, true),
+        Command::Ls { .. } => ("list", true, false),
+        Command::Run { .. } => ("run", true, true),
+        Command::Build { .. } => ("build", true, true),
+        Command::Snapshot { .. } => ("snapshot", true, true),
+        Command::Seed { .. } => ("seed", true, true),
+        Command::Test { .. } => ("test", true, true),
+        Command::Up { .. } => ("up", true, false),
+        Command::Docs { command: Docs::Generate(_) } => ("generate", true, true),
+        Command::Show { .. } => ("show", false, false),
+        Command::Plan { .. } => ("plan", false, false),
+        _ => ("other", false, false),
+    }
+}
+
+/// The flags that were given, as `args` has them.
+fn flags(command: &Command) -> BTreeMap<String, Json> {
+    let mut args = BTreeMap::new();
+    let (selection, writing): (Option<&Selection>, Option<&Writing>) = match command {
+        Command::Compile { selection, .. }
+        | Command::Ls { selection, .. }
+        | Command::Test { selection, .. }
+        | Command::Plan { selection, .. } => (Some(selection), None),
+        Command::Run { writing, .. }
+        | Command::Build { writing, .. }
+        | Command::Snapshot { writing, .. }
+        | Command::Seed { writing }
+        | Command::Up { writing, .. } => (Some(&writing.selection), Some(writing)),
+        _ => (None, None),
+    };
+    if let Some(selection) = selection {
+        args.insert("select".to_string(), json!(selection.select));
+        args.insert("exclude".to_string(), json!(selection.exclude));
+    }
+    if let Some(writing) = writing {
+        args.insert("full_refresh".to_string(), writing.full_refresh.into());
+    }
+    args
+}

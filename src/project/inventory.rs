@@ -1,0 +1,110 @@
+//! What a project says of itself beyond what runs: descriptions' blocks, macros, exposures, groups, and every entry of
+//! properties files as written. Artifacts and the documentation are made of it; nothing here changes a table.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::{Dependency, Materialization};
+
+/// Everything of that kind in a project.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Entries of `models:` and `snapshots:`, by the model's name in lower case.
+    pub models: BTreeMap<String, Declared>,
+    /// Entries of `sources:`, by (source, table).
+    pub sources: BTreeMap<(String, String), DeclaredSource>,
+    /// In the order of files.
+    pub macros: Vec<MacroDefinition>,
+    pub docs: Vec<DocsBlock>,
+    pub exposures: Vec<Exposure>,
+    pub groups: Vec<Group>,
+    /// Models and snapshots with `enabled: false`.
+    pub disabled: Vec<DisabledModel>,
+}
+
+/// An entry of a properties file: its Jinja is rendered, `doc()` in descriptions is resolved.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    /// Relative to the project.
+    pub path: PathBuf,
+    pub entry: Json,
+}
+
+/// A table of a source, with the source's own entry.
+#[derive(Debug, Clone, Default)]
+pub struct DeclaredSource {
+    pub path: PathBuf,
+    pub table: Json,
+    pub source: Json,
+}
+
+/// `{% macro name(…) %}` or `{% test name(…) %}`.
+#[derive(Debug, Clone)]
+pub struct MacroDefinition {
+    /// `cents`, or `test_positive` for a test.
+    pub name: String,
+    /// The project or package that defines it.
+    pub package: String,
+    pub path: PathBuf,
+    /// From the opening tag to the end tag.
+    pub sql: String,
+    /// Names in its signature.
+    pub arguments: Vec<String>,
+    /// Its entry in `macros:`.
+    pub declared: Option<Declared>,
+}
+
+/// `{% docs name %} … {% enddocs %}` in a Markdown file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocsBlock {
+    pub name: String,
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// Something outside that uses models: a dashboard, a notebook, an application.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    pub name: String,
+    pub path: PathBuf,
+    /// `dashboard`, `notebook`, `analysis`, `ml` or `application`.
+    pub kind: &'static str,
+    pub label: Option<String>,
+    /// `high`, `medium` or `low`.
+    pub maturity: Option<&'static str>,
+    pub url: Option<String>,
+    pub description: String,
+    /// `name`, `email`, and what else is said.
+    pub owner: Json,
+    pub depends_on: Vec<Dependency>,
+    pub tags: Vec<String>,
+    pub meta: Json,
+    pub config: Json,
+}
+
+/// Who owns models.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub name: String,
+    pub path: PathBuf,
+    pub description: Option<String>,
+    pub owner: Json,
+    pub config: Json,
+}
+
+/// A model that does not take part.
+#[derive(Debug, Clone)]
+pub struct DisabledModel {
+    pub name: String,
+    pub fqn: Vec<String>,
+    pub path: PathBuf,
+    pub materialized: Materialization,
+    pub schema: String,
+    pub alias: String,
+    pub raw: Arc<str>,
+    pub tags: Vec<String>,
+    pub config: BTreeMap<String, Json>,
+}
