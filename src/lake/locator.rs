@@ -239,6 +239,13 @@ impl Locator {
         self.more.get(&hash).map_or(&[], Vec::as_slice)
     }
 
+    /// All rows: hash and recorded place, those of a shard together.
+    pub fn entries(&self) -> impl Iterator<Item = (u128, Place)> + '_ {
+        let hash = |e: &Entry| u128::from(e.high) << 64 | u128::from(e.low);
+        let firsts = self.shards.iter().flat_map(move |table| table.iter().map(move |e| (hash(e), e.place)));
+        firsts.chain(self.more.iter().flat_map(|(hash, places)| places.iter().map(|place| (*hash, *place))))
+    }
+
     /// All recorded places.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
         let firsts = self.shards.iter().flat_map(|table| table.iter().map(|e| e.place));

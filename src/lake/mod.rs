@@ -12,7 +12,8 @@
 //! 4. [`Table::diff`] compares with a wanted content, [`Table::changes`] reads the log backwards into signed rows.
 //! 5. Between commits: [`maintain`] and [`compact`].
 //!
-//! Beside the models' tables a lake has its [`instances`], its [`epochs`] and the [`ledger`] of each files source.
+//! Beside the models' tables a lake has its [`instances`], its [`epochs`], the [`ledger`] of each files source and snapshots of
+//! state ([`states`]).
 //!
 //! Invariants: a commit costs one put of the log, whatever the table's size, and no listing or read unless a put failed. A
 //! staged change that is not committed leaves no trace but unreferenced files. Rows never change when files are rewritten.
@@ -43,6 +44,7 @@ mod schema;
 mod snapshot;
 mod stage;
 mod state;
+mod states;
 mod stats;
 mod store;
 mod table;
@@ -57,6 +59,7 @@ pub use maintain::Vacuumed;
 pub use options::{Codec, LakeOptions};
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
+pub use states::StoredState;
 pub use table::{INSTANCE, Table};
 
 #[cfg(test)]

@@ -219,9 +219,10 @@ impl Table {
         }
         // What it learns of staged files cannot be taken back row by row.
         self.pending.forget_locator |= self.has_staged();
-        let mut locator = Locator::default();
         let layout = self.layout();
         let files = self.staged_files();
+        let (mut locator, files) =
+            self.offered_locator(&files).await?.unwrap_or_else(|| (Locator::default(), files.clone()));
         let mut hashed = futures::stream::iter(files)
             .map(|file| {
                 let (layout, hasher) = (layout.clone(), Arc::clone(&self.hasher));
@@ -327,6 +328,7 @@ impl Table {
         let can_ntz = self.state.protocol.writer_features.iter().flatten().any(|f| f == "timestampNtz");
         let file_schema = partition::file_schema(&schema, &metadata.partition_columns);
         self.hasher = Arc::new(RowHasher::new(&schema)?);
+        self.offered = None;
         self.pending.saved_locator = Some(self.locator.take());
         self.pending.upgrade_ntz = ntz && !can_ntz;
         self.pending.metadata = Some(NewMetadata { metadata, schema, file_schema });

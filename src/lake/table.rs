@@ -17,6 +17,7 @@ use super::pending::{Pending, Undo};
 use super::reader::Layout;
 use super::snapshot::{SnapshotFile, TableSnapshot};
 use super::state::State;
+use super::states::Offered;
 use super::store::TableStore;
 use super::writer::Target;
 use super::{partition, protocol, schema};
@@ -36,6 +37,8 @@ pub struct Table {
     pub(super) state: State,
     pub(super) pending: Pending,
     pub(super) locator: Option<Locator>,
+    /// Where rows were, by a snapshot of state: used when the locator is built.
+    pub(super) offered: Option<Offered>,
     pub(super) hasher: Arc<RowHasher>,
     /// A commit whose put was tried and not yet confirmed.
     pub(super) unresolved: Option<Prepared>,
@@ -69,6 +72,7 @@ impl Table {
             state,
             pending: Pending::default(),
             locator: None,
+            offered: None,
             hasher,
             unresolved: None,
             lost: false,
@@ -228,6 +232,7 @@ impl Table {
         self.state = state;
         self.pending = Pending::default();
         self.locator = None;
+        self.offered = None;
         self.unresolved = None;
         self.lost = false;
         self.maintenance = Maintenance::default();

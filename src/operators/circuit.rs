@@ -16,6 +16,7 @@ use super::linear::{Filter, Project, conform};
 use super::metrics::{NodeMetrics, Running};
 use crate::error::{Error, Result};
 use crate::plan::incremental::Node;
+use crate::state::{StateReader, StateWriter};
 use crate::types::SignedBatch;
 
 /// What a circuit's output means.
@@ -68,6 +69,25 @@ impl Circuit {
         self.first_step = false;
         self.broken = false;
         Ok(output)
+    }
+
+    /// Writes the state of every node, root first. Columns are shared, the rest is copied.
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        if self.broken {
+            return Err(Error::diverged("the state of a failed epoch is not worth keeping"));
+        }
+        out.words("circuit.stepped", [u32::from(!self.first_step)]);
+        self.root.save(out)
+    }
+
+    /// Becomes what [`Circuit::save`] wrote of a circuit of the same plan; on an error it is not usable any more. State that does not
+    /// fit into the session's memory is an error.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.broken = true;
+        self.first_step = from.exactly::<u32>("circuit.stepped", 1)? == [0];
+        self.root.restore(from)?;
+        self.broken = false;
+        Ok(())
     }
 
     /// Rows, groups and values remembered by all nodes.
@@ -225,6 +245,29 @@ impl Operator {
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.words::<u32>(self.kind.name(), []);
+        match &self.kind {
+            Kind::Aggregate(node) => node.save(out)?,
+            Kind::First(node) => node.save(out),
+            Kind::Join(node) => node.save(out)?,
+            _ => {}
+        }
+        self.inputs.iter().try_for_each(|input| input.save(out))
+    }
+
+    fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        from.exactly::<u32>(self.kind.name(), 0)?;
+        match &mut self.kind {
+            Kind::Aggregate(node) => node.restore(from)?,
+            Kind::First(node) => node.restore(from)?,
+            Kind::Join(node) => node.restore(from)?,
+            _ => {}
+        }
+        self.memory.resize(self.kind.state_bytes())?;
+        self.inputs.iter_mut().try_for_each(|input| input.restore(from))
     }
 
     fn metrics(&self, depth: usize, all: &mut Vec<NodeMetrics>) {

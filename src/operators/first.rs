@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
 use crate::error::{Error, Result};
-use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, canonical};
+use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter, canonical};
 use crate::types::SignedBatch;
 
 /// The first row of each partition. `order` is followed by all columns, so it is total up to equal rows, of which one is
@@ -86,6 +86,37 @@ impl First {
         let rows = changes.old.iter().chain(&changes.risen).map(|r| &**r);
         let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
         SignedBatch::new(eval::rows(&self.schema, columns, weights.len())?, weights)
+    }
+
+    pub fn save(&self, out: &mut StateWriter) {
+        match &self.state {
+            State::Rows { keys, partitions, .. } => {
+                keys.save(out);
+                out.words("partitions", [partitions.len() as u64]);
+                out.multisets("partitions", partitions);
+            }
+            State::Seen(seen) => out.words("seen", seen.iter().copied()),
+        }
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        match &mut self.state {
+            State::Rows { keys, partitions, rows, bytes } => {
+                *keys = GroupIndex::restore(from)?;
+                let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
+                *partitions = from.multisets("partitions", count as usize)?;
+                *rows = partitions.iter().map(Multiset::len).sum();
+                *bytes = partitions.iter().map(Multiset::bytes).sum();
+            }
+            State::Seen(seen) => {
+                let keys = from.words::<u128>("seen")?;
+                *seen = HashTable::with_capacity(keys.len());
+                for key in keys {
+                    seen.insert_unique(key as u64, key, |k| *k as u64);
+                }
+            }
+        }
+        Ok(())
     }
 
     pub fn state_rows(&self) -> usize {

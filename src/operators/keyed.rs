@@ -8,13 +8,13 @@
 //!
 //! The state is the table itself, key → row: after a restart [`Keyed::load`] takes it from there.
 
-use arrow::array::{Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{BooleanArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::state::{GroupIndex, Multiset, RowCodec};
+use crate::state::{GroupIndex, Multiset, RowCodec, StateReader, StateWriter};
 use crate::types::SignedBatch;
 
 /// Current row by key of one streaming table.
@@ -133,6 +133,37 @@ impl Keyed {
         *self = fresh;
         let keys = all.project(&self.key)?;
         self.apply(&keys, &[all]).map(|_| ())
+    }
+
+    /// Writes the current rows.
+    pub fn save(&self, out: &mut StateWriter) {
+        self.keys.save(out);
+        out.strings("keyed", self.rows.iter().map(|row| &**row));
+    }
+
+    /// Becomes what [`Keyed::save`] wrote.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.keys = GroupIndex::restore(from)?;
+        let rows = from.strings("keyed")?;
+        self.rows = rows.iter().map(Box::from).collect();
+        let sizes = self.rows.iter().filter(|row| !row.is_empty()).map(|row| Multiset::value_size(row.len()));
+        self.row_bytes = sizes.sum();
+        Ok(())
+    }
+
+    /// The table's own rows changed by this: what was committed after the state was stored.
+    pub fn follow(&mut self, change: &[SignedBatch]) -> Result<()> {
+        if change.iter().all(SignedBatch::is_empty) {
+            return Ok(());
+        }
+        let (mut inserted, mut keys) = (Vec::new(), Vec::new());
+        for batch in change {
+            keys.push(batch.rows.project(&self.key)?);
+            let mask: BooleanArray = (0..batch.num_rows()).map(|i| Some(batch.weight(i) > 0)).collect();
+            inserted.push(filter_record_batch(&batch.rows, &mask)?);
+        }
+        let keys = concat_batches(&keys[0].schema(), &keys)?;
+        self.apply(&keys, &inserted).map(|_| ())
     }
 
     /// Keys with a row.

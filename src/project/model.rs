@@ -75,6 +75,23 @@ pub struct Target {
     pub memory_limit: Option<usize>,
     pub threads: usize,
     pub connections: BTreeMap<String, Connection>,
+    pub state_snapshots: StateSnapshots,
+}
+
+/// Whether operators' state is stored in the lake, so that a restart need not compute it anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSnapshots {
+    pub enabled: bool,
+    /// While `smelt up` runs, a model's state is written at most so often.
+    pub interval: Duration,
+    /// Models whose state or inputs hold fewer rows are quicker computed than loaded.
+    pub min_rows: u64,
+}
+
+impl Default for StateSnapshots {
+    fn default() -> Self {
+        StateSnapshots { enabled: true, interval: Duration::from_secs(600), min_rows: 100_000 }
+    }
 }
 
 /// A named connection: its `type`, and everything else verbatim (librdkafka properties for kafka). Values may be secret:

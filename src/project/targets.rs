@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::problems::Problems;
 use super::yaml::{Node, Value};
-use super::{Connection, LoadOptions, Target};
+use super::{Connection, LoadOptions, StateSnapshots, Target};
 use crate::error::Span;
 
 const KEYS: &[&str] = &[
@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "memory_limit",
     "threads",
     "connections",
+    "state_snapshots",
 ];
 
 const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
@@ -51,6 +52,7 @@ pub(super) fn read(
         memory_limit: None,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         connections: BTreeMap::new(),
+        state_snapshots: StateSnapshots::default(),
     };
     let mut schema = DEFAULT_SCHEMA.to_string();
     let mut lake = None;
@@ -88,6 +90,20 @@ pub(super) fn read(
         target.memory_limit = node.get("memory_limit").and_then(|n| n.bytes("memory_limit", p));
         if let Some(threads) = node.get("threads").and_then(|n| n.count("threads", 1, p)) {
             target.threads = threads;
+        }
+        if let Some(states) = node.get("state_snapshots")
+            && states.check_keys("`state_snapshots`", &["enabled", "interval", "min_rows"], p)
+        {
+            let into = &mut target.state_snapshots;
+            if let Some(enabled) = states.get("enabled").and_then(|n| n.boolean("enabled", p)) {
+                into.enabled = enabled;
+            }
+            if let Some(interval) = states.get("interval").and_then(|n| n.duration("interval", p)) {
+                into.interval = interval;
+            }
+            if let Some(rows) = states.get("min_rows").and_then(|n| n.count("min_rows", 0, p)) {
+                into.min_rows = rows as u64;
+            }
         }
         if let Some(connections) = node.get("connections") {
             target.connections = read_connections(connections, p);

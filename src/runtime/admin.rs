@@ -280,7 +280,7 @@ pub async fn vacuum(
     for (schema, name, model) in selected_tables(compilation, selected) {
         let Some(mut table) = lake.table(&schema, &name).await? else { continue };
         if let Some(model) = model {
-            retention::retain(&lake, compilation, model, &mut table).await?;
+            retention::retain(&lake, project, env.now_micros(), compilation, model, &mut table).await?;
         }
         let files = if dry_run { table.vacuumable().await? } else { table.vacuum(true).await?.files };
         done.push((format!("{schema}.{name}"), files));

@@ -56,6 +56,8 @@ pub enum How {
     Idle,
     /// The circuit was stepped with the changes.
     Incremental,
+    /// The same, with state that had been stored.
+    Restored,
     /// Recomputed and compared, with the reason.
     Refresh(&'static str),
     /// Made by a run of its own.
@@ -88,10 +90,21 @@ impl Pipeline {
         if node.job.is_some() {
             return self.compute_run(index, epoch).await;
         }
-        if let Some(reason) = node.refresh {
+        let mut lag = None;
+        if self.has_stored_state(index) && (node.refresh.is_some() || self.has_changes(index, epoch)?) {
+            lag = self.warm_view(index, epoch).await?;
+            if lag.is_some() {
+                self.nodes[index].refresh = None;
+            }
+        }
+        let restored = lag.is_some();
+        if let Some(reason) = self.nodes[index].refresh {
             return self.refresh(index, epoch, How::Refresh(reason.name())).await;
         }
-        let inputs = self.changes_of_inputs(index, epoch)?;
+        let mut inputs = self.changes_of_inputs(index, epoch)?;
+        for (input, lag) in inputs.iter_mut().zip(lag.into_iter().flatten()) {
+            input.splice(0..0, lag);
+        }
         let rows_in: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
         if rows_in == 0 {
             return Ok(Outcome::default());
@@ -123,14 +136,24 @@ impl Pipeline {
         let out = match stepped {
             Ok(out) => out,
             Err(error) => {
-                // A step that failed half-way leaves no state to trust.
+                // A step that failed half-way leaves no state to trust, nor do snapshots of what led there.
                 node.circuit = None;
+                if error.kind() == ErrorKind::Diverged {
+                    let name = node.name().to_string();
+                    self.diverged.insert(name);
+                }
                 return Err(error);
             }
         };
-        let mut outcome = Outcome { how: How::Incremental, rows_in, ..Outcome::default() };
+        let how = if restored { How::Restored } else { How::Incremental };
+        let mut outcome = Outcome { how, rows_in, ..Outcome::default() };
         apply_expectations(node, out, &mut outcome)?;
         Ok(outcome)
+    }
+
+    /// Whether an input of the model changes in this epoch.
+    fn has_changes(&self, index: usize, epoch: &EpochState) -> Result<bool> {
+        Ok(self.changes_of_inputs(index, epoch)?.iter().flatten().any(|batch| !batch.is_empty()))
     }
 
     /// The changes of this epoch, by input slot.
@@ -262,7 +285,10 @@ impl Pipeline {
             table.replace(schema, BTreeMap::new(), stream_of(full.delta)?).await?;
             main.must_commit = true;
             for reader in self.readers_of(index) {
-                self.nodes[reader].refresh.get_or_insert(Refresh::Behind);
+                let refresh = &mut self.nodes[reader].refresh;
+                if matches!(refresh, None | Some(Refresh::Behind)) {
+                    *refresh = Some(Refresh::Replaced);
+                }
             }
         } else if table.row_count() == 0 {
             outcome.delta = full.delta;

@@ -204,6 +204,7 @@ impl Runner {
                     return Ok(End::Restart(error));
                 }
                 pipeline.maintain().await?;
+                pipeline.keep_states().await?;
             }
             let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
             if all_ended && !failed {
@@ -212,6 +213,7 @@ impl Runner {
             }
         }
         pipeline.drain_maintenance(Duration::from_secs(60)).await?;
+        pipeline.keep_all_states().await?;
         Ok(End::Done)
     }
 
@@ -226,6 +228,9 @@ impl Runner {
     }
 
     fn tell(&self, pipeline: &mut Pipeline, report: Result<EpochReport>, summary: &mut Summary) -> Result<()> {
+        for note in std::mem::take(&mut pipeline.notes) {
+            (self.watcher)(&Event::Note(&note));
+        }
         let report = report?;
         for FailedRun { model, planned, error, retry } in std::mem::take(&mut pipeline.failed_runs) {
             (self.watcher)(&Event::RunFailed { model: &model, planned, error: &error, retry });

@@ -46,6 +46,7 @@ impl Pipeline {
                     match self.compute(index, &mut state).await {
                         Ok(outcome) => {
                             report.note(&outcome);
+                            self.nodes[index].since.rows += outcome.rows_in as u64;
                             self.stage(index, outcome, &mut state).await?;
                         }
                         Err(error) if self.nodes[index].job.is_some() && matches!(state.runs, EpochRuns::Due) => {

@@ -7,7 +7,7 @@ use super::compute::{EpochState, expanded, slice};
 use super::pipeline::{Pipeline, Upstream, cell_name};
 use super::positions::source_positions;
 use crate::error::{Error, Result};
-use crate::types::{Poll, PollLimit, SignedBatch};
+use crate::types::{Poll, PollLimit, Positions, SignedBatch};
 
 impl Pipeline {
     pub(super) fn readers_of(&self, index: usize) -> Vec<usize> {
@@ -29,7 +29,7 @@ impl Pipeline {
                 Ok(self.scan(provider).await?.into_iter().map(SignedBatch::inserts).collect())
             }
             Upstream::Source(source) => {
-                let mut rows = self.replay(index, source).await?;
+                let mut rows = self.replay(index, source, &Positions::new()).await?;
                 rows.extend(self.source_rows(index, source, epoch)?.1);
                 Ok(rows)
             }
@@ -72,15 +72,15 @@ impl Pipeline {
         }
     }
 
-    /// Reads a replayable source again, up to the position of `index`.
-    async fn replay(&mut self, index: usize, source: usize) -> Result<Vec<SignedBatch>> {
+    /// Reads a replayable source again, from `from` (a partition it does not name: from its start) up to the position of `index`.
+    pub(super) async fn replay(&mut self, index: usize, source: usize, from: &Positions) -> Result<Vec<SignedBatch>> {
         let Some(cell) = &self.nodes[index].main else { return Ok(Vec::new()) };
         let until = source_positions(&cell.consumed, &cell_name(cell)?, &self.sources[source].name);
         if until.is_empty() {
             return Ok(Vec::new());
         }
         let mut reader = self.open_source(source).await?;
-        reader.open(&Default::default(), true).await?;
+        reader.open(from, true).await?;
         let limit = PollLimit { max_rows: 131_072, max_files: 1024, wait: std::time::Duration::from_millis(200) };
         let mut rows = Vec::new();
         loop {
@@ -88,9 +88,11 @@ impl Pipeline {
                 Poll::Batches(batches) => {
                     for batch in batches {
                         let until = until.get(&batch.partition).copied().unwrap_or(0);
-                        let count = batch.offsets.values().partition_point(|o| *o < until);
-                        if count > 0 {
-                            rows.push(slice(&batch.rows, 0, count));
+                        let start = from.get(&batch.partition).copied().unwrap_or(0);
+                        let start = batch.offsets.values().partition_point(|o| *o < start);
+                        let end = batch.offsets.values().partition_point(|o| *o < until);
+                        if end > start {
+                            rows.push(slice(&batch.rows, start, end - start));
                         }
                     }
                 }

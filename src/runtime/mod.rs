@@ -1,13 +1,14 @@
 //! The only wiring: sources → circuits → tables, and the only place that knows the exactly-once order.
 //!
-//! A run in five steps:
+//! A run in six steps:
 //! 1. [`instance`] takes the next instance number, so that an older smelt on the same lake stops at its next put.
 //! 2. [`pipeline`] opens every table from the lake with its positions, and compares them with its upstreams' versions.
 //! 3. The recovery epoch brings all tables to one cut: views that are behind are recomputed and compared with their table,
 //!    streaming tables catch up from the log. No new input is read before that.
 //! 4. [`feed`] polls each source beside the loop; [`driver`] gathers an epoch's input; [`compute`] turns it into changes
 //!    model by model; [`epoch`] uploads beside that and commits in topological order.
-//! 5. A model that fails is parked with its descendants; anything worse restarts the pipeline from the lake.
+//! 5. [`states`] stores circuits' state beside the epochs, [`warm`] takes it back at the next start when it can show that it may.
+//! 6. A model that fails is parked with its descendants; anything worse restarts the pipeline from the lake.
 //!
 //! Invariants: nothing flows downstream outside an epoch; a table's `txn`s name upstream versions that exist; the state
 //! of a circuit is a cache of its inputs at the last epoch, dropped whenever in doubt.
@@ -36,10 +37,12 @@ mod requests;
 mod retention;
 mod snapshot;
 mod starts;
+mod states;
 mod stream;
 mod unit_tests;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, last_runs, optimize, orphans,

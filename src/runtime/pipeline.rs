@@ -11,6 +11,7 @@ use super::feed::Feed;
 use super::jobs::Job;
 use super::positions::{INSTANCE, merged, run_app, table_app};
 use super::snapshot::FailedRun;
+use super::states::{Kept, Since, Writing};
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -54,6 +55,10 @@ pub(super) struct Node {
     pub rewritten: bool,
     /// State of a streaming table over a keyed changelog.
     pub keyed: Option<Keyed>,
+    /// Its newest snapshot of state in the lake.
+    pub kept: Option<Kept>,
+    /// What came since that.
+    pub since: Since,
     pub expectations: Expectations,
     /// Must be recomputed and compared with its table: never computed, edited, diverged, full refresh, recovery.
     pub refresh: Option<Refresh>,
@@ -73,6 +78,8 @@ pub(super) enum Refresh {
     Edited,
     Asked,
     Behind,
+    /// An input was replaced as a whole: the difference is not known.
+    Replaced,
     Diverged,
 }
 
@@ -82,7 +89,7 @@ impl Refresh {
             Refresh::New => "new",
             Refresh::Edited => "edited",
             Refresh::Asked => "full refresh",
-            Refresh::Behind => "behind",
+            Refresh::Behind | Refresh::Replaced => "behind",
             Refresh::Diverged => "diverged",
         }
     }
@@ -141,6 +148,10 @@ pub struct Pipeline {
     /// Models whose table was found to differ from their state: recomputed after the restart.
     pub(super) diverged: BTreeSet<String>,
     pub(super) failed_runs: Vec<FailedRun>,
+    /// The snapshot of state that is being written.
+    pub(super) writing: Option<Writing>,
+    /// What whoever watches should hear.
+    pub(super) notes: Vec<String>,
 }
 
 /// Lake options of a project's target.
@@ -191,6 +202,8 @@ impl Pipeline {
             partial: options.selected.is_some(),
             diverged: BTreeSet::new(),
             failed_runs: Vec::new(),
+            writing: None,
+            notes: Vec::new(),
             project,
             options,
             lake,
@@ -203,6 +216,7 @@ impl Pipeline {
         }
         pipeline.fence().await?;
         pipeline.find_what_is_behind().await?;
+        pipeline.find_states().await?;
         Ok(pipeline)
     }
 
@@ -237,6 +251,8 @@ impl Pipeline {
             circuit: None,
             rewritten: false,
             keyed: None,
+            kept: None,
+            since: Since { written: self.env.now_micros(), rows: 0 },
             expectations,
             refresh: None,
             replace: false,

@@ -42,7 +42,11 @@ impl Pipeline {
         outcome.how = How::Incremental;
         if self.nodes[index].circuit.is_none() {
             // Full dimensions, this epoch's changes of them included, are loaded with the circuit.
-            self.warm_stream(index, stream, epoch).await?;
+            if self.has_stored_state(index) && self.warm_stream_again(index, stream, epoch).await? {
+                outcome.how = How::Restored;
+            } else {
+                self.warm_stream(index, stream, epoch).await?;
+            }
             dimensions.iter_mut().for_each(Vec::clear);
         }
         for (rows, with_quarantine) in [(early, false), (rest, true)] {
@@ -227,7 +231,7 @@ impl Pipeline {
     }
 
     /// For a keyed changelog: where the key's columns stand in the source and in the table.
-    fn key_columns(&self, index: usize, stream: usize) -> Result<Option<(Vec<usize>, Vec<usize>)>> {
+    pub(super) fn key_columns(&self, index: usize, stream: usize) -> Result<Option<(Vec<usize>, Vec<usize>)>> {
         let Upstream::Source(source) = self.nodes[index].upstreams[stream] else { return Ok(None) };
         let table = &self.sources[source].table;
         let ChangeKind::Keyed(names) = crate::source::change_kind(table) else { return Ok(None) };
@@ -284,7 +288,7 @@ fn step_stream(node: &mut Node, inputs: &[Vec<SignedBatch>]) -> Result<Vec<Signe
 }
 
 /// Whether a streaming circuit holds state about its stream, which must be loaded after a restart: a deduplication does.
-fn remembers(plan: &Plan, stream: usize) -> bool {
+pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
     fn reads(plan: &Plan, slot: usize) -> bool {
         match plan {
             Plan::Input { slot: own, .. } => *own == slot,

@@ -4,7 +4,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Encoded, NONE};
+use super::sections::damaged;
+use super::{Encoded, NONE, StateReader, StateWriter};
 use crate::error::{Error, Result};
 
 /// Gives every distinct key a small integer. Ids of removed keys are reused, so vectors indexed by id stay dense.
@@ -73,6 +74,40 @@ impl GroupIndex {
             self.key_bytes -= key.len();
             self.free.push(id);
         }
+    }
+
+    /// Writes keys and ids.
+    pub fn save(&self, out: &mut StateWriter) {
+        out.strings("keys", self.keys.iter().map(|key| &**key));
+        out.words("keys.free", self.free.iter().copied());
+    }
+
+    /// What [`GroupIndex::save`] wrote: the same ids for the same keys, and the same ones next.
+    pub fn restore(from: &mut StateReader) -> Result<Self> {
+        let keys = from.strings("keys")?;
+        let free = from.words::<u32>("keys.free")?;
+        let mut is_free = vec![false; keys.len()];
+        for id in &free {
+            match is_free.get_mut(*id as usize) {
+                Some(place) if !*place => *place = true,
+                _ => return Err(damaged("a free key is unknown")),
+            }
+        }
+        let mut index = GroupIndex {
+            table: HashTable::with_capacity(keys.len() - free.len()),
+            keys: Vec::with_capacity(keys.len()),
+            free,
+            key_bytes: 0,
+        };
+        for (id, key) in keys.iter().enumerate() {
+            index.keys.push(key.into());
+            if !is_free[id] {
+                let hash = xxh3_64(key);
+                index.key_bytes += key.len();
+                index.table.insert_unique(hash, (hash, id as u32), |(h, _)| *h);
+            }
+        }
+        Ok(index)
     }
 
     /// Number of keys.

@@ -1,6 +1,8 @@
 //! The rows of each key, as chains through two vectors: no allocation per key or row.
 
-use super::NONE;
+use super::sections::damaged;
+use super::{NONE, StateReader, StateWriter};
+use crate::error::Result;
 
 /// A row that is not in any chain, as opposed to one whose key is [`NONE`].
 const UNLINKED: u32 = u32::MAX - 1;
@@ -82,6 +84,32 @@ impl Links {
     pub fn rows(&self, key: u32) -> impl Iterator<Item = u32> + '_ {
         let some = |row: u32| (row != NONE).then_some(row);
         std::iter::successors(some(self.head(key)), move |row| some(self.next[*row as usize]))
+    }
+
+    /// Writes all chains.
+    pub fn save(&self, out: &mut StateWriter) {
+        for words in [&self.heads, &self.next, &self.previous, &self.keys] {
+            out.words("links", words.iter().copied());
+        }
+    }
+
+    /// What [`Links::save`] wrote.
+    pub fn restore(from: &mut StateReader) -> Result<Self> {
+        let heads = from.words::<u32>("links")?;
+        let next = from.words::<u32>("links")?;
+        let links = Links {
+            previous: from.exactly("links", next.len())?,
+            keys: from.exactly("links", next.len())?,
+            heads,
+            next,
+        };
+        let rows = links.next.len();
+        let known = |row: &u32| *row == NONE || (*row as usize) < rows;
+        if [&links.heads, &links.next, &links.previous].into_iter().flatten().all(known) {
+            Ok(links)
+        } else {
+            Err(damaged("a chain leads nowhere"))
+        }
     }
 
     /// Bytes on the heap.

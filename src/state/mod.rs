@@ -4,6 +4,8 @@
 //! ids ([`GroupIndex`] for keys, [`RowStore`] for rows), and everything an operator keeps per key or row is a plain `Vec`
 //! indexed by such an id ([`Links`] chains the rows of one key). Rows go out again by id, columns at a time.
 //!
+//! A snapshot of all this is a list of [`Section`]s in one object ([`stored`]), a cache that may vanish at any time.
+//!
 //! Invariants: ids are stable until freed, and freed ones are reused; floats are normalised on the way in, so equal rows have
 //! equal bytes; a retraction of something that is not there is [`crate::error::ErrorKind::Diverged`], never ignored; state whose
 //! input was wholly retracted is empty again.
@@ -15,6 +17,8 @@ mod groups;
 mod links;
 mod multiset;
 mod rows;
+mod sections;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +29,8 @@ pub use groups::GroupIndex;
 pub use links::Links;
 pub use multiset::{Multiset, Presence};
 pub use rows::{Applied, RowStore};
+pub use sections::{Section, StateReader, StateWriter, Strings};
+pub use stored::{FORMAT, Header, InputPosition, decode, encode, header};
 
 /// No id: a key with a NULL that matches nothing, or the NULL row of an outer join.
 pub const NONE: u32 = u32::MAX;

@@ -80,6 +80,11 @@ impl Multiset {
         }
     }
 
+    /// Bytes of all values, as [`Multiset::value_size`] counts them.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(value, _)| Self::value_size(value.len())).sum()
+    }
+
     /// The smallest value.
     pub fn first(&self) -> Option<&[u8]> {
         match &self.0 {
@@ -120,5 +125,17 @@ impl Multiset {
     /// Bytes that a value of `length` bytes takes, about.
     pub fn value_size(length: usize) -> usize {
         length + size_of::<(Box<[u8]>, i64)>() + 8
+    }
+}
+
+/// From distinct values in ascending order, none of weight 0.
+impl<'a> FromIterator<(&'a [u8], i64)> for Multiset {
+    fn from_iter<I: IntoIterator<Item = (&'a [u8], i64)>>(values: I) -> Self {
+        let values: Vec<(Box<[u8]>, i64)> = values.into_iter().map(|(value, weight)| (value.into(), weight)).collect();
+        if values.len() <= SMALL {
+            Multiset(Values::Small(values))
+        } else {
+            Multiset(Values::Large(values.into_iter().collect()))
+        }
     }
 }

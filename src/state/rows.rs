@@ -6,7 +6,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashTable;
 use std::collections::HashMap;
 
-use super::{NONE, RowCodec, canonical};
+use super::sections::damaged;
+use super::{NONE, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
 
@@ -39,6 +40,8 @@ struct Chunk {
     /// Id of each row; [`NONE`] where the row is gone.
     ids: Vec<u32>,
     live: usize,
+    /// Bytes of the columns.
+    column_bytes: usize,
 }
 
 /// What [`RowStore::apply`] did.
@@ -186,7 +189,7 @@ impl RowStore {
         for (row, id) in fresh_ids.iter().enumerate() {
             self.locations[*id as usize] = (at, row as u32);
         }
-        self.push(Chunk { columns, live: fresh_ids.len(), ids: fresh_ids });
+        self.push(Chunk::new(columns, fresh_ids));
         self.merge_tail()
     }
 
@@ -320,7 +323,7 @@ impl RowStore {
             let mut ids = a.ids;
             ids.extend(b.ids);
             self.chunks.truncate(self.chunks.len() - 2);
-            self.push(Chunk { columns, live: ids.len(), ids });
+            self.push(Chunk::new(columns, ids));
             self.relocate(self.chunks.len() - 1);
         }
         Ok(())
@@ -333,6 +336,58 @@ impl RowStore {
                 self.locations[*id as usize] = (chunk as u32, row as u32);
             }
         }
+    }
+
+    /// Writes rows, weights and ids; between two epochs only.
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        if !self.dead.is_empty() {
+            return Err(Error::internal("state is saved in the middle of an epoch"));
+        }
+        out.words("rows.chunks", [self.chunks.len() as u64]);
+        out.words("rows.free", self.free.iter().copied());
+        out.words("rows.identities", self.identities.iter().copied());
+        out.words("rows.weights", self.weights.iter().copied());
+        for chunk in &self.chunks {
+            out.words("rows.ids", chunk.ids.iter().copied());
+            out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
+        }
+        Ok(())
+    }
+
+    /// Becomes what [`RowStore::save`] wrote of a store of the same columns: the same ids for the same rows.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        let chunks = *from.exactly::<u64>("rows.chunks", 1)?.first().unwrap_or(&0);
+        self.free = from.words("rows.free")?;
+        self.identities = from.words("rows.identities")?;
+        let bound = self.identities.len();
+        self.weights = from.exactly("rows.weights", bound)?;
+        self.locations = vec![(NONE, 0); bound];
+        let live = bound.checked_sub(self.free.len()).ok_or_else(|| damaged("more free rows than rows"))?;
+        self.index = HashTable::with_capacity(live);
+        (self.chunks, self.chunk_bytes, self.dead, self.live) = (Vec::new(), 0, Vec::new(), 0);
+        for at in 0..chunks {
+            let ids = from.words::<u32>("rows.ids")?;
+            let (columns, rows) = from.columns("rows.columns", &self.types)?;
+            if rows != ids.len() {
+                return Err(damaged("a chunk has more rows than ids"));
+            }
+            let mut alive = 0;
+            for (row, id) in ids.iter().enumerate().filter(|(_, id)| **id != NONE) {
+                match self.locations.get_mut(*id as usize) {
+                    Some(place) if place.0 == NONE => *place = (at as u32, row as u32),
+                    _ => return Err(damaged("a row has two places")),
+                }
+                let identity = self.identities[*id as usize];
+                let identities = &self.identities;
+                self.index.insert_unique(identity as u64, *id, |id| identities[*id as usize] as u64);
+                alive += 1;
+            }
+            // The columns share one allocation: each by its part of it.
+            let column_bytes = columns.iter().map(|c| c.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
+            self.live += alive;
+            self.push(Chunk { columns, ids, live: alive, column_bytes });
+        }
+        if self.live == live { Ok(()) } else { Err(damaged("rows are missing")) }
     }
 
     /// Number of distinct rows.
@@ -360,20 +415,26 @@ impl RowStore {
 }
 
 impl Chunk {
+    /// Rows that are all there.
+    fn new(columns: Vec<ArrayRef>, ids: Vec<u32>) -> Self {
+        let column_bytes = columns.iter().map(|a| a.get_array_memory_size()).sum();
+        Chunk { live: ids.len(), columns, ids, column_bytes }
+    }
+
     fn bytes(&self) -> usize {
         // Of the ids by their number, not by what the vector reserves: that may change without notice.
-        self.ids.len() * 4 + self.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>()
+        self.ids.len() * 4 + self.column_bytes
     }
 }
 
 /// The chunk without the rows that are gone.
 fn compacted(chunk: &Chunk) -> Result<Chunk> {
     if chunk.live == chunk.ids.len() {
-        return Ok(Chunk { columns: chunk.columns.clone(), ids: chunk.ids.clone(), live: chunk.live });
+        return Ok(Chunk { columns: chunk.columns.clone(), ids: chunk.ids.clone(), ..*chunk });
     }
     let rows: Vec<u32> = (0..chunk.ids.len() as u32).filter(|r| chunk.ids[*r as usize] != NONE).collect();
     let ids: Vec<u32> = rows.iter().map(|r| chunk.ids[*r as usize]).collect();
     let rows = UInt32Array::from(rows);
     let columns = chunk.columns.iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<Vec<_>>>()?;
-    Ok(Chunk { columns, live: ids.len(), ids })
+    Ok(Chunk::new(columns, ids))
 }

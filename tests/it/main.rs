@@ -26,5 +26,6 @@ mod sample_sql;
 mod schedules;
 mod secrets;
 mod selection;
+mod state;
 mod support;
 mod upkeep;

@@ -11,6 +11,7 @@ use super::sums::{Averages, Booleans, Counts, DecimalSums, FloatSums, IntegerSum
 use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate};
 use crate::plan::incremental::{Aggregate, AggregateClass};
+use crate::state::{StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 /// A batch as one call sees it.
@@ -56,6 +57,12 @@ pub(super) trait GroupStates: Send {
     }
 
     fn bytes(&self) -> usize;
+
+    /// Writes the values of all groups.
+    fn save(&self, out: &mut StateWriter) -> Result<()>;
+
+    /// Becomes what [`GroupStates::save`] wrote; groups are below `bound`.
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()>;
 }
 
 /// What is left of a group without rows.
@@ -137,6 +144,14 @@ impl Call {
 
     pub fn clear(&mut self, group: u32) -> Result<()> {
         self.states.clear(group)
+    }
+
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.states.save(out)
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.states.restore(from, bound)
     }
 
     pub fn state_rows(&self) -> usize {

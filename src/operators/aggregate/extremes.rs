@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::calls::{Change, GroupStates, left_over};
 use crate::error::{Error, Result};
-use crate::state::{Multiset, Presence, RowCodec};
+use crate::state::{Multiset, Presence, RowCodec, StateReader, StateWriter};
 
 /// Values order as ORDER BY orders them; NaN is the largest number.
 pub(super) struct Extremes {
@@ -88,5 +88,17 @@ impl GroupStates for Extremes {
 
     fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<Multiset>() + self.bytes
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.multisets("extremes", &self.values);
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.values = from.multisets("extremes", bound)?;
+        self.rows = self.values.iter().map(Multiset::len).sum();
+        self.bytes = self.values.iter().map(Multiset::bytes).sum();
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ use self::calls::Call;
 use super::eval::{self, Exprs, arrow_schema};
 use crate::error::{Error, Result};
 use crate::plan::incremental;
-use crate::state::{GroupIndex, RowCodec};
+use crate::state::{GroupIndex, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Aggregate {
@@ -189,6 +189,20 @@ impl Aggregate {
             output.push(SignedBatch::inserts(take_record_batch(&new, &UInt32Array::from(come))?));
         }
         Ok(output)
+    }
+
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.groups.save(out);
+        out.words("groups.weights", self.weights.iter().copied());
+        self.calls.iter().try_for_each(|call| call.save(out))
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.groups = GroupIndex::restore(from)?;
+        let bound = self.groups.bound();
+        self.weights = from.exactly("groups.weights", bound)?;
+        self.touched = vec![false; bound];
+        self.calls.iter_mut().try_for_each(|call| call.restore(from, bound))
     }
 
     pub fn state_rows(&self) -> usize {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::calls::{Change, GroupStates, left_over};
 use crate::error::{Error, Result};
 use crate::operators::eval::Exprs;
-use crate::state::{Multiset, Presence, RowCodec};
+use crate::state::{Multiset, Presence, RowCodec, StateReader, StateWriter};
 
 pub(super) struct Recompute {
     function: Arc<AggregateFunctionExpr>,
@@ -146,5 +146,19 @@ impl GroupStates for Recompute {
 
     fn bytes(&self) -> usize {
         self.groups.capacity() * size_of::<Group>() + self.bytes
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.multisets("rows", self.groups.iter().map(|group| &group.rows));
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        // Values are computed again when they are asked for.
+        let groups = from.multisets("rows", bound)?.into_iter().map(|rows| Group { rows, value: None });
+        self.groups = groups.collect();
+        self.rows = self.groups.iter().map(|group| group.rows.len()).sum();
+        self.bytes = self.groups.iter().map(|group| group.rows.bytes()).sum();
+        Ok(())
     }
 }

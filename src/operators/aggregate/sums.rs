@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::calls::{Change, GroupStates, left_over};
 use crate::error::{Error, Result};
-use crate::state::ExactSum;
+use crate::state::{ExactSum, StateReader, StateWriter};
 use crate::types::Weight;
 
 fn overflow(what: &str, data_type: &DataType) -> Error {
@@ -56,6 +56,16 @@ impl GroupStates for Counts {
 
     fn bytes(&self) -> usize {
         self.0.capacity() * 8
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.words("counts", self.0.iter().copied());
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.0 = from.exactly("counts", bound)?;
+        Ok(())
     }
 }
 
@@ -121,6 +131,19 @@ impl GroupStates for IntegerSums {
     fn bytes(&self) -> usize {
         self.totals.capacity() * size_of::<Total<i128>>()
     }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.words("sums", self.totals.iter().map(|t| t.sum));
+        out.words("sums.counts", self.totals.iter().map(|t| t.count));
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        let sums = from.exactly("sums", bound)?.into_iter();
+        let counts = from.exactly("sums.counts", bound)?;
+        self.totals = sums.zip(counts).map(|(sum, count)| Total { sum, count }).collect();
+        Ok(())
+    }
 }
 
 /// Exact decimal sums, in units of the argument's scale.
@@ -153,6 +176,22 @@ impl DecimalTotals {
     fn clear(&mut self, group: u32) -> Result<()> {
         let total = &self.0[group as usize];
         if total.sum == i256::ZERO && total.count == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn save(&self, out: &mut StateWriter) {
+        let halves = self.0.iter().map(|t| t.sum.to_parts());
+        out.words("sums.low", halves.clone().map(|(low, _)| low));
+        out.words("sums.high", halves.map(|(_, high)| high));
+        out.words("sums.counts", self.0.iter().map(|t| t.count));
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        let low = from.exactly::<u128>("sums.low", bound)?.into_iter();
+        let high = from.exactly::<i128>("sums.high", bound)?;
+        let counts = from.exactly::<i64>("sums.counts", bound)?;
+        let sums = low.zip(high).map(|(low, high)| i256::from_parts(low, high));
+        self.0 = sums.zip(counts).map(|(sum, count)| Total { sum, count }).collect();
+        Ok(())
     }
 }
 
@@ -224,6 +263,15 @@ impl GroupStates for DecimalSums {
     fn bytes(&self) -> usize {
         self.totals.0.capacity() * size_of::<Total<i256>>()
     }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.totals.save(out);
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.totals.restore(from, bound)
+    }
 }
 
 /// sum of floats: exact, rounded once.
@@ -271,6 +319,32 @@ impl GroupStates for FloatSums {
 
     fn bytes(&self) -> usize {
         self.totals.capacity() * size_of::<Total<ExactSum>>() + self.heap
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        let mut lengths = Vec::with_capacity(self.totals.len());
+        let mut bytes = Vec::new();
+        for total in &self.totals {
+            let start = bytes.len();
+            total.sum.write_bytes(&mut bytes);
+            lengths.push((bytes.len() - start) as u32);
+        }
+        out.words("sums.exact", lengths);
+        out.bytes("sums.exact", bytes);
+        out.words("sums.counts", self.totals.iter().map(|t| t.count));
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        let sums = from.strings("sums.exact")?;
+        let counts = from.exactly::<i64>("sums.counts", bound)?;
+        let total = |(bytes, count): (&[u8], i64)| Some(Total { sum: ExactSum::from_bytes(bytes)?, count });
+        let totals: Option<Vec<Total<ExactSum>>> = sums.iter().zip(counts).map(total).collect();
+        self.totals = totals
+            .filter(|totals| totals.len() == bound)
+            .ok_or_else(|| Error::internal("stored sums are no sums of this version"))?;
+        self.heap = self.totals.iter().map(|t| t.sum.heap_size()).sum();
+        Ok(())
     }
 }
 
@@ -343,6 +417,23 @@ impl GroupStates for Averages {
             Averages::Decimal { totals, .. } => totals.0.capacity() * size_of::<Total<i256>>(),
         }
     }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        match self {
+            Averages::Float(sums) => sums.save(out),
+            Averages::Decimal { totals, .. } => {
+                totals.save(out);
+                Ok(())
+            }
+        }
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        match self {
+            Averages::Float(sums) => sums.restore(from, bound),
+            Averages::Decimal { totals, .. } => totals.restore(from, bound),
+        }
+    }
 }
 
 /// bool_and and bool_or: how many values decide, and how many there are.
@@ -391,5 +482,17 @@ impl GroupStates for Booleans {
 
     fn bytes(&self) -> usize {
         self.counts.capacity() * 16
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        out.words("booleans.decisive", self.counts.iter().map(|(decisive, _)| *decisive));
+        out.words("booleans.all", self.counts.iter().map(|(_, all)| *all));
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        let decisive = from.exactly("booleans.decisive", bound)?.into_iter();
+        self.counts = decisive.zip(from.exactly("booleans.all", bound)?).collect();
+        Ok(())
     }
 }

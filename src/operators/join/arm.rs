@@ -13,7 +13,7 @@ use super::tuples::Tuples;
 use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate, arrow_schema};
 use crate::plan::incremental::{self, ArmKind};
-use crate::state::{GroupIndex, Links, NONE, RowCodec, RowStore};
+use crate::state::{GroupIndex, Links, NONE, RowCodec, RowStore, StateReader, StateWriter};
 use crate::types::SignedBatch;
 
 pub(super) struct Arm {
@@ -248,6 +248,22 @@ impl Arm {
             }
         }
         self.store.sweep()
+    }
+
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.store.save(out)?;
+        self.index.save(out);
+        self.base.save(out);
+        self.rows.save(out);
+        Ok(())
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.store.restore(from)?;
+        self.index = GroupIndex::restore(from)?;
+        self.base = Links::restore(from)?;
+        self.rows = Links::restore(from)?;
+        Ok(())
     }
 
     pub fn state_rows(&self) -> usize {

@@ -25,7 +25,7 @@ use self::tuples::Tuples;
 use super::eval::{self, arrow_schema};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::RowStore;
+use crate::state::{RowStore, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Join {
@@ -130,6 +130,16 @@ impl Join {
         let rows = eval::rows(&self.schema, columns, tuples.len())?;
         let weights: Vec<Weight> = tuples.weights;
         Ok(vec![SignedBatch::new(rows, weights.into())?])
+    }
+
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.base.save(out)?;
+        self.arms.iter().try_for_each(|arm| arm.save(out))
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.base.restore(from)?;
+        self.arms.iter_mut().try_for_each(|arm| arm.restore(from))
     }
 
     pub fn state_rows(&self) -> usize {

@@ -23,6 +23,9 @@ pub struct Epoch {
     pub changes: Vec<Change>,
     /// A new circuit takes over after it.
     pub restart: bool,
+    /// A circuit with the stored state takes over after it.
+    #[serde(default)]
+    pub saved: bool,
 }
 
 impl Case {
@@ -34,6 +37,8 @@ impl Case {
         let mut epochs = Vec::new();
         for _ in 0..rng.random_range(3..12) {
             let mut epoch = Epoch { restart: rng.random_bool(0.15), ..Epoch::default() };
+            // Of its own, so that the seed means what it always meant.
+            epoch.saved = ChaCha8Rng::seed_from_u64(seed ^ (epochs.len() as u64 + 1) << 32).random_bool(0.4);
             for table in TABLES.iter().filter(|t| sql.contains(&format!("\"src\".\"{}\"", t.name))) {
                 let rows = rows.entry(table.name).or_default();
                 let new = change(table, rows.clone(), &mut rng);
@@ -52,7 +57,11 @@ impl Case {
         let mut epochs: Vec<Epoch> = Vec::new();
         for line in lines {
             match line.strip_prefix("epoch") {
-                Some(rest) => epochs.push(Epoch { restart: rest.contains("restart"), ..Epoch::default() }),
+                Some(rest) => epochs.push(Epoch {
+                    restart: rest.contains("restart"),
+                    saved: rest.contains("saved"),
+                    ..Epoch::default()
+                }),
                 None => epochs.last_mut().unwrap().changes.push(serde_json::from_str(line).unwrap()),
             }
         }
@@ -78,6 +87,9 @@ impl Shrink for Case {
             if epoch.restart {
                 all.push(with(Epoch { restart: false, ..epoch.clone() }));
             }
+            if epoch.saved {
+                all.push(with(Epoch { saved: false, ..epoch.clone() }));
+            }
             all.extend(smaller(&epoch.changes).into_iter().map(|changes| with(Epoch { changes, ..epoch.clone() })));
         }
         all
@@ -90,7 +102,9 @@ impl fmt::Display for Case {
         let json = |line: serde_json::Result<String>| line.map_err(|_| fmt::Error);
         writeln!(f, "{}", json(serde_json::to_string(&(self.seed, &self.sql)))?)?;
         for epoch in &self.epochs {
-            writeln!(f, "epoch{}", if epoch.restart { ", restart" } else { "" })?;
+            let (saved, restart) =
+                (if epoch.saved { ", saved" } else { "" }, if epoch.restart { ", restart" } else { "" });
+            writeln!(f, "epoch{saved}{restart}")?;
             for change in &epoch.changes {
                 writeln!(f, "{}", json(serde_json::to_string(change))?)?;
             }

@@ -10,5 +10,6 @@ pub mod oracle;
 pub mod project;
 pub mod queries;
 mod rows;
+mod saved;
 pub mod shrink;
 pub mod tables;

@@ -26,6 +26,7 @@ use crate::operators::{Circuit, Mode};
 use crate::plan::stored::to_stored;
 use crate::plan::{CompiledModel, Input, Planner, PlannerOptions, Relation, compile};
 use crate::project::*;
+use crate::state::{Header, StateReader, StateWriter, decode, encode};
 use crate::types::SignedBatch;
 
 /// A view of `sql` over the tables as signed changelogs.
@@ -75,6 +76,19 @@ impl Oracle {
 
     pub fn circuit(&self, mode: Mode) -> Circuit {
         Circuit::new("v", self.model.incremental.as_ref().unwrap(), mode, self.planner.session_state()).unwrap()
+    }
+
+    /// A circuit with the state of `circuit`, by way of its stored bytes.
+    pub fn restored(&self, circuit: &Circuit, mode: Mode) -> Circuit {
+        let mut state = StateWriter::new();
+        circuit.save(&mut state).unwrap();
+        let stored = encode(&Header::default(), state.finish()).unwrap().concat().into();
+        let (_, sections) = decode(&stored, 2).unwrap();
+        let mut reader = StateReader::new(sections);
+        let mut restored = self.circuit(mode);
+        restored.restore(&mut reader).unwrap();
+        reader.finish().unwrap();
+        restored
     }
 
     /// The view, computed from nothing; None where stock DataFusion cannot.
@@ -141,6 +155,8 @@ async fn run(case: &Case, equal: Equal) -> Result<bool, String> {
         return Ok(false);
     }
     let mut circuit = oracle.circuit(Mode::View);
+    // The circuit whose state was stored, for one epoch more.
+    let mut original: Option<Circuit> = None;
     let mut rows: BTreeMap<&str, Rows> = TABLES.iter().map(|t| (t.name, Rows::default())).collect();
     let mut total = Multiset::new();
     let check = async |total: &Multiset, rows: &[Vec<Row>], what: String| match oracle.expected(rows).await {
@@ -160,9 +176,27 @@ async fn run(case: &Case, equal: Equal) -> Result<bool, String> {
             rows.get_mut(change.table.as_str()).unwrap().apply(&change.row, change.weight);
         }
         let output = circuit.step(&inputs).map_err(|e| format!("epoch {number}: {e:?}"))?;
+        if let Some(mut original) = original.take() {
+            let mut difference = Multiset::new();
+            oracle.contents.add_signed(&mut difference, &output);
+            let output = original.step(&inputs).map_err(|e| format!("epoch {number}, not restored: {e:?}"))?;
+            oracle.contents.add_signed(&mut difference, &negated(output));
+            let same = difference.is_empty() && circuit.state_rows() == original.state_rows();
+            if !same {
+                return Err(format!("epoch {number}: restored state went another way: {difference:?}"));
+            }
+        }
         oracle.contents.add_signed(&mut total, &output);
         check(&total, &present(&rows), format!("epoch {number}")).await?;
+        if epoch.saved {
+            let restored = oracle.restored(&circuit, Mode::View);
+            if restored.state_rows() != circuit.state_rows() {
+                return Err(format!("{} of {} rows were restored", restored.state_rows(), circuit.state_rows()));
+            }
+            original = Some(std::mem::replace(&mut circuit, restored));
+        }
         if epoch.restart {
+            original = None;
             circuit = oracle.circuit(Mode::View);
             total.clear();
             let output = circuit.step(&oracle.all(&present(&rows), 1)).map_err(|e| format!("restart: {e:?}"))?;
@@ -180,6 +214,14 @@ async fn run(case: &Case, equal: Equal) -> Result<bool, String> {
         return Err(format!("state is left: {:#?}", circuit.metrics()));
     }
     Ok(true)
+}
+
+fn negated(batches: Vec<SignedBatch>) -> Vec<SignedBatch> {
+    let negate = |batch: SignedBatch| {
+        let weights: Vec<i64> = (0..batch.num_rows()).map(|i| -batch.weight(i)).collect();
+        SignedBatch::new(batch.rows, weights.into()).unwrap()
+    };
+    batches.into_iter().map(negate).collect()
 }
 
 /// The same with panics as failures.

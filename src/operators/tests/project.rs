@@ -95,6 +95,8 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
             memory_limit: None,
             threads: 1,
             connections: BTreeMap::new(),
+            // Whatever there is, so that the oracles see it; history is kept as far as it goes back.
+            state_snapshots: StateSnapshots { enabled: true, interval: Duration::from_secs(86_400), min_rows: 0 },
         },
         sources: sources.into_iter().map(std::sync::Arc::new).collect(),
         models: models.into_iter().map(std::sync::Arc::new).collect(),

@@ -159,6 +159,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
             memory_limit: None,
             threads: 1,
             connections: BTreeMap::new(),
+            state_snapshots: StateSnapshots::default(),
         },
         sources: sources(),
         models,

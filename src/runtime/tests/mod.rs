@@ -7,4 +7,5 @@ mod reference;
 mod regressions;
 mod scenario;
 mod schedules;
+mod states;
 mod world;

@@ -15,9 +15,18 @@ use crate::operators::tests::tables::Value;
 
 /// Runs a scenario; a panic is a failure.
 pub fn outcome(scenario: &Scenario) -> Result<Ended, String> {
+    counted(scenario).map(|(ended, _)| ended)
+}
+
+/// The same, and how many models went on with stored state.
+pub fn counted(scenario: &Scenario) -> Result<(Ended, usize), String> {
     let one = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async { World::new(scenario.clone())?.run().await })
+        runtime.block_on(async {
+            let mut world = World::new(scenario.clone())?;
+            let ended = world.run().await?;
+            Ok((ended, world.restored))
+        })
     };
     catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -33,10 +42,13 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
     }
     let seeds = crate::operators::tests::oracle::seeds("0..24");
     let count = seeds.end - seeds.start;
-    let (mut skipped, mut failed) = (0, Vec::new());
+    let (mut skipped, mut restored, mut failed) = (0, 0, Vec::new());
     for seed in seeds {
-        match outcome(&Scenario::random(seed)) {
-            Ok(ended) => skipped += u64::from(ended == Ended::Skipped),
+        match counted(&Scenario::random(seed)) {
+            Ok((ended, models)) => {
+                skipped += u64::from(ended == Ended::Skipped);
+                restored += models as u64;
+            }
             Err(_) => {
                 let small = shrink(Scenario::random(seed), 200, |s| outcome(s).is_err());
                 println!("seed {seed} fails: {}\nThe script:\n{small}", outcome(&small).unwrap_err());
@@ -44,6 +56,8 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
             }
         }
     }
+    println!("{restored} times a model went on with stored state");
+    assert!(restored * 2 >= count, "stored state was used {restored} times in {count} scenarios");
     println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     assert!(skipped * 4 <= count, "{skipped} of {count} hold a query that stock DataFusion cannot execute");

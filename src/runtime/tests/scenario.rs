@@ -21,6 +21,9 @@ pub struct Scenario {
     pub keyed: bool,
     /// For all models.
     pub deletion_vectors: Option<bool>,
+    /// State is stored, and the history it needs kept for so many seconds.
+    #[serde(default)]
+    pub states: Option<u64>,
     #[serde(skip)]
     pub rounds: Vec<Round>,
 }
@@ -34,6 +37,12 @@ pub struct Round {
     pub upkeep: Vec<Upkeep>,
     /// Crash point at which this round ends, if it gets there.
     pub crash: Option<String>,
+    /// State is stored after so many of this round's epochs; a driver does so at its end.
+    #[serde(default)]
+    pub keep: Option<usize>,
+    /// What happens to stored state before the start.
+    #[serde(default)]
+    pub damage: Option<Damage>,
     /// Run by the driver as one `smelt run` over all its epochs' files, with this many files per epoch.
     pub driver: Option<usize>,
     /// What becomes of the next puts of log entries; with a driver only.
@@ -48,6 +57,18 @@ pub enum Upkeep {
     Optimize,
     /// Nothing is kept that the present does not need.
     Vacuum,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Damage {
+    /// A bit of every object; so many of its bits come before it.
+    Flip(u64),
+    /// So many of its bytes are left.
+    Cut(u64),
+    /// All of it is gone.
+    Delete,
+    /// What was stored before the last round is there again.
+    Older,
 }
 
 /// A model above the bronze ones.
@@ -78,7 +99,7 @@ pub fn feed(name: &str, keyed: bool) -> Feed {
     }
 }
 
-const CRASHES: [&str; 10] = [
+const CRASHES: [&str; 12] = [
     "after-upload",
     "after-upload:3",
     "after-uploads",
@@ -89,6 +110,8 @@ const CRASHES: [&str; 10] = [
     "after-log-put:13",
     "after-log-put:16",
     "before-epochs-row:2",
+    "before-state-put:2",
+    "after-state-put",
 ];
 
 struct Author<'a> {
@@ -238,7 +261,7 @@ impl Scenario {
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let deletion_vectors = [None, Some(true), Some(false)][rng.random_range(0..3)];
-        let mut scenario = Scenario { seed, keyed: rng.random(), deletion_vectors, rounds: vec![] };
+        let mut scenario = Scenario { seed, keyed: rng.random(), deletion_vectors, ..Scenario::default() };
         let always_one = rng.random_bool(0.3);
         let mut sources = Sources { keyed: scenario.keyed, rows: BTreeMap::new() };
         let mut author = Author { rng: &mut rng, readable: Readable::tables(), views: vec![] };
@@ -264,6 +287,14 @@ impl Scenario {
             round.epochs = (0..epochs).map(|_| sources.epoch(author.rng)).collect();
             // A crash leaves a cut to recover from: the round after it has none.
             let crashed = scenario.rounds.last().is_some_and(|r: &Round| r.crash.is_some());
+            scenario.states = (seed % 5 > 0).then_some(if seed % 5 > 1 { 1 << 30 } else { 0 });
+            let mut of_state = ChaCha8Rng::seed_from_u64(seed ^ (number as u64 + 1) << 32);
+            round.keep = of_state.random_bool(0.7).then(|| of_state.random_range(0..4));
+            if of_state.random_bool(0.25) {
+                let at = of_state.random_range(0..1 << 20);
+                round.damage =
+                    Some([Damage::Flip(at), Damage::Cut(at), Damage::Delete, Damage::Older][at as usize % 4]);
+            }
             if round.driver.is_none() && !crashed && number + 1 < count && author.rng.random_bool(0.4) {
                 round.crash = CRASHES.choose(author.rng).map(|c| c.to_string());
             }
@@ -375,6 +406,12 @@ impl Shrink for Scenario {
         for (at, round) in self.rounds.iter().enumerate() {
             if round.crash.is_some() {
                 all.push(self.with_round(at, |r| r.crash = None));
+            }
+            if round.keep.is_some() {
+                all.push(self.with_round(at, |r| r.keep = None));
+            }
+            if round.damage.is_some() {
+                all.push(self.with_round(at, |r| r.damage = None));
             }
             if round.driver.is_some() {
                 all.push(self.with_round(at, |r| r.driver = None));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::files::{Feed, files};
 use super::reference::{Held, Memory, Reference, Said, filtered, rejected};
-use super::scenario::{ModelKind, Round, Scenario, Upkeep, Written, feed};
+use super::scenario::{Damage, ModelKind, Round, Scenario, Upkeep, Written, feed};
 use crate::env::{CRASH_ENV, Env, FaultPlan, FaultyStore};
 use crate::lake::Lake;
 use crate::operators::tests::changes::Change;
@@ -21,7 +21,7 @@ use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
 use crate::runtime::{Options, Runner, admin, instance};
 use crate::types::{RejectKind, SourceBatch};
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 /// How a scenario ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct World {
     /// Epochs that a crash came before.
     waiting: Vec<Vec<Change>>,
     next_file: usize,
+    /// Stored state as it was before this round and before the one before.
+    states: [Vec<(object_store::path::Path, bytes::Bytes)>; 2],
+    /// Models that went on with stored state so far.
+    pub restored: usize,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -74,11 +78,13 @@ impl World {
             crashed: None,
             waiting: Vec::new(),
             next_file: 0,
+            states: Default::default(),
+            restored: 0,
             scenario,
         })
     }
 
-    pub async fn run(mut self) -> Outcome<Ended> {
+    pub async fn run(&mut self) -> Outcome<Ended> {
         for (number, round) in self.scenario.rounds.clone().into_iter().enumerate() {
             let ended = self.round(&round).await.map_err(|e| format!("round {number}: {e}"))?;
             if ended == Ended::Skipped {
@@ -115,10 +121,54 @@ impl World {
                 }
             }
         }
+        self.damage(round.damage).await;
         match round.driver {
             // Events that a crash caught may have met other dimensions than this round's.
             Some(files) if self.crashed.is_none() => self.drive(round, files).await,
             _ => self.step(round).await,
+        }
+    }
+
+    /// What is stored of state, and what becomes of it.
+    async fn damage(&mut self, damage: Option<Damage>) {
+        let folder = object_store::path::Path::from("lake/_smelt/state");
+        let found: Vec<_> = self.store.list(Some(&folder)).try_collect().await.unwrap();
+        let mut present = Vec::new();
+        for object in found {
+            let bytes = self.store.get(&object.location).await.unwrap().bytes().await.unwrap();
+            present.push((object.location, bytes));
+        }
+        let older = std::mem::replace(&mut self.states, [Vec::new(), present.clone()]);
+        let [_, before] = older;
+        self.states[0].clone_from(&before);
+        let put = async |path: &object_store::path::Path, bytes: bytes::Bytes| {
+            self.store.put(path, bytes.into()).await.unwrap();
+        };
+        match damage {
+            None => {}
+            Some(Damage::Flip(at)) => {
+                for (path, bytes) in present {
+                    let mut bytes = bytes.to_vec();
+                    let at = at as usize % (bytes.len() * 8);
+                    bytes[at / 8] ^= 1 << (at % 8);
+                    put(&path, bytes.into()).await;
+                }
+            }
+            Some(Damage::Cut(at)) => {
+                for (path, bytes) in present {
+                    put(&path, bytes.slice(..at as usize % bytes.len())).await;
+                }
+            }
+            Some(Damage::Delete | Damage::Older) => {
+                for (path, _) in present {
+                    self.store.delete(&path).await.unwrap();
+                }
+                if damage == Some(Damage::Older) {
+                    for (path, bytes) in before {
+                        put(&path, bytes).await;
+                    }
+                }
+            }
         }
     }
 
@@ -156,6 +206,7 @@ impl World {
             Err(e) => return Err(text(e)),
         };
         let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
+        self.restored += recovered.as_ref().map_or(0, restored);
         if let Some(ended) = self.ended(&pipeline, recovered, round, &[]).await? {
             return Ok(ended);
         }
@@ -170,7 +221,15 @@ impl World {
             // What the crash left unread.
             self.waiting.insert(0, Vec::new());
         }
-        while !self.waiting.is_empty() {
+        let mut done = 0;
+        loop {
+            if round.keep == Some(done) {
+                pipeline.keep_all_states().await.map_err(text)?;
+            }
+            done += 1;
+            if self.waiting.is_empty() {
+                break;
+            }
             let changes = self.waiting.remove(0);
             self.write(&changes).await;
             let read = read_all(&mut pipeline).await;
@@ -178,6 +237,7 @@ impl World {
                 Ok(read) => pipeline.run_epoch(read, EpochRuns::None, false).await,
                 Err(e) => Err(e),
             };
+            self.restored += report.as_ref().map_or(0, restored);
             if let Some(ended) = self.ended(&pipeline, report, round, &changes).await? {
                 return Ok(ended);
             }
@@ -270,6 +330,11 @@ impl World {
     }
 }
 
+/// Models that an epoch went on with from stored state.
+fn restored(report: &crate::runtime::EpochReport) -> usize {
+    report.models.iter().filter(|m| m.how == crate::runtime::How::Restored).count()
+}
+
 /// Errors of models that stopped: none, or only those of stock DataFusion.
 fn parked<'a>(errors: impl Iterator<Item = &'a crate::error::Error>) -> Outcome<Option<Ended>> {
     let mut skipped = None;
@@ -355,7 +420,10 @@ fn compiled(
         }
     }
     models.iter_mut().for_each(|m| m.config.deletion_vectors = scenario.deletion_vectors);
-    let project = project("memory://lake", sources, in_order(models));
+    let mut project = project("memory://lake", sources, in_order(models));
+    let states = &mut project.target.state_snapshots;
+    states.enabled = scenario.states.is_some();
+    states.interval = Duration::from_secs(scenario.states.unwrap_or_default());
     let compilation = compile(&project, &NoTables).map_err(text)?;
     Ok((project, compilation))
 }

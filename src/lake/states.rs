@@ -1,0 +1,227 @@
+//! Snapshots of state in the lake, `_smelt/state/<model's table>/…`, and what a table adds to its model's: where its rows are.
+//!
+//! They are a cache: whoever finds one damaged or missing goes on without it. A locator that comes back is made of the entries whose file
+//! is still there and whose row is not deleted by now; files are immutable, so such an entry says of its file what it always
+//! said, whatever was committed in between. Files that are new are hashed, and when a file's entries are not exactly its live rows
+//! (rows came back), nothing of it is believed and the locator is built from the files.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::{ObjectStoreExt, PutPayload};
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::actions::Commit;
+use super::catalog::{Lake, OWN};
+use super::files::Ordinal;
+use super::locator::{Locator, Place};
+use super::snapshot::SnapshotFile;
+use super::store::TableStore;
+use super::table::{INSTANCE, Table};
+use crate::error::{Error, Result};
+use crate::state::{StateReader, StateWriter};
+
+/// Bytes of an object from which on it is put in parts.
+const LARGE: usize = 1 << 30;
+/// Bytes of a part, about.
+const PART: usize = 64 << 20;
+
+/// A stored snapshot of state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredState {
+    /// `<schema>.<table>`.
+    pub table: String,
+    /// Its file; of two the greater name is the newer one.
+    pub name: String,
+    pub bytes: u64,
+}
+
+impl Lake {
+    fn states(&self) -> Result<TableStore> {
+        self.store_at(&format!("{OWN}/state"))
+    }
+
+    /// Every stored snapshot, the newest of each table first.
+    pub async fn list_states(&self) -> Result<Vec<StoredState>> {
+        let mut found = Vec::new();
+        for object in self.states()?.list("", None).await? {
+            let parts: Vec<String> = object.location.parts().map(|p| p.as_ref().to_string()).collect();
+            if let [.., table, name] = parts.as_slice()
+                && name.ends_with(".state")
+            {
+                found.push(StoredState { table: table.clone(), name: name.clone(), bytes: object.size });
+            }
+        }
+        found.sort_by(|a, b| (&a.table, &b.name).cmp(&(&b.table, &a.name)));
+        Ok(found)
+    }
+
+    /// The whole of one.
+    pub async fn read_state(&self, state: &StoredState) -> Result<Bytes> {
+        self.states()?.get(&format!("{}/{}", state.table, state.name)).await
+    }
+
+    /// Its first `length` bytes, or all.
+    pub async fn read_state_head(&self, state: &StoredState, length: u64) -> Result<Bytes> {
+        let store = self.states()?;
+        let path = store.path(&format!("{}/{}", state.table, state.name))?;
+        Ok(store.store.get_range(&path, 0..length.min(state.bytes)).await?)
+    }
+
+    /// Puts one. A name that exists is replaced.
+    pub async fn put_state(&self, table: &str, name: &str, pieces: Vec<Bytes>) -> Result<()> {
+        let store = self.states()?;
+        let path = store.path(&format!("{table}/{name}"))?;
+        if pieces.iter().map(Bytes::len).sum::<usize>() < LARGE {
+            store.store.put(&path, PutPayload::from_iter(pieces)).await?;
+            return Ok(());
+        }
+        let mut upload = store.store.put_multipart(&path).await?;
+        let (mut part, mut length) = (Vec::new(), 0);
+        let sent = async {
+            for piece in pieces {
+                length += piece.len();
+                part.push(piece);
+                if length >= PART {
+                    upload.put_part(PutPayload::from_iter(std::mem::take(&mut part))).await?;
+                    length = 0;
+                }
+            }
+            if !part.is_empty() {
+                upload.put_part(PutPayload::from_iter(part)).await?;
+            }
+            upload.complete().await
+        };
+        let sent = sent.await;
+        if let Err(error) = sent {
+            // What was sent is rubbish; the store's own clean-up has it otherwise.
+            let _ = upload.abort().await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Deletes some; those that are gone are fine.
+    pub async fn delete_states(&self, states: &[StoredState]) -> Result<()> {
+        let store = self.states()?;
+        let paths = states.iter().map(|s| store.path(&format!("{}/{}", s.table, s.name))).collect::<Result<_>>()?;
+        store.delete(paths).await
+    }
+}
+
+impl Table {
+    /// Checksum of the log entry of `version`; None when it is gone. The future may outlive the table.
+    pub fn entry_check(&self, version: i64) -> BoxFuture<'static, Result<Option<u64>>> {
+        let store = self.store.clone();
+        async move { Ok(store.try_get(&TableStore::log_path(version)).await?.map(|bytes| xxh3_64(&bytes))) }.boxed()
+    }
+
+    /// Whether every change of rows after version `after` was committed by smelt. An entry that is gone is an error.
+    pub async fn only_ours_since(&self, after: i64) -> Result<bool> {
+        for version in after + 1..=self.version() {
+            let path = TableStore::log_path(version);
+            let bytes = self.store.try_get(&path).await?.ok_or_else(|| {
+                Error::environment("history-gone", format!("{path} of `{}` is gone", self.name())).permanent()
+            })?;
+            let commit = Commit::parse(&bytes, &path)?;
+            if commit.changes_data() && commit.txn(INSTANCE).is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes where the committed rows are, if that is known and nothing is staged.
+    pub fn save_locator(&self, out: &mut StateWriter) -> Result<()> {
+        let locator = self.locator.as_ref().filter(|_| !self.has_staged() && self.unresolved.is_none() && !self.lost);
+        let mut files: HashMap<Ordinal, u32> = HashMap::new();
+        let (mut paths, mut hashes, mut of, mut rows): (Vec<&[u8]>, Vec<u128>, Vec<u32>, Vec<u32>) = Default::default();
+        for (hash, place) in locator.into_iter().flat_map(Locator::entries) {
+            let place = locator.map_or(Ok(place), |l| l.resolve(place))?;
+            let Some(file) = self.state.files.get(&place.file()) else {
+                return Err(Error::diverged(format!("`{}`: a located file is gone", self.name)));
+            };
+            let number = *files.entry(place.file()).or_insert_with(|| {
+                paths.push(file.file.log_path.as_bytes());
+                paths.len() as u32 - 1
+            });
+            hashes.push(hash);
+            of.push(number);
+            rows.push(place.row());
+        }
+        out.bytes("locator.columns", self.columns_text().into_bytes());
+        out.strings("locator.paths", paths);
+        out.words("locator.hashes", hashes);
+        out.words("locator.files", of);
+        out.words("locator.rows", rows);
+        Ok(())
+    }
+
+    /// Remembers where the rows were, for when a locator is needed.
+    pub fn offer_locator(&mut self, from: &mut StateReader) -> Result<()> {
+        let columns = from.bytes("locator.columns")?;
+        let paths = from.strings("locator.paths")?;
+        let hashes = from.words::<u128>("locator.hashes")?;
+        let files = from.exactly("locator.files", hashes.len())?;
+        let rows = from.exactly("locator.rows", hashes.len())?;
+        let paths: Vec<String> = paths.iter().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
+        if columns.as_slice() == self.columns_text().as_bytes() && self.locator.is_none() && !hashes.is_empty() {
+            self.offered = Some(Offered { paths, hashes, files, rows });
+        }
+        Ok(())
+    }
+
+    /// What a row's hash depends on.
+    fn columns_text(&self) -> String {
+        format!("{:?}", self.state.schema.fields())
+    }
+
+    /// The locator of `files` by what was offered; also the files it knows nothing of. None when it does not fit.
+    pub(super) async fn offered_locator(
+        &mut self,
+        files: &[SnapshotFile],
+    ) -> Result<Option<(Locator, Vec<SnapshotFile>)>> {
+        let Some(offered) = self.offered.take() else { return Ok(None) };
+        let mut known: HashMap<&str, (Ordinal, u64, Option<Arc<RoaringBitmap>>)> = HashMap::new();
+        for file in files {
+            let deleted = file.deleted.rows(&self.store).await?;
+            known.insert(&file.file.log_path, (file.ordinal, file.file.rows, deleted));
+        }
+        let places: Vec<_> = offered.paths.iter().map(|path| known.get(path.as_str())).collect();
+        let mut found: HashMap<Ordinal, u64> = HashMap::new();
+        let mut locator = Locator::default();
+        for ((hash, file), row) in offered.hashes.iter().zip(&offered.files).zip(&offered.rows) {
+            let Some(Some((ordinal, rows, deleted))) = places.get(*file as usize) else { continue };
+            if u64::from(*row) >= *rows {
+                return Ok(None);
+            }
+            if deleted.as_ref().is_some_and(|d| d.contains(*row)) {
+                continue;
+            }
+            locator.insert(*hash, Place::new(*ordinal, *row));
+            *found.entry(*ordinal).or_default() += 1;
+        }
+        let mut missing = Vec::new();
+        for file in files {
+            match found.get(&file.ordinal) {
+                None => missing.push(file.clone()),
+                Some(rows) if *rows == file.file.rows - file.deleted.cardinality() => {}
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(Some((locator, missing)))
+    }
+}
+
+/// Where rows were when state was stored.
+pub(super) struct Offered {
+    /// Of the files, as in the log.
+    paths: Vec<String>,
+    hashes: Vec<u128>,
+    /// Of each row, its file by number.
+    files: Vec<u32>,
+    rows: Vec<u32>,
+}

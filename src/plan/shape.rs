@@ -1,0 +1,71 @@
+//! What state an incremental plan keeps, as one number: stored state serves a plan of the same shape only.
+//!
+//! The fingerprint of a model's SQL survives upgrades of DataFusion, and so do its tables; state does not have to, and an optimiser that
+//! splits a query otherwise keeps other things in other nodes. So this hashes the plan itself: nodes, expressions, types.
+
+use datafusion::logical_expr::{Expr, SortExpr};
+use std::fmt::Write;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::incremental::Node;
+
+/// 32 hex digits.
+pub fn shape(plan: &Node) -> String {
+    let mut text = String::new();
+    write(plan, &mut text);
+    format!("{:032x}", xxh3_128(text.as_bytes()))
+}
+
+fn exprs<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> String {
+    exprs.into_iter().map(|e| format!("{e}")).collect::<Vec<_>>().join("; ")
+}
+
+fn orders(orders: &[SortExpr]) -> String {
+    orders.iter().map(|o| format!("{o}")).collect::<Vec<_>>().join("; ")
+}
+
+fn write(plan: &Node, out: &mut String) {
+    // Writing to a text cannot fail.
+    let _ = match plan {
+        Node::Input { slot, columns, .. } => write!(out, "input {slot} {columns:?}"),
+        Node::Constant { rows, .. } => write!(out, "constant {rows:?}"),
+        Node::Project { exprs: list, .. } => write!(out, "project {}", exprs(list)),
+        Node::Filter { predicate, .. } => write!(out, "filter {predicate}"),
+        Node::Union { .. } => write!(out, "union"),
+        Node::Join { arms, .. } => {
+            let mut text = String::from("join");
+            for arm in arms {
+                let on = arm.on.iter().map(|(l, r)| format!("{l} = {r}")).collect::<Vec<_>>().join("; ");
+                let residual = arm.residual.as_ref().map(ToString::to_string).unwrap_or_default();
+                let _ = write!(text, " [{:?} {:?} on {on} and {residual}]", arm.kind, arm.null_equality);
+            }
+            write!(out, "{text}")
+        }
+        Node::Aggregate { group, aggregates, .. } => {
+            let calls = aggregates.iter().map(|a| {
+                let filter = a.filter.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{:?} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
+            });
+            write!(out, "aggregate by {}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
+        }
+        Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
+    };
+    for field in plan.schema().fields() {
+        let _ = write!(out, " |{} {}", field.name(), field.data_type());
+    }
+    let below: Vec<&Node> = match plan {
+        Node::Input { .. } | Node::Constant { .. } => vec![],
+        Node::Project { input, .. }
+        | Node::Filter { input, .. }
+        | Node::Aggregate { input, .. }
+        | Node::First { input, .. } => vec![input],
+        Node::Union { inputs, .. } => inputs.iter().collect(),
+        Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
+    };
+    out.push_str(" (");
+    for node in below {
+        write(node, out);
+        out.push(',');
+    }
+    out.push(')');
+}
