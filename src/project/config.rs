@@ -44,6 +44,7 @@ const MODEL_KEYS: &[&str] = &[
     "deletion_vectors",
     "incremental",
     "skip_change_commits",
+    "on_foreign_change",
     "full_refresh",
     "schedule",
     "table_properties",
@@ -288,11 +289,21 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
             false
         }
     });
+    let on_foreign_change = raw.get("on_foreign_change").and_then(|s| match s.value.as_str() {
+        Some("park") => Some(super::OnForeignChange::Park),
+        Some("repair") => Some(super::OnForeignChange::Repair),
+        _ => {
+            let message = format!("`on_foreign_change` cannot be {}", s.shown());
+            p.error("unknown-value", s.span.clone(), message, "it can be: park, repair");
+            None
+        }
+    });
     let config = ModelConfig {
         partition_by: raw.get("partition_by").map_or_else(Vec::new, |s| s.texts("partition_by", p)),
         deletion_vectors: flag("deletion_vectors", p),
         incremental_strict: strict,
         skip_change_commits: flag("skip_change_commits", p).unwrap_or(false),
+        on_foreign_change,
         full_refresh: flag("full_refresh", p),
         enabled: flag("enabled", p).unwrap_or(true),
         schedule: schedule.filter(|_| materialized.is_scheduled()),

@@ -76,6 +76,8 @@ pub struct Target {
     pub threads: usize,
     pub connections: BTreeMap<String, Connection>,
     pub state_snapshots: StateSnapshots,
+    /// Of models that do not say.
+    pub on_foreign_change: OnForeignChange,
 }
 
 /// Whether operators' state is stored in the lake, so that a restart need not compute it anew.
@@ -354,6 +356,16 @@ impl Materialization {
     }
 }
 
+/// What happens when another program changes the rows of a model's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnForeignChange {
+    /// The model stops.
+    #[default]
+    Park,
+    /// A view is recomputed and compared; of a streaming table the change is taken over. Readers follow.
+    Repair,
+}
+
 /// `config:` of a model after inheritance.
 #[derive(Debug, Clone, Default)]
 pub struct ModelConfig {
@@ -363,6 +375,8 @@ pub struct ModelConfig {
     /// `incremental: strict`: no full refresh allowed.
     pub incremental_strict: bool,
     pub skip_change_commits: bool,
+    /// None: as the target says.
+    pub on_foreign_change: Option<OnForeignChange>,
     pub full_refresh: Option<bool>,
     pub enabled: bool,
     /// When it runs; only where [`Materialization::is_scheduled`].

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::problems::Problems;
 use super::yaml::{Node, Value};
-use super::{Connection, LoadOptions, StateSnapshots, Target};
+use super::{Connection, LoadOptions, OnForeignChange, StateSnapshots, Target};
 use crate::error::Span;
 
 const KEYS: &[&str] = &[
@@ -24,6 +24,7 @@ const KEYS: &[&str] = &[
     "threads",
     "connections",
     "state_snapshots",
+    "on_foreign_change",
 ];
 
 const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
@@ -53,6 +54,7 @@ pub(super) fn read(
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         connections: BTreeMap::new(),
         state_snapshots: StateSnapshots::default(),
+        on_foreign_change: OnForeignChange::default(),
     };
     let mut schema = DEFAULT_SCHEMA.to_string();
     let mut lake = None;
@@ -90,6 +92,10 @@ pub(super) fn read(
         target.memory_limit = node.get("memory_limit").and_then(|n| n.bytes("memory_limit", p));
         if let Some(threads) = node.get("threads").and_then(|n| n.count("threads", 1, p)) {
             target.threads = threads;
+        }
+        let choices = &[("park", OnForeignChange::Park), ("repair", OnForeignChange::Repair)];
+        if let Some(choice) = node.get("on_foreign_change").and_then(|n| n.choice("on_foreign_change", choices, p)) {
+            target.on_foreign_change = choice;
         }
         if let Some(states) = node.get("state_snapshots")
             && states.check_keys("`state_snapshots`", &["enabled", "interval", "min_rows"], p)

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Compilation, CompiledModel, Planner, PlannerOptions, Relation};
-use crate::project::{Connector, Format, Materialization, OnError, OnViolation, Project, SourceTable};
+use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
 use crate::types::{RejectKind, reject_schema};
 
 /// Table property: fingerprint of the SQL whose result the table holds.
@@ -295,6 +295,9 @@ impl Pipeline {
             }
             node.refresh.get_or_insert(Refresh::Edited);
         }
+        if active && self.was_changed_by_others(&node, &table).await {
+            node.refresh.get_or_insert(Refresh::Diverged);
+        }
         if diverged.contains(&model.name) {
             node.refresh = Some(Refresh::Diverged);
         }
@@ -315,6 +318,25 @@ impl Pipeline {
             self.open_side_tables(&mut node, row_positions).await?;
         }
         Ok(node)
+    }
+
+    /// Whether a view is to be repaired because another program changed its rows while nobody ran.
+    async fn was_changed_by_others(&self, node: &Node, table: &Table) -> bool {
+        let model = &node.compiled.model;
+        if node.streams || model.materialized.is_scheduled() || !self.repairs(model) {
+            return false;
+        }
+        let versions = self.epochs.last().map(|row| &row.versions);
+        match versions.and_then(|v| v.get(&format!("{}.{}", model.schema, table.name()))) {
+            // A log that does not say any more is no proof.
+            Some(known) if *known < table.version() => !table.only_ours_since(*known).await.unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    /// Whether the model goes on when another program has changed its table.
+    pub(super) fn repairs(&self, model: &crate::project::Model) -> bool {
+        model.config.on_foreign_change.unwrap_or(self.project.target.on_foreign_change) == OnForeignChange::Repair
     }
 
     async fn create_main(&self, node: &Node) -> Result<Table> {

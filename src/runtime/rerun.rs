@@ -110,7 +110,10 @@ impl Pipeline {
         main.must_commit = true;
         self.nodes[index].replace = false;
         for reader in self.readers_of(index) {
-            self.nodes[reader].refresh.get_or_insert(Refresh::Behind);
+            let refresh = &mut self.nodes[reader].refresh;
+            if matches!(refresh, None | Some(Refresh::Behind)) {
+                *refresh = Some(Refresh::Replaced);
+            }
         }
         Ok(Outcome { how: How::Refresh("columns"), ..Outcome::default() })
     }

@@ -108,7 +108,7 @@ impl Pipeline {
                     missed.push(self.replayed_since(index, source).await?);
                     lag.push(Vec::new());
                 }
-                Upstream::Foreign(_) => return Err(useless("an input belongs to somebody else")),
+                Upstream::Foreign(_) | Upstream::This => return Err(useless("an input belongs to somebody else")),
             }
         }
         self.catch_up(index, &mut loaded, &missed)?;

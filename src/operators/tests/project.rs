@@ -97,6 +97,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
             connections: BTreeMap::new(),
             // Whatever there is, so that the oracles see it; history is kept as far as it goes back.
             state_snapshots: StateSnapshots { enabled: true, interval: Duration::from_secs(86_400), min_rows: 0 },
+            on_foreign_change: OnForeignChange::Park,
         },
         sources: sources.into_iter().map(std::sync::Arc::new).collect(),
         models: models.into_iter().map(std::sync::Arc::new).collect(),

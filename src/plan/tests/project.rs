@@ -160,6 +160,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
             threads: 1,
             connections: BTreeMap::new(),
             state_snapshots: StateSnapshots::default(),
+            on_foreign_change: OnForeignChange::Park,
         },
         sources: sources(),
         models,

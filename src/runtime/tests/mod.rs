@@ -1,6 +1,7 @@
 //! The engine as a whole: sources, circuits, lake and recovery together.
 
 mod files;
+mod foreign;
 mod incremental;
 mod oracle;
 mod reference;

@@ -24,6 +24,9 @@ pub struct Scenario {
     /// State is stored, and the history it needs kept for so many seconds.
     #[serde(default)]
     pub states: Option<u64>,
+    /// Tables that another program has changed are repaired.
+    #[serde(default)]
+    pub repair: bool,
     #[serde(skip)]
     pub rounds: Vec<Round>,
 }
@@ -40,6 +43,9 @@ pub struct Round {
     /// State is stored after so many of this round's epochs; a driver does so at its end.
     #[serde(default)]
     pub keep: Option<usize>,
+    /// Another program changes the table of this model while the driver runs, after so many epochs.
+    #[serde(skip)]
+    pub foreign: Option<(String, usize)>,
     /// What happens to stored state before the start.
     #[serde(default)]
     pub damage: Option<Damage>,
