@@ -11,7 +11,7 @@ use crate::operators::tests::tables::Value;
 fn row(values: &[i64]) -> Vec<Change> {
     let mut row: Vec<Value> = values.iter().map(|v| Value::Int(*v)).collect();
     row.resize(table("t").columns.len(), Value::Null);
-    vec![Change { table: "t".into(), weight: 1, cut: false, row }]
+    vec![Change { table: "t".into(), weight: 1, cut: true, row }]
 }
 
 /// A view, one above it; a row of `model` is deleted after the second of four epochs, all in one process. Models that stopped.
