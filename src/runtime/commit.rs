@@ -68,7 +68,7 @@ impl Pipeline {
                 reports[index].committed |= outcome.main;
                 if let Some(error) = outcome.foreign {
                     if self.repairs(&self.nodes[index].compiled.model) {
-                        return Err(self.to_repair(index, &error));
+                        return Err(self.repairing(index, &error));
                     }
                     // The model and what reads it stop, the others commit.
                     self.park(index, error).await;
@@ -92,7 +92,7 @@ impl Pipeline {
 
     /// The pipeline starts again from the lake, as after a crash: a view is recomputed and compared with the rows it has now. A
     /// streaming table keeps the rows it was given. What reads either is behind and follows, before anything new is consumed.
-    fn to_repair(&mut self, index: usize, error: &Error) -> Error {
+    fn repairing(&mut self, index: usize, error: &Error) -> Error {
         let name = self.nodes[index].name().to_string();
         tracing::warn!(model = name, "{} It is repaired.", error.message());
         let repaired = Error::diverged(format!("{}: it is repaired", error.message()));

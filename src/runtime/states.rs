@@ -6,6 +6,7 @@
 //! as the state holds. When the new object is there, the older ones of that table are deleted.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -45,6 +46,9 @@ pub(super) struct Since {
     pub written: i64,
     pub rows: u64,
 }
+
+/// A log entry that a header names: of which input (None: of the model's own table), and its checksum.
+type Entry = (Option<usize>, BoxFuture<'static, Result<Option<u64>>>);
 
 /// A snapshot being written: of which model, and what became of it.
 pub(super) type Writing = (usize, JoinHandle<Result<Header>>);
@@ -331,11 +335,7 @@ impl Pipeline {
     }
 
     /// What the model's state is the state of, and where the log entries are that it names, by input; None when that cannot be said.
-    #[expect(clippy::type_complexity)]
-    fn state_header(
-        &self,
-        index: usize,
-    ) -> Result<Option<(Header, Vec<(Option<usize>, futures::future::BoxFuture<'static, Result<Option<u64>>>)>)>> {
+    fn state_header(&self, index: usize) -> Result<Option<(Header, Vec<Entry>)>> {
         let node = &self.nodes[index];
         let (Some(main), Ok(plan)) = (&node.main, &node.compiled.incremental) else { return Ok(None) };
         let (table, name) = (main.table()?, cell_name(main)?);

@@ -180,7 +180,7 @@ impl StateReader {
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str) -> Result<Vec<T>> {
         let bytes = self.bytes(name)?;
-        if bytes.len() % T::WIDTH != 0 {
+        if !bytes.len().is_multiple_of(T::WIDTH) {
             return Err(damaged(&format!("`{name}` is cut")));
         }
         Ok(bytes.chunks_exact(T::WIDTH).map(T::get).collect())

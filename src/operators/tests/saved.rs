@@ -135,6 +135,7 @@ fn fixture() -> PathBuf {
 /// The file was written by the version that introduced format 1. Whoever changes the format gives it a new number and leaves the file
 /// alone; then this test must show that the old number is named and rejected, or read.
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn bytes_of_format_1_are_read_or_rejected_by_name() {
     let oracle = Oracle::new(EVERYTHING);
     let mut circuit = oracle.circuit(Mode::View);

@@ -293,7 +293,11 @@ impl Scenario {
             round.epochs = (0..epochs).map(|_| sources.epoch(author.rng)).collect();
             // A crash leaves a cut to recover from: the round after it has none.
             let crashed = scenario.rounds.last().is_some_and(|r: &Round| r.crash.is_some());
-            scenario.states = (seed % 5 > 0).then_some(if seed % 5 > 1 { 1 << 30 } else { 0 });
+            scenario.states = match seed % 5 {
+                0 => None,
+                1 => Some(0),
+                _ => Some(1 << 30),
+            };
             let mut of_state = ChaCha8Rng::seed_from_u64(seed ^ (number as u64 + 1) << 32);
             round.keep = of_state.random_bool(0.7).then(|| of_state.random_range(0..4));
             if of_state.random_bool(0.25) {
