@@ -138,7 +138,8 @@ impl Table {
     pub fn save_locator(&self, out: &mut StateWriter) -> Result<()> {
         let locator = self.locator.as_ref().filter(|_| !self.has_staged() && self.unresolved.is_none() && !self.lost);
         let mut files: HashMap<Ordinal, u32> = HashMap::new();
-        let (mut paths, mut hashes, mut of, mut rows): (Vec<&[u8]>, Vec<u128>, Vec<u32>, Vec<u32>) = Default::default();
+        let mut paths: Vec<&[u8]> = Vec::new();
+        let (mut hashes, mut of, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for (hash, place) in locator.into_iter().flat_map(Locator::entries) {
             let place = locator.map_or(Ok(place), |l| l.resolve(place))?;
             let Some(file) = self.state.files.get(&place.file()) else {
