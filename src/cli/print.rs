@@ -53,7 +53,34 @@ pub(super) fn errors(env: &crate::env::Env, errors: &[Error]) {
         error(&env.redact(&e.render()));
     }
     if errors.len() > 1 {
-        error(&format!("{} errors", errors.len()));
+        error(&summary(errors));
+    }
+}
+
+/// How many errors, and of what: `12 errors: 7 unknown-column, 3 unknown-ref, 2 type`; the most frequent first.
+fn summary(errors: &[Error]) -> String {
+    let mut causes: Vec<(&str, usize)> = Vec::new();
+    for error in errors {
+        match causes.iter_mut().find(|(code, _)| *code == error.code()) {
+            Some((_, count)) => *count += 1,
+            None => causes.push((error.code(), 1)),
+        }
+    }
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let causes: Vec<String> = causes.into_iter().map(|(code, count)| format!("{count} {code}")).collect();
+    format!("{} errors: {}", errors.len(), causes.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary;
+    use crate::error::Error;
+
+    #[test]
+    fn errors_are_counted_by_cause_the_most_frequent_first() {
+        let error = |code| Error::user(code, "x");
+        let errors = [error("type"), error("unknown-ref"), error("unknown-column"), error("unknown-ref")];
+        assert_eq!(summary(&errors), "4 errors: 2 unknown-ref, 1 type, 1 unknown-column");
     }
 }
 

@@ -115,6 +115,7 @@ impl Session {
             for warning in warnings {
                 print::error(&self.env.redact(&warning.render_warning()));
             }
+            project.said.iter().for_each(|text| self.say(text));
         }
         let project = Arc::new(project);
         self.artifacts.loaded(&self.env, &project).map_err(|e| vec![e])?;

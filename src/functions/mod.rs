@@ -10,6 +10,7 @@
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
 //! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
+//! | [`units`] | `dateadd`, `datediff`, `last_day` |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
 //!
@@ -23,9 +24,11 @@ mod format;
 mod from_json;
 mod surrogate_key;
 mod to_char;
+mod units;
 
 pub use aggregate::smallest;
 pub use dialect::null_ordering;
+pub use units::is_unit;
 
 use crate::error::Result;
 use crate::project::Dialect;
@@ -38,6 +41,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
     let scalars = datetime::functions(dialect)
         .into_iter()
         .chain(to_char::functions(dialect))
+        .chain(units::functions())
         .chain([ScalarUDF::from(from_json::FromJson::new()), ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
     for function in scalars {
         registry.register_udf(Arc::new(function))?;

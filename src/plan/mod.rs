@@ -40,6 +40,7 @@ mod shape;
 mod single_row;
 mod snapshot;
 mod sources;
+mod spelling;
 pub mod stored;
 mod window_keys;
 #[cfg(test)]

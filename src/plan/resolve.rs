@@ -26,6 +26,7 @@ use super::fields::{FieldPlanner, Seen};
 use super::parse::{At, Sql, at};
 use super::relation::{STREAM, Scope};
 use super::session::{Context, Planner};
+use super::spelling;
 
 /// A query as DataFusion's SQL planner made it, not yet analysed.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl Planner {
             let mut query = sql.parse(dialect.as_ref()).map_err(|f| vec![f])?;
             let mut names = Names { sql: &sql, nested: &nested };
             let _ = VisitMut::visit(&mut query, &mut names);
+            spelling::translate(&mut query, self.dialect);
             let (result, seen) = self.attempt(&query, scope);
             match result {
                 Ok(plan) => {

@@ -177,6 +177,25 @@ impl TypePlanner for Types {
                 DataType::Timestamp(TimeUnit::Microsecond, None)
             }
             SqlType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            SqlType::Custom(name, arguments) => {
+                match (name.to_string().to_lowercase().as_str(), arguments.as_slice()) {
+                    ("timestamp_tz" | "timestamp_ltz", _) => {
+                        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+                    }
+                    // Snowflake's and Oracle's DECIMAL.
+                    ("number", arguments) => {
+                        let digits =
+                            |i: usize, default: i64| arguments.get(i).map_or(Some(default), |a| a.trim().parse().ok());
+                        match (digits(0, 38).map(u8::try_from), digits(1, 0).map(i8::try_from)) {
+                            (Some(Ok(precision)), Some(Ok(scale))) if precision <= 38 => {
+                                DataType::Decimal128(precision, scale)
+                            }
+                            _ => return Ok(None),
+                        }
+                    }
+                    _ => return Ok(None),
+                }
+            }
             _ => return Ok(None),
         };
         Ok(Some(Arc::new(Field::new("", data_type, true))))

@@ -71,3 +71,64 @@ fn failed_casts_and_overflow() {
         }
     }
 }
+
+/// (written, gives) of the rows under a heading of docs/dialects.md.
+fn rows_of(heading: &str) -> Vec<(String, String)> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md")).unwrap();
+    let section = page.split(heading).nth(1).unwrap().split("\n## ").next().unwrap().to_string();
+    let section = section.split("\nAggregates").next().unwrap();
+    let cell = |c: &str| c.trim().trim_matches('`').to_string();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('|').collect();
+        assert_eq!(cells.len(), 4, "{line}");
+        (cell(cells[1]), cell(cells[2]))
+    };
+    section.lines().filter(|l| l.starts_with("| `")).map(row).collect()
+}
+
+fn check(dialect: Dialect, rows: &[(String, String)], from: &str) {
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter_map(|(written, gives)| {
+            let found = ask(dialect, &format!("SELECT {written} AS answer {from}"));
+            (found != Ok(vec![gives.clone()])).then(|| format!("{dialect:?} {written}: {found:?}, not {gives}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn units_are_the_same_in_every_dialect() {
+    let rows = rows_of("\n## Units");
+    assert!(rows.len() >= 12);
+    for dialect in ALL {
+        check(dialect, &rows, "");
+    }
+    assert_eq!(ask(Dialect::DataFusion, "SELECT dateadd(fortnight, 1, date '2024-01-01') AS d"), Err("unknown-column"));
+}
+
+#[test]
+fn snowflakes_functions() {
+    let rows = rows_of("\n## Snowflake's functions");
+    assert!(rows.len() >= 50);
+    check(Dialect::Snowflake, &rows, "");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md")).unwrap();
+    let aggregates = page.split("\nAggregates").nth(1).unwrap();
+    let rows: Vec<(String, String)> = aggregates
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| {
+            let cells: Vec<&str> = l.split('|').map(|c| c.trim().trim_matches('`')).collect();
+            (cells[1].to_string(), cells[2].to_string())
+        })
+        .collect();
+    assert!(rows.len() >= 9);
+    check(Dialect::Snowflake, &rows, "FROM (VALUES (3), (1), (2)) v(x)");
+    // Elsewhere `iff` is nobody's.
+    assert!(ask(Dialect::Postgres, "SELECT iff(true, 1, 2) AS x").is_err());
+    let qualified = "SELECT x FROM (VALUES (3), (1), (2)) v(x) QUALIFY row_number() OVER (ORDER BY x DESC) = 1";
+    assert_eq!(ask(Dialect::Snowflake, qualified), Ok(vec!["3".to_string()]));
+    // Words of the table that are columns stay columns.
+    let column = "SELECT dateadd(day, day, date '2024-01-01') AS d FROM (VALUES (3)) v(day)";
+    assert_eq!(ask(Dialect::Snowflake, column), Ok(vec!["2024-01-04".to_string()]));
+}

@@ -25,6 +25,7 @@ const DBT_VERSION: &str = "1.10.0";
 const BUILTINS: [&str; 3] = ["ref", "source", "config"];
 
 pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
+    super::cross_database::add(environment);
     let quote = scope.quote();
     let named = |name: &'static str, value: Value| (Value::from(name), value);
     environment.add_global("adapter", Value::from_object(Adapter(Arc::clone(scope))));

@@ -11,6 +11,7 @@
 mod clock;
 mod columns;
 mod containers;
+mod cross_database;
 mod dbt;
 mod failure;
 mod functions;
