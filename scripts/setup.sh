@@ -3,7 +3,7 @@
 # Idempotent: on a machine that has everything it prints nothing and downloads nothing.
 #
 #   scripts/setup.sh build    C toolchain and OpenSSL headers (librdkafka, aws-lc)
-#   scripts/setup.sh test     the same, plus a Java runtime, Apache Kafka's jars and a Python environment
+#   scripts/setup.sh test     the same, plus a Java runtime, Chromium, Apache Kafka's jars and a Python environment
 #
 # SMELT_TEST_CACHE (default ~/.cache/smelt-test) holds Kafka and the Python environment.
 set -euo pipefail
@@ -38,6 +38,7 @@ if [ "$what" = test ]; then
     want openjdk-17-jre-headless java17
     want maven command -v mvn
     want python3-venv python3 -c 'import ensurepip, venv'
+    want chromium command -v chromium
 fi
 
 if [ "${#packages[@]}" -gt 0 ]; then

@@ -14,16 +14,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use super::call_sites;
 use super::config::{self, Configured, RawConfig, Setting};
 use super::data_tests;
-use super::docs_blocks::DocsBlocks;
-use super::exposures;
 use super::facts;
 use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
 use super::jinja::{
     Asked, ConfigCall, Dispatch, Engine, Globals, MacroPackage, Relation, Rendered, Resolve, Scope, Site, Template,
 };
-use super::problems::{Problems, suggest};
+use super::problems::Problems;
 use super::properties::{ModelProperties, Owner, Properties};
 use super::select;
 use super::settings::{self, Settings};
@@ -31,8 +30,7 @@ use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::unit_tests;
 use super::yaml::Text;
 use super::{
-    Declared, DeclaredSource, Dependency, Dialect, DisabledModel, Expectation, Inventory, MacroDefinition,
-    Materialization, Model, Project, Query, SeedFile, macros, seed,
+    Dependency, Dialect, Expectation, MacroDefinition, Materialization, Model, Project, Query, SeedFile, macros, seed,
 };
 use crate::env::Env;
 use crate::error::{Error, Span};
@@ -79,13 +77,13 @@ fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
     errors
 }
 
-struct Loader<'a> {
-    dir: &'a Path,
-    settings: Settings,
+pub(super) struct Loader<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) settings: Settings,
     engine: Engine,
     globals: Arc<Globals>,
     said: Mutex<Vec<String>>,
-    macros: Vec<MacroDefinition>,
+    pub(super) macros: Vec<MacroDefinition>,
 }
 
 /// What a file reads, each with the place of the first call that says so.
@@ -93,22 +91,22 @@ type Reads = Vec<(Dependency, Span)>;
 
 /// What a file or block makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Model,
     Snapshot,
     Seed,
 }
 
 /// A model's file with its configuration.
-struct Draft {
-    template: Template,
-    name: String,
+pub(super) struct Draft {
+    pub(super) template: Template,
+    pub(super) name: String,
     /// `[project, folder, …, name]`.
-    fqn: Vec<String>,
-    kind: Kind,
+    pub(super) fqn: Vec<String>,
+    pub(super) kind: Kind,
     properties: Option<ModelProperties>,
     raw: RawConfig,
-    configured: Configured,
+    pub(super) configured: Configured,
     /// Of a seed.
     seed: Option<Arc<SeedFile>>,
     /// Its Jinja works; if not, that has been recorded.
@@ -196,64 +194,6 @@ impl<'a> Loader<'a> {
             }
         }
         properties
-    }
-
-    /// The docs blocks of Markdown files, which stand anywhere unless the project says where.
-    fn docs(&self, paths: &[String], p: &mut Problems) -> DocsBlocks {
-        let own = [&self.settings.macro_paths[..], &self.settings.snapshot_paths].concat();
-        let folders = match self.settings.docs_paths.is_empty() {
-            true => [paths, &own].concat(),
-            false => self.settings.docs_paths.clone(),
-        };
-        let mut texts: Vec<Arc<Text>> = Vec::new();
-        for (text, _) in files(self.dir, &folders, "md", p) {
-            if texts.iter().all(|t| t.file != text.file) {
-                texts.push(text);
-            }
-        }
-        DocsBlocks::read(&texts, p)
-    }
-
-    /// What artifacts say beyond what runs.
-    fn inventory(
-        &self,
-        drafts: &[Draft],
-        properties: &mut Properties,
-        names: &Arc<Names>,
-        p: &mut Problems,
-    ) -> Inventory {
-        let groups: Vec<_> = properties.groups.iter().filter_map(|node| exposures::group(node, p)).collect();
-        let mut macros = self.macros.clone();
-        properties.macros.iter().for_each(|node| macros::describe(&mut macros, node, p));
-        let described = properties.models.iter().chain(&properties.snapshots).chain(&properties.seeds);
-        described.clone().for_each(|m| exposures::check_group(&m.node, &groups, p));
-        let models = described
-            .map(|m| (m.name.to_lowercase(), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
-        let sources = properties.sources.iter().map(|s| {
-            let path = s.node.text.file.clone();
-            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json() };
-            ((s.table.source.clone(), s.table.name.clone()), declared)
-        });
-        let disabled = drafts.iter().filter(|d| !d.configured.config.enabled).map(|d| DisabledModel {
-            name: d.name.clone(),
-            fqn: d.fqn.clone(),
-            path: d.template.text.file.clone(),
-            materialized: d.configured.materialized,
-            schema: d.configured.schema.clone().unwrap_or_else(|| self.settings.default_schema.clone()),
-            alias: d.configured.alias.clone().unwrap_or_else(|| d.name.clone()),
-            raw: Arc::clone(&d.template.text.content),
-            tags: d.configured.tags.clone(),
-            config: d.configured.config.all.clone(),
-        });
-        Inventory {
-            models: models.collect(),
-            sources: sources.collect(),
-            disabled: disabled.collect(),
-            exposures: properties.exposures.iter().filter_map(|n| exposures::exposure(n, &**names, p)).collect(),
-            docs: std::mem::take(&mut properties.docs).into_blocks(),
-            groups,
-            macros,
-        }
     }
 
     /// Step 2: the models' and snapshots' files with their merged configuration.
@@ -436,7 +376,7 @@ impl<'a> Loader<'a> {
         let mut config = RawConfig::new();
         for (key, value) in &call.values {
             let span = match call.site {
-                Some(site) => argument_span(self.engine.template_of(template, site.file), site, key),
+                Some(site) => call_sites::argument_span(self.engine.template_of(template, site.file), site, key),
                 None => template.text.span(0, 1),
             };
             config::warn_unknown_in_file(key, span.clone(), p);
@@ -451,46 +391,6 @@ impl<'a> Loader<'a> {
             }
         }
         config
-    }
-
-    fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
-        for (kind, what, described) in [
-            (Kind::Model, "model", &properties.models),
-            (Kind::Snapshot, "snapshot", &properties.snapshots),
-            (Kind::Seed, "seed", &properties.seeds),
-        ] {
-            let there = || drafts.iter().filter(move |d| d.kind == kind);
-            for own in described {
-                if there().all(|d| !d.name.eq_ignore_ascii_case(&own.name)) {
-                    let hint = suggest(&own.name, there().map(|d| d.name.as_str()), &format!("{what}s"));
-                    let message = format!("there is no {what} `{}` to describe", own.name);
-                    p.warn("unused-properties", own.span.clone(), message, hint);
-                }
-            }
-        }
-        for level in &self.settings.model_defaults {
-            let Some((folder, parent)) = level.path.split_last() else { continue };
-            let holds = |path: &[String]| drafts.iter().any(|d| d.fqn.starts_with(path));
-            if let Some(span) = &level.span
-                && !holds(&level.path)
-                && (parent.is_empty() || holds(parent))
-            {
-                let what = if parent.is_empty() { "project" } else { "folder or model" };
-                let below = drafts.iter().filter(|d| d.fqn.starts_with(parent)).filter_map(|d| d.fqn.get(parent.len()));
-                let siblings: BTreeSet<&str> = below.map(String::as_str).collect();
-                let hint = suggest(folder, siblings, "there is");
-                p.warn(
-                    "unused-config",
-                    span.clone(),
-                    format!("configuration for `{folder}`, but there is no such {what}"),
-                    hint,
-                );
-            }
-        }
-        if drafts.is_empty() {
-            let hint = format!("put SQL files into {}", self.settings.model_paths.join(", "));
-            p.warn("no-models", self.settings.span.clone(), "the project has no models", hint);
-        }
     }
 
     fn names(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) -> Names {
@@ -768,40 +668,4 @@ fn model_reads(reads: &[(Dependency, Span)]) -> Vec<(&str, Span)> {
             Dependency::Source(..) => None,
         })
         .collect()
-}
-
-/// The value of argument `key` of the call at `site`.
-fn argument_span(template: &Template, site: Site, key: &str) -> Span {
-    let content = &template.text.content;
-    let end = template.tag_at(site.offset).map_or(content.len(), |t| t.end);
-    let call = &content[site.offset..end];
-    let mut from = 0;
-    while let Some(i) = call[from..].find(key).map(|i| from + i) {
-        let before = call[..i].chars().next_back().unwrap_or(' ');
-        let after = call[i + key.len()..].trim_start_matches(['\'', '"']).trim_start();
-        if !(before.is_alphanumeric() || before == '_') && after.starts_with(['=', ':']) && !after.starts_with("==") {
-            let value = after[1..].trim_start();
-            let start = site.offset + call.len() - value.len();
-            return template.text.span(start, value_len(value));
-        }
-        from = i + key.len();
-    }
-    template.text.span(site.offset, "config".len())
-}
-
-/// Bytes up to the comma or bracket that ends a value.
-fn value_len(value: &str) -> usize {
-    let (mut depth, mut quote) = (0usize, None);
-    for (i, c) in value.char_indices() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '[' | '{' | '(') => depth += 1,
-            (None, ',' | ')' | ']' | '}') if depth == 0 => return value[..i].trim_end().len(),
-            (None, ']' | '}' | ')') => depth -= 1,
-            _ => {}
-        }
-    }
-    value.len()
 }

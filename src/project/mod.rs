@@ -10,6 +10,8 @@
 //! ([`SourceMap`]); secret values reach neither messages nor artifacts, as long as both pass through `Env::redact`.
 
 pub mod artifacts;
+mod call_sites;
+mod collect;
 mod config;
 mod connectors;
 mod data_tests;

@@ -9,6 +9,7 @@ mod broker_down;
 mod crash;
 mod data_tests;
 mod dialects;
+mod docs;
 mod engines;
 mod files;
 mod full_disk;

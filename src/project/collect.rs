@@ -1,0 +1,115 @@
+//! Collects what artifacts say beyond what runs: docs blocks, groups, exposures, entries of properties files.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::docs_blocks::DocsBlocks;
+use super::exposures;
+use super::graph::Names;
+use super::load::{Draft, Kind, Loader};
+use super::problems::{Problems, suggest};
+use super::properties::Properties;
+use super::texts::files;
+use super::yaml::Text;
+use super::{Declared, DeclaredSource, DisabledModel, Inventory, macros};
+
+impl Loader<'_> {
+    /// The docs blocks of Markdown files, which stand anywhere unless the project says where.
+    pub(super) fn docs(&self, paths: &[String], p: &mut Problems) -> DocsBlocks {
+        let own = [&self.settings.macro_paths[..], &self.settings.snapshot_paths].concat();
+        let folders = match self.settings.docs_paths.is_empty() {
+            true => [paths, &own].concat(),
+            false => self.settings.docs_paths.clone(),
+        };
+        let mut texts: Vec<Arc<Text>> = Vec::new();
+        for (text, _) in files(self.dir, &folders, "md", p) {
+            if texts.iter().all(|t| t.file != text.file) {
+                texts.push(text);
+            }
+        }
+        DocsBlocks::read(&texts, p)
+    }
+
+    /// What artifacts say beyond what runs.
+    pub(super) fn inventory(
+        &self,
+        drafts: &[Draft],
+        properties: &mut Properties,
+        names: &Arc<Names>,
+        p: &mut Problems,
+    ) -> Inventory {
+        let groups: Vec<_> = properties.groups.iter().filter_map(|node| exposures::group(node, p)).collect();
+        let mut macros = self.macros.clone();
+        properties.macros.iter().for_each(|node| macros::describe(&mut macros, node, p));
+        let described = properties.models.iter().chain(&properties.snapshots).chain(&properties.seeds);
+        described.clone().for_each(|m| exposures::check_group(&m.node, &groups, p));
+        let models = described
+            .map(|m| (m.name.to_lowercase(), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
+        let sources = properties.sources.iter().map(|s| {
+            let path = s.node.text.file.clone();
+            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json() };
+            ((s.table.source.clone(), s.table.name.clone()), declared)
+        });
+        let disabled = drafts.iter().filter(|d| !d.configured.config.enabled).map(|d| DisabledModel {
+            name: d.name.clone(),
+            fqn: d.fqn.clone(),
+            path: d.template.text.file.clone(),
+            materialized: d.configured.materialized,
+            schema: d.configured.schema.clone().unwrap_or_else(|| self.settings.default_schema.clone()),
+            alias: d.configured.alias.clone().unwrap_or_else(|| d.name.clone()),
+            raw: Arc::clone(&d.template.text.content),
+            tags: d.configured.tags.clone(),
+            config: d.configured.config.all.clone(),
+        });
+        Inventory {
+            models: models.collect(),
+            sources: sources.collect(),
+            disabled: disabled.collect(),
+            exposures: properties.exposures.iter().filter_map(|n| exposures::exposure(n, &**names, p)).collect(),
+            docs: std::mem::take(&mut properties.docs).into_blocks(),
+            groups,
+            macros,
+        }
+    }
+
+    /// Properties and folders of the project file that describe nothing are noted.
+    pub(super) fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
+        for (kind, what, described) in [
+            (Kind::Model, "model", &properties.models),
+            (Kind::Snapshot, "snapshot", &properties.snapshots),
+            (Kind::Seed, "seed", &properties.seeds),
+        ] {
+            let there = || drafts.iter().filter(move |d| d.kind == kind);
+            for own in described {
+                if there().all(|d| !d.name.eq_ignore_ascii_case(&own.name)) {
+                    let hint = suggest(&own.name, there().map(|d| d.name.as_str()), &format!("{what}s"));
+                    let message = format!("there is no {what} `{}` to describe", own.name);
+                    p.warn("unused-properties", own.span.clone(), message, hint);
+                }
+            }
+        }
+        for level in &self.settings.model_defaults {
+            let Some((folder, parent)) = level.path.split_last() else { continue };
+            let holds = |path: &[String]| drafts.iter().any(|d| d.fqn.starts_with(path));
+            if let Some(span) = &level.span
+                && !holds(&level.path)
+                && (parent.is_empty() || holds(parent))
+            {
+                let what = if parent.is_empty() { "project" } else { "folder or model" };
+                let below = drafts.iter().filter(|d| d.fqn.starts_with(parent)).filter_map(|d| d.fqn.get(parent.len()));
+                let siblings: BTreeSet<&str> = below.map(String::as_str).collect();
+                let hint = suggest(folder, siblings, "there is");
+                p.warn(
+                    "unused-config",
+                    span.clone(),
+                    format!("configuration for `{folder}`, but there is no such {what}"),
+                    hint,
+                );
+            }
+        }
+        if drafts.is_empty() {
+            let hint = format!("put SQL files into {}", self.settings.model_paths.join(", "));
+            p.warn("no-models", self.settings.span.clone(), "the project has no models", hint);
+        }
+    }
+}
