@@ -61,14 +61,18 @@ mkdir -p "$cache"
 # Apache Kafka: the broker that the tests start.
 "$here/kafka-fetch.sh"
 
-# Python: the readers that must agree with smelt about every table.
-requirements="$here/../tests/python/requirements.txt"
-venv="$cache/venv"
-if ! cmp -s "$requirements" "$venv/requirements.txt"; then
+# python_environment NAME REQUIREMENTS: a virtual environment with what the file lists.
+python_environment() {
+    local venv="$cache/$1" requirements="$2"
+    cmp -s "$requirements" "$venv/requirements.txt" && return
     say "making the Python environment $venv ($(grep -c '==' "$requirements") pinned packages)"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
     # Last, so that an interrupted installation is not taken for a whole one.
     cp "$requirements" "$venv/requirements.txt"
-fi
+}
+# The readers that must agree with smelt about every table.
+python_environment venv "$here/../tests/python/requirements.txt"
+# dbt, whose packages want other versions than theirs.
+python_environment dbt "$here/../tests/python/dbt-requirements.txt"

@@ -67,12 +67,18 @@ fn given(definition: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, J
 /// Flags every command takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Global {
-    /// Folder with smelt.yml
+    /// Folder with smelt.yml or dbt_project.yml
     #[arg(long, global = true, default_value = ".", value_name = "DIR")]
     pub project_dir: PathBuf,
-    /// Target of smelt.yml to use instead of its `target:`
+    /// Target of smelt.yml or the profile to use instead of its `target:`
     #[arg(short, long, global = true, value_name = "NAME")]
     pub target: Option<String>,
+    /// Profile of profiles.yml to use instead of the one dbt_project.yml names
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Folder with profiles.yml [default: the project's, then ~/.dbt]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub profiles_dir: Option<PathBuf>,
     /// Variables for `var()`, as YAML or JSON: --vars '{start: 2026-01-01}'
     #[arg(long, global = true, value_name = "YAML")]
     pub vars: Option<String>,
@@ -258,6 +264,15 @@ pub(super) enum Command {
     },
     /// Show what this project, target and lake look like from here, and try their connections
     Debug,
+    /// Install the packages that packages.yml or dependencies.yml asks for
+    Deps {
+        /// Take the newest commits again, whatever package-lock.yml says
+        #[arg(long)]
+        upgrade: bool,
+        /// Write package-lock.yml only
+        #[arg(long)]
+        lock: bool,
+    },
     /// Check every model and write its SQL to target/compiled
     Compile {
         #[command(flatten)]

@@ -7,6 +7,7 @@ mod args;
 mod artifacts;
 mod choose;
 mod demo;
+mod deps;
 mod docs;
 mod generate;
 mod init;
@@ -86,6 +87,7 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
     match &cli.command {
         Command::Init { path } => init::init(session, path).map_err(|e| vec![e]),
         Command::Debug => inspect::debug(session).await,
+        Command::Deps { upgrade, lock } => deps::deps(session, *upgrade, *lock),
         Command::Compile { selection } => inspect::compile(session, selection).await,
         Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
         Command::Plan { selection } => inspect::plan(session, selection).await,

@@ -46,6 +46,8 @@ impl Session {
             vars,
             lake: global.lake.clone(),
             invocation_id: Some(artifacts.invocation.id.clone()),
+            profile: global.profile.clone(),
+            profiles_dir: global.profiles_dir.clone(),
             ..LoadOptions::default()
         };
         Ok(Session {
@@ -59,6 +61,11 @@ impl Session {
             options,
             warned: Mutex::default(),
         })
+    }
+
+    /// What the command line says about the project.
+    pub(super) fn options(&self) -> &LoadOptions {
+        &self.options
     }
 
     /// The same environment for a project in another folder, with its own default target.

@@ -73,7 +73,13 @@ impl Loader<'_> {
     }
 
     /// Properties and folders of the project file that describe nothing are noted.
-    pub(super) fn note_unused(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) {
+    pub(super) fn note_unused(
+        &self,
+        drafts: &[Draft],
+        everything: &[&Draft],
+        properties: &Properties,
+        p: &mut Problems,
+    ) {
         for (kind, what, described) in [
             (Kind::Model, "model", &properties.models),
             (Kind::Snapshot, "snapshot", &properties.snapshots),
@@ -88,15 +94,16 @@ impl Loader<'_> {
                 }
             }
         }
-        for level in &self.settings.model_defaults {
+        for level in &self.settings.defaults.models {
             let Some((folder, parent)) = level.path.split_last() else { continue };
-            let holds = |path: &[String]| drafts.iter().any(|d| d.fqn.starts_with(path));
+            let holds = |path: &[String]| everything.iter().any(|d| d.fqn.starts_with(path));
             if let Some(span) = &level.span
                 && !holds(&level.path)
                 && (parent.is_empty() || holds(parent))
             {
                 let what = if parent.is_empty() { "project" } else { "folder or model" };
-                let below = drafts.iter().filter(|d| d.fqn.starts_with(parent)).filter_map(|d| d.fqn.get(parent.len()));
+                let below =
+                    everything.iter().filter(|d| d.fqn.starts_with(parent)).filter_map(|d| d.fqn.get(parent.len()));
                 let siblings: BTreeSet<&str> = below.map(String::as_str).collect();
                 let hint = suggest(folder, siblings, "there is");
                 p.warn(
@@ -107,7 +114,7 @@ impl Loader<'_> {
                 );
             }
         }
-        if drafts.is_empty() {
+        if everything.is_empty() && self.settings.folder.as_os_str().is_empty() {
             let hint = format!("put SQL files into {}", self.settings.model_paths.join(", "));
             p.warn("no-models", self.settings.span.clone(), "the project has no models", hint);
         }

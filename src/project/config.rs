@@ -353,7 +353,13 @@ fn materialization(setting: &Setting, default: Materialization, p: &mut Problems
     let hint = match text.as_str() {
         "seed" => "a seed is a CSV file in seeds/: it needs no SQL".to_string(),
         "dynamic_table" => "did you mean `materialized_view`?".to_string(),
-        other => suggest(other, MATERIALIZATIONS.iter().map(|(name, _)| *name), "it can be"),
+        other => {
+            let hint = suggest(other, MATERIALIZATIONS.iter().map(|(name, _)| *name), "it can be");
+            match hint.starts_with("did you mean") {
+                true => hint,
+                false => format!("{hint}; materializations of one's own cannot be run"),
+            }
+        }
     };
     p.error("unknown-materialization", setting.span.clone(), format!("unknown materialization `{text}`"), hint);
     default

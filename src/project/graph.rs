@@ -15,6 +15,8 @@ use crate::error::{Error, Span};
 #[derive(Debug, Clone)]
 pub(super) struct NamedModel {
     pub name: String,
+    pub package: String,
+    pub unique_id: String,
     pub schema: String,
     pub alias: String,
     pub enabled: bool,
@@ -24,6 +26,7 @@ pub(super) struct NamedModel {
 
 #[derive(Debug, Clone)]
 pub(super) struct NamedSource {
+    pub unique_id: String,
     pub source: String,
     pub table: String,
     pub enabled: bool,
@@ -33,7 +36,8 @@ pub(super) struct NamedSource {
 /// Every name of the project, with its relation.
 #[derive(Debug)]
 pub(super) struct Names {
-    project: String,
+    /// The project itself, then its packages.
+    packages: Vec<String>,
     quote: char,
     models: Vec<NamedModel>,
     sources: Vec<NamedSource>,
@@ -49,20 +53,13 @@ const SIDE_TABLES: [&str; 3] = ["__dead_letter", "__quarantine", "__late"];
 impl Names {
     /// The names, checked: every model name, every table and every source table stands for one thing only.
     pub fn new(
-        project: &str,
+        packages: Vec<String>,
         quote: char,
         models: Vec<NamedModel>,
         sources: Vec<NamedSource>,
         p: &mut Problems,
     ) -> Self {
-        let mut names = Names {
-            project: project.to_string(),
-            quote,
-            models,
-            sources,
-            by_name: HashMap::new(),
-            facts: Arc::default(),
-        };
+        let mut names = Names { packages, quote, models, sources, by_name: HashMap::new(), facts: Arc::default() };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
         for (index, model) in names.models.iter().enumerate() {
             match names.by_name.get(&model.name.to_lowercase()) {
@@ -164,6 +161,32 @@ impl Names {
         find(|a, b| a == b).or_else(|| find(|a, b| a.eq_ignore_ascii_case(b)))
     }
 
+    /// dbt's id of what something reads.
+    pub fn unique_id(&self, dependency: &Dependency) -> Option<String> {
+        match dependency {
+            Dependency::Model(name) => self.find_model(name).map(|m| m.unique_id.clone()),
+            Dependency::Source(source, table) => self.find_source(source, table).map(|s| s.unique_id.clone()),
+        }
+    }
+
+    /// `ref('package', 'name')`.
+    fn model_of(&self, package: &str, name: &str) -> Result<Relation, Error> {
+        if !self.packages.iter().any(|p| p.eq_ignore_ascii_case(package)) {
+            let error = Error::user("unknown-project", format!("no project or package `{package}`"));
+            return Err(match self.packages.as_slice() {
+                [project] => error.with_hint(format!("this is `{project}`: write ref('{name}')")),
+                all => error.with_hint(suggest(package, all.iter().map(String::as_str), "there are")),
+            });
+        }
+        match self.find_model(name) {
+            Some(model) if !model.package.eq_ignore_ascii_case(package) => {
+                let error = Error::user("unknown-ref", format!("no model `{name}` in `{package}`"));
+                Err(error.with_hint(format!("did you mean ref('{}', '{}')?", model.package, model.name)))
+            }
+            _ => self.model(None, name),
+        }
+    }
+
     /// The relation of a model, for `this`.
     pub fn relation(&self, model: &NamedModel) -> Relation {
         Relation {
@@ -191,11 +214,8 @@ impl Resolve for Names {
     }
 
     fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error> {
-        if let Some(package) = package
-            && !package.eq_ignore_ascii_case(&self.project)
-        {
-            let error = Error::user("unknown-project", format!("no project `{package}`"));
-            return Err(error.with_hint(format!("this is `{}`: write ref('{name}')", self.project)));
+        if let Some(package) = package {
+            return self.model_of(package, name);
         }
         match self.find_model(name) {
             Some(model) if model.enabled => Ok(self.relation(model)),

@@ -25,6 +25,19 @@ pub struct Inventory {
     pub disabled: Vec<DisabledModel>,
 }
 
+impl Inventory {
+    /// Adds what a package has; names are unique over all of them.
+    pub(super) fn extend(&mut self, more: Inventory) {
+        self.models.extend(more.models);
+        self.sources.extend(more.sources);
+        self.macros.extend(more.macros);
+        self.docs.extend(more.docs);
+        self.exposures.extend(more.exposures);
+        self.groups.extend(more.groups);
+        self.disabled.extend(more.disabled);
+    }
+}
+
 /// An entry of a properties file: its Jinja is rendered, `doc()` in descriptions is resolved.
 #[derive(Debug, Clone, Default)]
 pub struct Declared {

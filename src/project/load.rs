@@ -1,11 +1,7 @@
-//! From a folder to a [`Project`].
+//! One package, the project itself or an installed one: its files, configured and compiled.
 //!
-//! 1. `smelt.yml` (settings), then macros, then properties files.
-//! 2. Every model's file is rendered once to read its `config()`; `ref` and `source` give placeholders.
-//! 3. With every configuration known, names are resolved, and every file is rendered again: this is the compiled SQL.
-//! 4. Data tests are made, the graph is ordered, circles are found.
-//!
-//! A step that finds problems records them and goes on with what it has; nothing is returned unless all steps found none.
+//! Every model's file is rendered once to read its `config()`; `ref` and `source` give placeholders. With every configuration
+//! of every package known ([`super::assemble`]), it is rendered again: this is the compiled SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,76 +14,30 @@ use super::call_sites;
 use super::config::{self, Configured, RawConfig, Setting};
 use super::data_tests;
 use super::facts;
-use super::graph::{self, NamedModel, NamedSource, Names, Vertex};
-use super::jinja::{
-    Asked, ConfigCall, Dispatch, Engine, Globals, MacroPackage, Relation, Rendered, Resolve, Scope, Site, Template,
-};
+use super::graph::{NamedModel, Names};
+use super::jinja::{Asked, ConfigCall, Engine, Globals, Relation, Rendered, Resolve, Scope, Site, Template};
+use super::naming;
 use super::problems::Problems;
 use super::properties::{ModelProperties, Owner, Properties};
-use super::select;
-use super::settings::{self, Settings};
+use super::settings::{Defaults, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::unit_tests;
 use super::yaml::Text;
-use super::{
-    Dependency, Dialect, Expectation, MacroDefinition, Materialization, Model, Project, Query, SeedFile, macros, seed,
-};
-use crate::env::Env;
-use crate::error::{Error, Span};
+use super::{Dependency, Expectation, MacroDefinition, Materialization, Model, Query, SeedFile, seed};
+use crate::error::Span;
 
-/// What a command line says about a project.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// The folder with `smelt.yml`.
-    pub dir: PathBuf,
-    /// Instead of the project's own choice.
-    pub target: Option<String>,
-    /// On top of the project's `vars`.
-    pub vars: BTreeMap<String, Json>,
-    pub full_refresh: bool,
-    /// Instead of the target's `lake`.
-    pub lake: Option<String>,
-    /// `invocation_id` in templates; None: a new one.
-    pub invocation_id: Option<String>,
-}
-
-/// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
-pub fn load(options: &LoadOptions, env: &Env) -> Result<Project, Vec<Error>> {
-    let dir = std::path::absolute(&options.dir).map_err(|e| vec![Error::from(e)])?;
-    // `absolute` keeps a trailing `.`.
-    let dir: PathBuf = dir.components().collect();
-    let options = LoadOptions { dir, ..options.clone() };
-    let mut p = Problems::default();
-    let settings = match settings::read(&options, env, &mut p) {
-        Ok(settings) => settings,
-        Err(error) => {
-            p.errors.push(error);
-            return Err(sorted(p.errors));
-        }
-    };
-    let project = Loader::new(&options, settings, env, &mut p).load(&mut p);
-    if p.errors.is_empty() { Ok(Project { warnings: sorted(p.warnings), ..project }) } else { Err(sorted(p.errors)) }
-}
-
-/// By file and line; problems without a place first. The same problem, found by two steps, is said once.
-fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
-    let place = |e: &Error| e.span().map(|s| (s.file.clone(), s.line, s.column));
-    errors.sort_by_key(place);
-    errors.dedup_by(|a, b| a.message() == b.message() && a.span() == b.span());
-    errors
-}
-
+/// Loads one package: the project itself, or one that it has installed.
 pub(super) struct Loader<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) settings: Settings,
-    engine: Engine,
-    globals: Arc<Globals>,
-    said: Mutex<Vec<String>>,
-    pub(super) macros: Vec<MacroDefinition>,
+    pub dir: &'a Path,
+    pub settings: Settings,
+    pub engine: &'a Engine,
+    pub globals: Arc<Globals>,
+    pub said: Mutex<Vec<String>>,
+    pub macros: Vec<MacroDefinition>,
 }
 
 /// What a file reads, each with the place of the first call that says so.
-type Reads = Vec<(Dependency, Span)>;
+pub(super) type Reads = Vec<(Dependency, Span)>;
 
 /// What a file or block makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,84 +49,28 @@ pub(super) enum Kind {
 
 /// A model's file with its configuration.
 pub(super) struct Draft {
-    pub(super) template: Template,
-    pub(super) name: String,
+    pub template: Template,
+    pub name: String,
     /// `[project, folder, …, name]`.
-    pub(super) fqn: Vec<String>,
-    pub(super) kind: Kind,
+    pub fqn: Vec<String>,
+    pub kind: Kind,
     properties: Option<ModelProperties>,
     raw: RawConfig,
-    pub(super) configured: Configured,
+    pub configured: Configured,
     /// Of a seed.
     seed: Option<Arc<SeedFile>>,
     /// Its Jinja works; if not, that has been recorded.
-    readable: bool,
+    pub readable: bool,
     /// What it asks for, before names are known.
     asked: Vec<Asked>,
 }
 
-impl<'a> Loader<'a> {
-    fn new(options: &'a LoadOptions, settings: Settings, env: &Env, p: &mut Problems) -> Self {
-        let mut macros = files(&options.dir, &settings.macro_paths, "sql", p);
-        // dbt's place for macros that are tests.
-        let generic: Vec<String> = settings.test_paths.iter().map(|t| format!("{t}/generic")).collect();
-        macros.extend(files(&options.dir, &generic, "sql", p));
-        let files: Vec<Arc<Text>> = macros.into_iter().map(|(text, _)| text).collect();
-        let macros = macros::definitions(&settings.name, &files);
-        let packages = vec![MacroPackage { name: settings.name.clone(), files }];
-        let engine = Engine::new(packages, Dispatch::default(), env, p);
-        let globals = Arc::clone(&settings.globals);
-        Loader { dir: &options.dir, settings, engine, globals, macros, said: Mutex::default() }
-    }
-
-    fn load(self, p: &mut Problems) -> Project {
-        let mut properties = self.properties(p);
-        let drafts = self.drafts(&mut properties, p);
-        self.note_unused(&drafts, &properties, p);
-        let mut names = self.names(&drafts, &properties, p);
-        names.show(self.facts(&drafts, &properties, &names));
-        let names = Arc::new(names);
-
-        let mut models: Vec<(Model, Reads)> = Vec::new();
-        for draft in drafts.iter().filter(|d| d.readable && d.configured.config.enabled) {
-            if let Some(model) = self.compile(draft, &names, p) {
-                models.push(model);
-            }
-        }
-        let tests = self.tests(&drafts, &properties, &names, p);
-        let selectors = select::read_selectors(self.dir, &self.engine, &Scope::reading(&self.globals), p);
-        let inventory = self.inventory(&drafts, &mut properties, &names, p);
-
-        let unit_tests = self.unit_tests(&drafts, &properties, &names, p);
-
-        let vertices: Vec<Vertex<'_>> =
-            models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
-        let order = graph::order(&vertices, p);
-        let mut slots: Vec<Option<Model>> = models.into_iter().map(|(model, _)| Some(model)).collect();
-        let models = order.into_iter().filter_map(|i| slots[i].take()).map(Arc::new).collect();
-        let mut sources: Vec<_> =
-            properties.sources.into_iter().filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
-        sources.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
-        Project {
-            name: self.settings.name,
-            dir: self.dir.to_path_buf(),
-            dialect: self.settings.dialect,
-            target: self.settings.target,
-            sources,
-            models,
-            tests,
-            selectors,
-            unit_tests,
-            inventory,
-            warnings: Vec::new(),
-            said: std::mem::take(&mut self.said.lock()),
-        }
-    }
-
-    fn properties(&self, p: &mut Problems) -> Properties {
-        let mut paths = self.settings.model_paths.clone();
-        paths.extend(self.settings.property_paths.iter().cloned());
-        paths.extend(self.settings.test_paths.iter().cloned());
+impl Loader<'_> {
+    pub fn properties(&self, p: &mut Problems) -> Properties {
+        let s = &self.settings;
+        let paths =
+            [&s.model_paths, &s.property_paths, &s.test_paths, &s.snapshot_paths, &s.seed_paths, &s.macro_paths];
+        let paths: Vec<String> = paths.into_iter().flatten().cloned().collect();
         let mut properties = Properties { docs: self.docs(&paths, p), ..Properties::default() };
         let scope = Scope::reading(&self.globals);
         let mut seen: Vec<PathBuf> = Vec::new();
@@ -188,8 +82,13 @@ impl<'a> Loader<'a> {
                 if !is_project_file && !seen.contains(&text.file) {
                     seen.push(text.file.clone());
                     let prefix = [std::slice::from_ref(&self.settings.name), &self.folders(&text.file)].concat();
-                    let owner = Owner { prefix: &prefix, target: &self.settings.target, dir: self.dir };
-                    properties.read(&text, &owner, &self.engine, &scope, p);
+                    let owner = Owner {
+                        prefix: &prefix,
+                        target: &self.settings.target,
+                        dir: self.dir,
+                        defaults: [&self.settings.defaults.sources, &self.settings.overrides.sources],
+                    };
+                    properties.read(&text, &owner, self.engine, &scope, p);
                 }
             }
         }
@@ -197,7 +96,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Step 2: the models' and snapshots' files with their merged configuration.
-    fn drafts(&self, properties: &mut Properties, p: &mut Problems) -> Vec<Draft> {
+    pub fn drafts(&self, properties: &mut Properties, p: &mut Problems) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = Vec::new();
         let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         let paths = [&self.settings.model_paths[..], &self.settings.snapshot_paths].concat();
@@ -223,6 +122,7 @@ impl<'a> Loader<'a> {
         for (text, folders) in files(self.dir, &self.settings.seed_paths, "csv", p) {
             drafts.extend(self.seed(&text, &folders, properties, p));
         }
+        self.refuse_python(p);
         let declared = properties.snapshots.iter().filter_map(|s| Some((s.name.clone(), s.relation.clone()?)));
         for (name, relation) in declared.collect::<Vec<_>>() {
             if let Some(text) = relation_query(&relation, p) {
@@ -233,10 +133,18 @@ impl<'a> Loader<'a> {
         drafts
     }
 
+    fn refuse_python(&self, p: &mut Problems) {
+        for (text, _) in files(self.dir, &self.settings.model_paths, "py", p) {
+            let message = format!("model `{}` is written in Python, which smelt does not run", stem(&text.file));
+            p.error("python-model", text.span(0, 1), message, "write it in SQL, or read its table as a source");
+        }
+    }
+
     /// The folders between the path of the project that holds a file, and the file.
     fn folders(&self, file: &Path) -> Vec<String> {
         let s = &self.settings;
         let paths = s.model_paths.iter().chain(&s.property_paths).chain(&s.snapshot_paths).chain(&s.test_paths);
+        let paths = paths.chain(&s.seed_paths).chain(&s.macro_paths);
         let inside =
             paths.filter_map(|path| file.strip_prefix(plain(path)).ok()).min_by_key(|f| f.components().count());
         let parent = inside.and_then(Path::parent).into_iter().flat_map(Path::components);
@@ -259,8 +167,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The project as `graph` and `model` show it.
-    fn facts(&self, drafts: &[Draft], properties: &Properties, names: &Names) -> Json {
-        let mut graph = facts::empty();
+    pub fn facts(&self, graph: &mut Json, drafts: &[Draft], properties: &Properties, names: &Names) {
         let declared = |columns: &[super::Column]| {
             facts::columns(columns.iter().map(|c| (&*c.name, c.data_type.as_deref(), c.description.as_deref())))
         };
@@ -275,13 +182,7 @@ impl<'a> Loader<'a> {
                     Asked::Model(call) => names.model(call.package.as_deref(), &call.name),
                     Asked::Source(call) => names.source(&call.source, &call.table),
                 };
-                Some(match relation.ok()?.dependency? {
-                    Dependency::Model(name) => {
-                        let kind = drafts.iter().find(|d| d.name == name).map_or(Kind::Model, |d| d.kind);
-                        self.identity(kind, &name).1
-                    }
-                    Dependency::Source(source, table) => format!("source.{}.{source}.{table}", self.settings.name),
-                })
+                names.unique_id(&relation.ok()?.dependency?)
             });
             let reads: BTreeSet<String> = found.collect();
             let mut config: serde_json::Map<String, Json> =
@@ -301,15 +202,14 @@ impl<'a> Loader<'a> {
         }
         for source in properties.sources.iter().filter(|s| s.enabled) {
             let table = &source.table;
-            let unique_id = format!("source.{}.{}.{}", self.settings.name, table.source, table.name);
-            graph["sources"][&unique_id] = serde_json::json!({
+            let unique_id = &table.unique_id;
+            graph["sources"][unique_id] = serde_json::json!({
                 "unique_id": unique_id, "resource_type": "source", "name": table.name, "source_name": table.source,
                 "package_name": self.settings.name, "schema": table.source, "identifier": table.name, "database": null,
                 "description": table.description.clone().unwrap_or_default(), "columns": declared(&table.columns),
                 "path": table.span.file, "original_file_path": table.span.file, "tags": [], "meta": {}, "config": {"enabled": true},
             });
         }
-        graph
     }
 
     fn draft(
@@ -328,10 +228,12 @@ impl<'a> Loader<'a> {
         scope.describe(facts::draft(&name, &unique_id, resource_type, &self.settings.name, &fqn, &text.file));
         // Names are not known yet, so every error here is one of the text itself.
         let readable = p.ok(self.engine.render(&template, &scope)).is_some();
-        let (described, levels, default) = match kind {
-            Kind::Model => (&properties.models, &self.settings.model_defaults, Materialization::MaterializedView),
-            Kind::Snapshot => (&properties.snapshots, &self.settings.snapshot_defaults, Materialization::Snapshot),
-            Kind::Seed => (&properties.seeds, &self.settings.seed_defaults, Materialization::Seed),
+        let Defaults { models, snapshots, seeds, .. } = &self.settings.defaults;
+        let root = &self.settings.overrides;
+        let (described, levels, overrides, default) = match kind {
+            Kind::Model => (&properties.models, models, &root.models, self.settings.materialized),
+            Kind::Snapshot => (&properties.snapshots, snapshots, &root.snapshots, Materialization::Snapshot),
+            Kind::Seed => (&properties.seeds, seeds, &root.seeds, Materialization::Seed),
         };
         let own = described.iter().find(|m| m.name.eq_ignore_ascii_case(&name)).cloned();
         let mut raw = config::defaults(levels, &fqn);
@@ -341,6 +243,8 @@ impl<'a> Loader<'a> {
         for call in scope.configs() {
             config::merge(&mut raw, &self.called_config(&template, &call, p));
         }
+        // What the root project says of a package's models wins over the package.
+        config::merge(&mut raw, &config::defaults(overrides, &fqn));
         let start = text.content.len() - text.content.trim_start().len();
         let at = own.as_ref().map_or_else(|| text.span(start, 1), |own| own.span.clone());
         let configured = config::model_config(&raw, default, &at, p);
@@ -393,36 +297,30 @@ impl<'a> Loader<'a> {
         config
     }
 
-    fn names(&self, drafts: &[Draft], properties: &Properties, p: &mut Problems) -> Names {
-        let named = |draft: &Draft| NamedModel {
+    /// The name and the table of a draft.
+    pub fn named(&self, draft: &Draft, p: &mut Problems) -> NamedModel {
+        let named = naming::Named {
+            name: &draft.name,
+            unique_id: &self.identity(draft.kind, &draft.name).1,
+            fqn: &draft.fqn,
+            text: &draft.template.text,
+            raw: &draft.raw,
+            configured: &draft.configured,
+        };
+        let (schema, alias) = naming::table_of(&named, &self.settings, self.engine, p);
+        NamedModel {
             name: draft.name.clone(),
-            schema: draft.configured.schema.clone().unwrap_or_else(|| self.settings.default_schema.clone()),
-            alias: draft.configured.alias.clone().unwrap_or_else(|| draft.name.clone()),
+            package: self.settings.name.clone(),
+            unique_id: self.identity(draft.kind, &draft.name).1,
+            schema,
+            alias,
             enabled: draft.configured.config.enabled,
             span: draft.template.text.span(0, 1),
-        };
-        let source = |s: &super::sources::DeclaredTable| NamedSource {
-            source: s.table.source.clone(),
-            table: s.table.name.clone(),
-            enabled: s.enabled,
-            span: s.table.span.clone(),
-        };
-        let quote = match self.settings.dialect {
-            // There `"` makes a string.
-            Dialect::Spark | Dialect::Databricks => '`',
-            _ => '"',
-        };
-        Names::new(
-            &self.settings.name,
-            quote,
-            drafts.iter().map(named).collect(),
-            properties.sources.iter().map(source).collect(),
-            p,
-        )
+        }
     }
 
     /// Step 3: the compiled model, and what it reads with the places of the calls.
-    fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
+    pub fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
         let this = names.model(None, &draft.name).ok()?;
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
         let (rendered, mut reads, scope) =
@@ -567,7 +465,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Step 4: generic tests from properties, and singular tests from files.
-    fn tests(
+    pub fn tests(
         &self,
         drafts: &[Draft],
         properties: &Properties,
@@ -575,11 +473,13 @@ impl<'a> Loader<'a> {
         p: &mut Problems,
     ) -> Vec<super::DataTest> {
         let maker = data_tests::Maker {
-            engine: &self.engine,
+            engine: self.engine,
             globals: &self.globals,
             names,
             package: &self.settings.name,
-            defaults: config::defaults(&self.settings.test_defaults, std::slice::from_ref(&self.settings.name)),
+            folder: &self.settings.folder,
+            defaults: config::defaults(&self.settings.defaults.tests, std::slice::from_ref(&self.settings.name)),
+            overrides: config::defaults(&self.settings.overrides.tests, std::slice::from_ref(&self.settings.name)),
         };
         let mut tests = Vec::new();
         for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
@@ -608,23 +508,15 @@ impl<'a> Loader<'a> {
             for call in scope.configs() {
                 config::merge(&mut raw, &self.called_config(&template, &call, p));
             }
+            config::merge(&mut raw, &maker.overrides);
             tests.extend(data_tests::singular(self.fqn(&folders, &name), rendered, reads, &raw, &text.file, p));
-        }
-        tests.sort_by(|a, b| a.name.cmp(&b.name));
-        for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {
-            p.error(
-                "duplicate-test",
-                pair[1].source_map.start(),
-                format!("two data tests are named `{}`", pair[1].name),
-                "give one of them a `name`",
-            );
         }
         tests
     }
 }
 
 impl Loader<'_> {
-    fn unit_tests(
+    pub fn unit_tests(
         &self,
         drafts: &[Draft],
         properties: &Properties,
@@ -637,7 +529,7 @@ impl Loader<'_> {
         let folders: Vec<String> = self.settings.test_paths.iter().map(|t| format!("{t}/fixtures")).collect();
         let fixtures = ["csv", "sql"].iter().flat_map(|kind| files(self.dir, &folders, kind, p)).map(|(text, _)| text);
         let fixtures: Vec<Arc<Text>> = fixtures.collect();
-        let maker = unit_tests::Maker { engine: &self.engine, globals: &self.globals, names, fixtures: &fixtures };
+        let maker = unit_tests::Maker { engine: self.engine, globals: &self.globals, names, fixtures: &fixtures };
         let subjects: Vec<unit_tests::Subject<'_>> = drafts
             .iter()
             .filter(|d| d.readable && d.configured.config.enabled)
@@ -658,14 +550,4 @@ impl Loader<'_> {
         }
         tests
     }
-}
-
-fn model_reads(reads: &[(Dependency, Span)]) -> Vec<(&str, Span)> {
-    reads
-        .iter()
-        .filter_map(|(dependency, span)| match dependency {
-            Dependency::Model(name) => Some((name.as_str(), span.clone())),
-            Dependency::Source(..) => None,
-        })
-        .collect()
 }

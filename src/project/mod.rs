@@ -1,8 +1,8 @@
 //! From a folder of files to a checked graph of models.
 //!
-//! `smelt.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
-//! ([`settings`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`incremental`], [`seed`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
-//! brings them together: configuration is inherited, names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
+//! `smelt.yml`, `dbt_project.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
+//! ([`settings`], [`profile`], [`packages`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`incremental`], [`seed`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
+//! brings them together: configuration is inherited, tables are named ([`naming`]), names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
 //! what comes out ([`model`]) holds no YAML and no Jinja any more.
 //!
 //! Invariants: models stand in topological order, always the same one for the same files; every value a person wrote wrongly
@@ -10,6 +10,7 @@
 //! ([`SourceMap`]); secret values reach neither messages nor artifacts, as long as both pass through `Env::redact`.
 
 pub mod artifacts;
+mod assemble;
 mod call_sites;
 mod collect;
 mod config;
@@ -25,7 +26,10 @@ mod jinja;
 mod load;
 mod macros;
 mod model;
+mod naming;
+mod packages;
 mod problems;
+mod profile;
 mod properties;
 mod reader;
 mod schedule;
@@ -42,11 +46,12 @@ mod unit_tests;
 mod yaml;
 
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
+pub use assemble::{LoadOptions, load};
 pub use data_tests::{StoreFailures, TestConfig};
 pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
 pub use inventory::*;
-pub use load::{LoadOptions, load};
 pub use model::*;
+pub use packages::{PackageOrigin, PackagePlan, PackageSpec, lock_text, package_plan, package_project};
 pub use schedule::{Schedule, When};
 pub use seed::SeedFile;
 pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selector, TestKind, artifact, select};

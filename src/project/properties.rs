@@ -88,6 +88,8 @@ pub(super) struct Owner<'a> {
     pub target: &'a Target,
     /// What relative paths of files start from.
     pub dir: &'a Path,
+    /// `sources:` of the package's project file, and of the root project's.
+    pub defaults: [&'a [config::Level]; 2],
 }
 
 /// All properties files together.

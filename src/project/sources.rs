@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::config::RawConfig;
 use super::problems::{Problems, suggest};
 use super::properties::Owner;
 use super::yaml::{Entry, Node, Value};
@@ -126,6 +127,7 @@ pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<Decl
         entry: node,
         base: node.get("config"),
         prefix: owner.prefix,
+        defaults: owner.defaults,
         target: owner.target,
         dir: owner.dir,
     };
@@ -161,11 +163,17 @@ pub(super) fn named(node: &Node, what: &str, p: &mut Problems) -> Option<String>
 pub(super) struct Reader<'a> {
     pub(super) source: &'a str,
     prefix: &'a [String],
+    defaults: [&'a [super::config::Level]; 2],
     pub(super) schema: &'a str,
     entry: &'a Node,
     base: Option<&'a Node>,
     pub(super) target: &'a Target,
     pub(super) dir: &'a Path,
+}
+
+/// What a `config:` says of a key, itself or under `meta: {smelt: …}`, where dbt does not look.
+fn said<'a>(config: &'a Node, key: &str) -> Option<&'a Node> {
+    config.get(key).or_else(|| config.get("meta")?.get("smelt")?.get(key))
 }
 
 /// `config:` of a source with its table's on top.
@@ -176,13 +184,14 @@ pub(super) struct Config<'a> {
 
 impl<'a> Config<'a> {
     pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
-        let found = |node: Option<&'a Node>| node.and_then(|n| n.get(key)).filter(|n| !matches!(n.value, Value::Null));
+        let found =
+            |node: Option<&'a Node>| node.and_then(|n| said(n, key)).filter(|n| !matches!(n.value, Value::Null));
         found(self.own).or_else(|| found(self.base))
     }
 
     /// Entries of a mapping that the table's extends.
     pub(super) fn entries(&self, key: &str) -> Vec<&'a Entry> {
-        let of = |node: Option<&'a Node>| node.and_then(|n| n.get(key)).map_or(&[][..], Node::entries);
+        let of = |node: Option<&'a Node>| node.and_then(|n| said(n, key)).map_or(&[][..], Node::entries);
         let own: Vec<&Entry> = of(self.own).iter().collect();
         let mut all: Vec<&Entry> = of(self.base).iter().filter(|b| own.iter().all(|o| o.key != b.key)).collect();
         all.extend(own);
@@ -267,7 +276,10 @@ impl Reader<'_> {
             span: node.get("name").unwrap_or(node).span(),
             name,
         };
-        let enabled = config.get("enabled").and_then(|n| n.boolean("enabled", p)).unwrap_or(true);
+        let own = config.get("enabled").and_then(|n| n.boolean("enabled", p));
+        let [package, root] = self.defaults.map(|levels| super::config::defaults(levels, &table.fqn));
+        let set = |config: &RawConfig, p: &mut Problems| config.get("enabled").and_then(|s| s.boolean("enabled", p));
+        let enabled = set(&root, p).or(own).or_else(|| set(&package, p)).unwrap_or(true);
         Some(DeclaredTable { table, node: node.clone(), source: self.entry.clone(), enabled })
     }
 

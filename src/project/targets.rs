@@ -30,17 +30,11 @@ const KEYS: &[&str] = &[
 const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta", ()), ("postgres", ()), ("http", ())];
 
 /// Schema of models that no configuration gives one.
-const DEFAULT_SCHEMA: &str = "default";
+pub(super) const DEFAULT_SCHEMA: &str = "default";
 
-/// Reads a target whose Jinja has been rendered. Returns it with the schema of models that name none.
-pub(super) fn read(
-    name: &str,
-    node: Option<&Node>,
-    at: &Span,
-    options: &LoadOptions,
-    p: &mut Problems,
-) -> (Target, String) {
-    let mut target = Target {
+/// A target with every default, and no lake.
+pub(super) fn nowhere(name: &str) -> Target {
+    Target {
         name: name.to_string(),
         lake: String::new(),
         commit_interval: Duration::from_secs(1),
@@ -55,8 +49,21 @@ pub(super) fn read(
         connections: BTreeMap::new(),
         state_snapshots: StateSnapshots::default(),
         on_foreign_change: OnForeignChange::default(),
-    };
-    let mut schema = DEFAULT_SCHEMA.to_string();
+    }
+}
+
+/// Reads a target whose Jinja has been rendered; `default_lake` is where its tables go unless it says so. Returns it with the
+/// schema it gives models that name none.
+pub(super) fn read(
+    name: &str,
+    node: Option<&Node>,
+    at: &Span,
+    default_lake: Option<String>,
+    options: &LoadOptions,
+    p: &mut Problems,
+) -> (Target, Option<String>) {
+    let mut target = nowhere(name);
+    let mut schema = None;
     let mut lake = None;
     let mut has_lake = false;
     if let Some(node) = node {
@@ -64,7 +71,7 @@ pub(super) fn read(
         has_lake = node.get("lake").is_some();
         lake = node.get("lake").and_then(|n| n.text("lake", p));
         if let Some(text) = node.get("schema").and_then(|n| n.text("schema", p)) {
-            schema = text;
+            schema = Some(text);
         }
         let duration = |key: &str, into: &mut Duration, p: &mut Problems| {
             if let Some(value) = node.get(key).and_then(|n| n.duration(key, p)) {
@@ -115,6 +122,7 @@ pub(super) fn read(
             target.connections = read_connections(connections, p);
         }
     }
+    let lake = if has_lake { lake } else { lake.or(default_lake) };
     match options.lake.clone().or(lake) {
         Some(lake) => target.lake = located(&lake, &options.dir),
         // Its value is wrong, and that has been said.
@@ -129,7 +137,7 @@ pub(super) fn read(
     (target, schema)
 }
 
-fn read_connections(node: &Node, p: &mut Problems) -> BTreeMap<String, Connection> {
+pub(super) fn read_connections(node: &Node, p: &mut Problems) -> BTreeMap<String, Connection> {
     let mut connections = BTreeMap::new();
     let Value::Map(entries) = &node.value else {
         if !matches!(node.value, Value::Null) {

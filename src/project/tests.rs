@@ -9,6 +9,7 @@ use super::{DataTest, Dependency, LoadOptions, Model, Project, load};
 use crate::env::{Env, FaultPlan, FaultyStore};
 
 mod context;
+mod dbt;
 mod errors;
 mod inheritance;
 mod loading;

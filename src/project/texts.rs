@@ -48,6 +48,27 @@ pub(super) fn snapshot_blocks(text: &Arc<Text>) -> Result<Vec<(String, Arc<Text>
     }
 }
 
+/// The text without its `{% materialization … %}` blocks, each of which is noted: how tables are made is not for macros here.
+pub(super) fn without_materializations(text: &Arc<Text>, p: &mut Problems) -> Arc<Text> {
+    static BLOCK: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let block = r"(?s)\{%[-+]?\s*materialization\s+([A-Za-z_]\w*).*?\{%[-+]?\s*endmaterialization\s*[-+]?%\}";
+        Regex::new(block).ok()
+    });
+    let Some(block) = BLOCK.as_ref().filter(|_| text.content.contains("materialization")) else {
+        return Arc::clone(text);
+    };
+    let mut content = text.content.to_string();
+    for found in block.captures_iter(&text.content) {
+        let (Some(whole), Some(name)) = (found.get(0), found.get(1)) else { continue };
+        let message = format!("the custom materialization `{}` has no effect", name.as_str());
+        let hint = "smelt makes tables its own way: give its models another `materialized`";
+        p.warn("custom-materialization", text.span(name.start(), name.len()), message, hint);
+        let blank: String = whole.as_str().bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
+        content.replace_range(whole.range(), &blank);
+    }
+    text.part(content)
+}
+
 /// The query of a snapshot declared by its `relation:`, in a text in which `ref(…)` stands where the YAML has it.
 pub(super) fn relation_query(relation: &Node, p: &mut Problems) -> Option<Arc<Text>> {
     let written = relation.text("relation", p)?;

@@ -8,6 +8,7 @@ mod broker;
 mod broker_down;
 mod crash;
 mod data_tests;
+mod dbt;
 mod dialects;
 mod docs;
 mod engines;

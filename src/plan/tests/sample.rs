@@ -1,6 +1,5 @@
 //! The repository's own project compiles, every model of it incrementally.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::project::NoTables;
@@ -11,14 +10,7 @@ use crate::project::{LoadOptions, load};
 
 #[test]
 fn the_telecom_project_is_maintained_incrementally() {
-    let options = LoadOptions {
-        dir: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-        target: None,
-        vars: BTreeMap::new(),
-        full_refresh: false,
-        invocation_id: None,
-        lake: None,
-    };
+    let options = LoadOptions { dir: PathBuf::from(env!("CARGO_MANIFEST_DIR")), ..LoadOptions::default() };
     let shown = |errors: Vec<crate::error::Error>| errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n");
     let project = load(&options, &Env::real()).map_err(shown).unwrap();
     let compilation = compile(&project, &NoTables).map_err(shown).unwrap();

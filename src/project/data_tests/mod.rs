@@ -39,6 +39,10 @@ pub(super) struct Maker<'a> {
     pub package: &'a str,
     /// `data_tests:` of the project file.
     pub defaults: RawConfig,
+    /// `data_tests:` of the root project, for a package's tests.
+    pub overrides: RawConfig,
+    /// The package's folder below the project's.
+    pub folder: &'a Path,
 }
 
 /// What a test is about.
@@ -116,6 +120,7 @@ impl Maker<'_> {
         let name = written.name.clone().unwrap_or_else(|| generic.name());
         let mut raw = self.defaults.clone();
         config::merge(&mut raw, &written.config);
+        config::merge(&mut raw, &self.overrides);
         let mut settings = Settings::of(&name, &raw, p);
         if !settings.enabled {
             return None;
@@ -136,6 +141,7 @@ impl Maker<'_> {
                 raw.insert(key, Setting { value, span: item.span() });
             }
             config::merge(&mut raw, &written.config);
+            config::merge(&mut raw, &self.overrides);
             let before = settings.filter.take().map(|s| s.value);
             settings = Settings::of(&name, &raw, p);
             if settings.filter.as_ref().map(|s| &s.value) != before.as_ref() {
@@ -193,6 +199,7 @@ impl Maker<'_> {
 
     /// `[package, folder, …, name]`: dbt takes the folders of the file that declares the test, without the first.
     fn fqn(&self, file: &Path, name: &str) -> Vec<String> {
+        let file = file.strip_prefix(self.folder).unwrap_or(file);
         let folders = file.parent().into_iter().flat_map(Path::components).skip(1);
         let folders = folders.map(|c| c.as_os_str().to_string_lossy().into_owned());
         [self.package.to_string()].into_iter().chain(folders).chain([name.to_string()]).collect()

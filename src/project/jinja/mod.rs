@@ -183,6 +183,20 @@ impl Engine {
             .map_err(|e| self.yaml_failure(&e, at, &environment))
     }
 
+    /// What the macro `name` prints for `args`, as templates of the scope's package call it.
+    pub fn call(&self, name: &str, args: &[serde_json::Value], scope: &Arc<Scope>) -> Result<String> {
+        let names: Vec<String> = (0..args.len()).map(|i| format!("argument_{i}")).collect();
+        let template = Template::new(Text::new(name, format!("{{{{ {name}({}) }}}}", names.join(", "))), 0);
+        let environment = self.model_environment(scope);
+        let source = format!("{}{}", self.prelude(scope), template.jinja);
+        let values = names.into_iter().zip(args).map(|(name, value)| (name, values::from_json(value)));
+        let output = environment
+            .template_from_named_str(name, &source)
+            .and_then(|t| t.render(Value::from_pairs(values)))
+            .map_err(|e| self.failure(&e, &template, Some(&environment)))?;
+        Ok(template.unmark(&output).sql)
+    }
+
     /// Evaluates an expression that stands in YAML without braces: `ref('users')`.
     pub fn evaluate(&self, expression: &str, at: &Node, scope: &Arc<Scope>) -> Result<Value> {
         let environment = self.model_environment(scope);

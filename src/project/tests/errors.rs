@@ -81,6 +81,6 @@ fn a_folder_without_a_project() {
     let dir = folder.path().to_string_lossy().into_owned();
     assert_eq!(
         folder.errors().replace(&dir, "DIR"),
-        "error[no-project]: no smelt.yml in DIR\n  = start one with `smelt init`, or name the folder with --project-dir"
+        "error[no-project]: no smelt.yml or dbt_project.yml in DIR\n  = start one with `smelt init`, or name the folder with --project-dir"
     );
 }

@@ -1,0 +1,208 @@
+//! From a folder to a [`Project`]: the project and its packages, each read by a [`Loader`], in one graph.
+//!
+//! 1. The project file and the packages' (settings), then everybody's macros.
+//! 2. Each package's files with their merged configuration ([`super::load`]).
+//! 3. All names, checked against each other; then every file is compiled and every data test made.
+//! 4. The graph is ordered, circles are found.
+//!
+//! A step that finds problems records them and goes on with what it has; nothing is returned unless all steps found none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+
+use super::facts;
+use super::graph::{self, NamedSource, Names, Vertex};
+use super::jinja::{Engine, MacroPackage, Scope};
+use super::load::{Draft, Loader, Reads};
+use super::problems::Problems;
+use super::properties::Properties;
+use super::select;
+use super::settings::{self, Settings};
+use super::texts::{files, without_materializations};
+use super::yaml::Text;
+use super::{Dependency, Dialect, Inventory, Model, Project};
+use crate::env::Env;
+use crate::error::{Error, Span};
+
+/// What a command line says about a project.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The folder with `smelt.yml` or `dbt_project.yml`.
+    pub dir: PathBuf,
+    /// Instead of the project's own choice.
+    pub target: Option<String>,
+    /// On top of the project's `vars`.
+    pub vars: BTreeMap<String, Json>,
+    pub full_refresh: bool,
+    /// Instead of the target's `lake`.
+    pub lake: Option<String>,
+    /// `invocation_id` in templates; None: a new one.
+    pub invocation_id: Option<String>,
+    /// Instead of the `profile` of dbt_project.yml.
+    pub profile: Option<String>,
+    /// The folder with profiles.yml, instead of the usual ones.
+    pub profiles_dir: Option<PathBuf>,
+}
+
+/// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
+pub fn load(options: &LoadOptions, env: &Env) -> Result<Project, Vec<Error>> {
+    let dir = std::path::absolute(&options.dir).map_err(|e| vec![Error::from(e)])?;
+    // `absolute` keeps a trailing `.`.
+    let dir: PathBuf = dir.components().collect();
+    let options = LoadOptions { dir, ..options.clone() };
+    let mut p = Problems::default();
+    let settings = match settings::read(&options, env, &mut p) {
+        Ok(settings) => settings,
+        Err(error) => {
+            p.errors.push(error);
+            return Err(sorted(p.errors));
+        }
+    };
+    let project = load_all(&options, settings, env, &mut p);
+    if p.errors.is_empty() { Ok(Project { warnings: sorted(p.warnings), ..project }) } else { Err(sorted(p.errors)) }
+}
+
+/// By file and line; problems without a place first. The same problem, found by two steps, is said once.
+fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
+    let place = |e: &Error| e.span().map(|s| (s.file.clone(), s.line, s.column));
+    errors.sort_by_key(place);
+    errors.dedup_by(|a, b| a.message() == b.message() && a.span() == b.span());
+    errors
+}
+
+/// Loads every package, the project itself first, into one graph.
+fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut Problems) -> Project {
+    let macros = settings.iter().map(|s| MacroPackage { name: s.name.clone(), files: macro_files(&options.dir, s, p) });
+    let macros: Vec<MacroPackage> = macros.collect();
+    let definitions: Vec<_> = macros.iter().map(|m| super::macros::definitions(&m.name, &m.files)).collect();
+    let dispatch = settings.first().map(|s| s.dispatch.clone()).unwrap_or_default();
+    let engine = Engine::new(macros, dispatch, env, p);
+    let mut definitions = definitions.into_iter();
+    let loader = |settings: Settings| {
+        let macros = definitions.next().unwrap_or_default();
+        let globals = Arc::clone(&settings.globals);
+        Loader { dir: &options.dir, settings, engine: &engine, globals, said: Mutex::default(), macros }
+    };
+    let loaders: Vec<Loader<'_>> = settings.into_iter().map(loader).collect();
+    let mut parts: Vec<(Properties, Vec<Draft>)> = Vec::new();
+    for loader in &loaders {
+        let mut properties = loader.properties(p);
+        let drafts = loader.drafts(&mut properties, p);
+        parts.push((properties, drafts));
+    }
+    let everything: Vec<&Draft> = parts.iter().flat_map(|(_, drafts)| drafts).collect();
+    for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
+        loader.note_unused(drafts, &everything, properties, p);
+    }
+    let mut names = all_names(&loaders, &parts, p);
+    let mut graph = facts::empty();
+    for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
+        loader.facts(&mut graph, drafts, properties, &names);
+    }
+    names.show(graph);
+    let names = Arc::new(names);
+
+    let mut models: Vec<(Model, Reads)> = Vec::new();
+    let mut tests: Vec<super::DataTest> = Vec::new();
+    let mut unit_tests: Vec<super::UnitTest> = Vec::new();
+    for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
+        for draft in drafts.iter().filter(|d| d.readable && d.configured.config.enabled) {
+            models.extend(loader.compile(draft, &names, p));
+        }
+        tests.extend(loader.tests(drafts, properties, &names, p));
+        unit_tests.extend(loader.unit_tests(drafts, properties, &names, p));
+    }
+    check_test_names(&mut tests, p);
+    let mut inventory = Inventory::default();
+    for (loader, (properties, drafts)) in loaders.iter().zip(&mut parts) {
+        inventory.extend(loader.inventory(drafts, properties, &names, p));
+    }
+
+    let vertices: Vec<Vertex<'_>> =
+        models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
+    let order = graph::order(&vertices, p);
+    let mut slots: Vec<Option<Model>> = models.into_iter().map(|(model, _)| Some(model)).collect();
+    let models = order.into_iter().filter_map(|i| slots[i].take()).map(Arc::new).collect();
+    let declared = parts.into_iter().flat_map(|(properties, _)| properties.sources);
+    let mut sources: Vec<_> = declared.filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
+    sources.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
+    let said = loaders.iter().flat_map(|l| std::mem::take(&mut *l.said.lock())).collect();
+    let root = loaders.into_iter().next().map(|l| l.settings);
+    let selectors = match &root {
+        Some(root) => select::read_selectors(&options.dir, &engine, &Scope::reading(&root.globals), p),
+        None => Vec::new(),
+    };
+    Project {
+        name: root.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
+        dir: options.dir.clone(),
+        dialect: root.as_ref().map(|s| s.dialect).unwrap_or_default(),
+        target: root.map_or_else(|| super::targets::nowhere(""), |s| s.target),
+        sources,
+        models,
+        tests,
+        selectors,
+        unit_tests,
+        inventory,
+        warnings: Vec::new(),
+        said,
+    }
+}
+
+fn macro_files(dir: &Path, settings: &Settings, p: &mut Problems) -> Vec<Arc<Text>> {
+    let mut macros = files(dir, &settings.macro_paths, "sql", p);
+    // dbt's place for macros that are tests.
+    let generic: Vec<String> = settings.test_paths.iter().map(|t| format!("{t}/generic")).collect();
+    macros.extend(files(dir, &generic, "sql", p));
+    macros.into_iter().map(|(text, _)| without_materializations(&text, p)).collect()
+}
+
+/// Every name of every package, checked against each other.
+fn all_names(loaders: &[Loader<'_>], parts: &[(Properties, Vec<Draft>)], p: &mut Problems) -> Names {
+    let mut models = Vec::new();
+    let mut sources = Vec::new();
+    for (loader, (properties, drafts)) in loaders.iter().zip(parts) {
+        for draft in drafts {
+            models.push(loader.named(draft, p));
+        }
+        sources.extend(properties.sources.iter().map(|s| NamedSource {
+            unique_id: s.table.unique_id.clone(),
+            source: s.table.source.clone(),
+            table: s.table.name.clone(),
+            enabled: s.enabled,
+            span: s.table.span.clone(),
+        }));
+    }
+    let quote = match loaders.first().map(|l| l.settings.dialect) {
+        // There `"` makes a string.
+        Some(Dialect::Spark | Dialect::Databricks) => '`',
+        _ => '"',
+    };
+    let packages = loaders.iter().map(|l| l.settings.name.clone()).collect();
+    Names::new(packages, quote, models, sources, p)
+}
+
+fn check_test_names(tests: &mut [super::DataTest], p: &mut Problems) {
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {
+        p.error(
+            "duplicate-test",
+            pair[1].source_map.start(),
+            format!("two data tests are named `{}`", pair[1].name),
+            "give one of them a `name`",
+        );
+    }
+}
+
+fn model_reads(reads: &[(Dependency, Span)]) -> Vec<(&str, Span)> {
+    reads
+        .iter()
+        .filter_map(|(dependency, span)| match dependency {
+            Dependency::Model(name) => Some((name.as_str(), span.clone())),
+            Dependency::Source(..) => None,
+        })
+        .collect()
+}
