@@ -145,6 +145,9 @@ impl Pipeline {
 
     /// are known by now.
     fn note_versions(&mut self, index: usize) -> Result<()> {
+        if self.nodes[index].waits {
+            return Ok(());
+        }
         // A run of its own has consumed what was there when it ran.
         let ran = self.nodes[index].main.as_ref().is_some_and(|cell| cell.must_commit);
         if self.nodes[index].job.is_some() && !ran {
@@ -187,7 +190,7 @@ impl Pipeline {
             epoch: self.epoch,
             instance: self.instance,
             committed_at: now,
-            partial: self.partial,
+            partial: self.partial || self.nodes.iter().any(|node| node.waits),
             versions,
             positions,
         })

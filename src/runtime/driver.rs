@@ -177,6 +177,7 @@ impl Runner {
             sources: pipeline.sources.len(),
             instance: pipeline.instance,
         });
+        pipeline.may_wait = !bounded;
         let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
         if let Err(error) = self.tell(pipeline, recovered, summary) {
             return Ok(End::Restart(error));
@@ -198,7 +199,7 @@ impl Runner {
                 Runs::All { planned: Some(_) } => (EpochRuns::None, false),
                 Runs::Tables | Runs::All { planned: None } => (EpochRuns::First, false),
             };
-            if !collected.is_empty() || !pipeline.foreign.is_empty() || due {
+            if !collected.is_empty() || !pipeline.foreign.is_empty() || due || pipeline.has_woken() {
                 let report = pipeline.run_epoch(collected, runs, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {
                     return Ok(End::Restart(error));

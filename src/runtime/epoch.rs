@@ -39,7 +39,10 @@ impl Pipeline {
             let begun = Instant::now();
             let mut report = ModelReport::new(&self.nodes[index].compiled.model);
             if self.nodes[index].runs() {
-                if let Some(upstream) = self.parked_upstream(index) {
+                self.nodes[index].waits = self.must_wait(index);
+                if self.nodes[index].waits {
+                    self.sit_out(index);
+                } else if let Some(upstream) = self.parked_upstream(index) {
                     let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
                     self.park(index, error).await;
                 } else {

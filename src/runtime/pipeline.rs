@@ -59,6 +59,8 @@ pub(super) struct Node {
     pub kept: Option<Kept>,
     /// What came since that.
     pub since: Since,
+    /// It sits this epoch out: its state, or that of a model it reads, is still being loaded.
+    pub waits: bool,
     pub expectations: Expectations,
     /// Must be recomputed and compared with its table: never computed, edited, diverged, full refresh, recovery.
     pub refresh: Option<Refresh>,
@@ -148,6 +150,8 @@ pub struct Pipeline {
     /// Models whose table was found to differ from their state: recomputed after the restart.
     pub(super) diverged: BTreeSet<String>,
     pub(super) failed_runs: Vec<FailedRun>,
+    /// Whether models may sit out epochs while their state is loaded: nobody waits for the end of this pipeline.
+    pub(super) may_wait: bool,
     /// The snapshot of state that is being written.
     pub(super) writing: Option<Writing>,
     /// What whoever watches should hear.
@@ -202,6 +206,7 @@ impl Pipeline {
             partial: options.selected.is_some(),
             diverged: BTreeSet::new(),
             failed_runs: Vec::new(),
+            may_wait: false,
             writing: None,
             notes: Vec::new(),
             project,
@@ -252,6 +257,7 @@ impl Pipeline {
             rewritten: false,
             keyed: None,
             kept: None,
+            waits: false,
             since: Since { written: self.env.now_micros(), rows: 0 },
             expectations,
             refresh: None,

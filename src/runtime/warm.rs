@@ -14,6 +14,10 @@
 //! Whatever of this cannot be shown (an entry or a file is gone, a foreign commit, side tables at another position) makes the snapshot
 //! useless: the model is rebuilt from its inputs' contents and compared with its table, as without it. A streaming table's circuit holds
 //! its dimensions, which are brought to *n* at once, and the keys it has seen, which are brought to *p*.
+//!
+//! Loading goes on in the background. Where nobody waits for the end (`smelt up`), a model whose state is not there yet sits epochs out,
+//! with what reads it: others commit, its table and positions stay, and the epochs rows are marked `partial`. Then *n* is further from
+//! *p*, which 3. does not mind.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +40,37 @@ impl Pipeline {
         node.circuit.is_none()
             && matches!(node.refresh, None | Some(Refresh::Behind))
             && node.kept.as_ref().is_some_and(|kept| kept.loading.is_some())
+    }
+
+    /// Whether the model sits this epoch out, so that others need not wait for its state. It can, when all it reads are tables: their
+    /// logs hold what it misses. What reads it sits out too: it would see one input without the other.
+    pub(super) fn must_wait(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let from_logs = node.upstreams.iter().all(|upstream| matches!(upstream, Upstream::Node(_)));
+        if !self.may_wait || !from_logs {
+            return false;
+        }
+        let reads = |upstream: &Upstream| matches!(upstream, Upstream::Node(up) if self.nodes[*up].waits);
+        (self.has_stored_state(index) && self.is_loading(index)) || node.upstreams.iter().any(reads)
+    }
+
+    fn is_loading(&self, index: usize) -> bool {
+        let loading = self.nodes[index].kept.as_ref().and_then(|kept| kept.loading.as_ref());
+        loading.is_some_and(|task| !task.is_finished())
+    }
+
+    /// The model's positions stay where they are; it catches up when it is its turn again.
+    pub(super) fn sit_out(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if !node.streams && node.job.is_none() {
+            node.refresh.get_or_insert(Refresh::Behind);
+        }
+    }
+
+    /// Whether a model that sat out can go on: time for an epoch, with input or without.
+    pub(super) fn has_woken(&self) -> bool {
+        let loaded = |i: usize| self.nodes[i].kept.as_ref().is_some_and(|k| k.loading.is_some()) && !self.is_loading(i);
+        (0..self.nodes.len()).any(|i| self.nodes[i].waits && loaded(i))
     }
 
     /// Brings a view's circuit back. What its inputs changed by since the table's position, by input; None when the view must be rebuilt.

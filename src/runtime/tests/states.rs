@@ -2,7 +2,7 @@
 
 use super::oracle::counted;
 use super::scenario::{Damage, ModelKind, Round, Scenario, Upkeep, Written};
-use super::world::Ended;
+use super::world::{Ended, World};
 use crate::operators::tests::changes::{Change, table};
 use crate::operators::tests::tables::Value;
 
@@ -147,4 +147,16 @@ fn streaming_tables_get_their_dimensions_and_keys_back() {
             assert!(restored(all) >= 6, "keyed {keyed}, stored after {keep}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bronze_commits_while_the_state_of_views_is_loaded() {
+    let first =
+        Round { models: models(), epochs: vec![insert(1), insert(2), insert(3)], keep: Some(2), ..Round::default() };
+    let mut world = World::new(scenario(vec![first])).unwrap();
+    assert_eq!(world.run().await.unwrap(), Ended::Passed);
+    let seen = world.slow_start("t", &["v1", "v2", "v3"], vec![insert(4), insert(5), insert(6)]).await;
+    // The views stay where they were, then have everything at once.
+    assert_eq!(seen, [vec![4, 3, 3, 1], vec![5, 3, 3, 1], vec![6, 3, 3, 1], vec![6, 3, 8, 1]]);
+    assert_eq!(world.restored, 3);
 }

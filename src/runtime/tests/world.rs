@@ -132,6 +132,55 @@ impl World {
         }
     }
 
+    /// As the next start of `smelt up`, with state that takes its time to load: epochs of `changes` while it is loaded, then all is
+    /// awaited. Rows of `bronze` and of the models above it after each epoch.
+    pub async fn slow_start(&mut self, bronze: &str, above: &[&str], changes: Vec<Vec<Change>>) -> Vec<Vec<u64>> {
+        let env = self.env(None);
+        let mut pipeline = self.open(&env).await.unwrap();
+        pipeline.may_wait = true;
+        let (gate, opened) = tokio::sync::watch::channel(false);
+        for node in &mut pipeline.nodes {
+            let Some(loading) = node.kept.as_mut().and_then(|kept| kept.loading.take()) else { continue };
+            let mut opened = opened.clone();
+            let slow = tokio::spawn(async move {
+                opened.wait_for(|opened| *opened).await.unwrap();
+                loading.await.unwrap()
+            });
+            node.kept.as_mut().unwrap().loading = Some(slow);
+        }
+        let versions = |pipeline: &Pipeline| -> Vec<u64> {
+            let rows = |name: &&str| {
+                let node = pipeline.nodes.iter().find(|n| n.name() == *name).unwrap();
+                node.main.as_ref().unwrap().table().unwrap().row_count()
+            };
+            std::iter::once(&bronze).chain(above).map(rows).collect()
+        };
+        let mut seen = Vec::new();
+        pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await.unwrap();
+        for changes in &changes {
+            self.write(changes).await;
+            let read = read_all(&mut pipeline).await.unwrap();
+            pipeline.run_epoch(read, EpochRuns::None, false).await.unwrap();
+            assert!(!pipeline.has_woken());
+            seen.push(versions(&pipeline));
+        }
+        gate.send(true).unwrap();
+        let is_loading = |pipeline: &Pipeline| {
+            let tasks = pipeline.nodes.iter().filter_map(|n| n.kept.as_ref()?.loading.as_ref());
+            tasks.into_iter().any(|task| !task.is_finished())
+        };
+        while is_loading(&pipeline) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(pipeline.has_woken());
+        let report = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap();
+        self.restored += restored(&report);
+        seen.push(versions(&pipeline));
+        let all: Vec<Change> = changes.into_iter().flatten().collect();
+        self.check(&all).await.unwrap();
+        seen
+    }
+
     /// What is stored of state, and what becomes of it.
     async fn damage(&mut self, damage: Option<Damage>) {
         let folder = object_store::path::Path::from("lake/_smelt/state");
