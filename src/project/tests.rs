@@ -12,6 +12,7 @@ mod context;
 mod errors;
 mod inheritance;
 mod loading;
+mod schemas;
 mod selection;
 mod snapshots;
 
