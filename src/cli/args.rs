@@ -1,7 +1,7 @@
 //! The command line as typed: flags keep dbt's names and meaning.
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ pub(super) struct Cli {
 impl Cli {
     /// Reads a command line, its first word being the program.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        let definition = Cli::command();
+        let definition = super::examples::command();
         let matches = definition.clone().try_get_matches_from(line)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         cli.given = given(&definition, &matches);
@@ -126,6 +126,20 @@ pub(super) enum Output {
     Csv,
 }
 
+/// How housekeeping reports: lines for people, or a JSON object per table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Report {
+    Text,
+    Json,
+}
+
+/// Kinds of YAML files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemaKind {
+    Project,
+    Properties,
+}
+
 /// Which nodes of the project (docs/selection.md).
 #[derive(Debug, Clone, Args, Default)]
 pub(super) struct Selection {
@@ -219,6 +233,21 @@ pub(super) enum ListOutput {
     Selector,
     /// name, table, materialization
     Csv,
+}
+
+/// An older state of the lake.
+#[derive(Debug, Args, Default)]
+#[group(multiple = false)]
+pub(super) struct Past {
+    /// As all tables were after this epoch: one instant of the whole lake (see _smelt.epochs)
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<i64>,
+    /// As all tables were at this time: RFC 3339, or `2026-01-05 14:00` in UTC
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub timestamp: Option<i64>,
+    /// This version of the one table that is read
+    #[arg(long, value_name = "N")]
+    pub version: Option<i64>,
 }
 
 /// Flags of commands that write tables.
@@ -345,6 +374,7 @@ pub(super) enum Command {
         no_http: bool,
     },
     /// Show the first rows of a model, or its columns
+    #[command(disable_version_flag = true)]
     Show {
         /// Name of the model
         model: String,
@@ -353,15 +383,25 @@ pub(super) enum Command {
         /// Columns and types instead of rows
         #[arg(long)]
         columns: bool,
+        #[command(flatten)]
+        past: Past,
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
     /// Run a query over the tables and views of the project
+    #[command(disable_version_flag = true)]
     Query {
         /// SQL; tables are named as in models: silver_calls, or silver.silver_calls
         sql: String,
+        #[command(flatten)]
+        past: Past,
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
+    },
+    /// Look at sources
+    Source {
+        #[command(subcommand)]
+        command: SourceCommand,
     },
     /// Run data tests
     Test {
@@ -390,25 +430,105 @@ pub(super) enum Command {
     Optimize {
         #[command(flatten)]
         selection: Selection,
+        /// Say what would be merged, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        output: Report,
     },
     /// Delete files that no retained version needs
     Vacuum {
         #[command(flatten)]
         selection: Selection,
-        /// List what would be deleted
+        /// Say what would be deleted, and do nothing
         #[arg(long)]
         dry_run: bool,
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        output: Report,
     },
     /// Drop tables that no model makes any more
     Prune {
+        /// Say what would be dropped, and do nothing
         #[arg(long)]
         dry_run: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        output: Report,
     },
-    /// Delete target/ and other clean-targets
-    Clean,
+    /// Delete compiled SQL and artifacts, or the clean-targets of smelt.yml
+    Clean {
+        /// Say what would be deleted, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        output: Report,
+    },
+    /// Print the JSON Schema of a YAML file, for completion and checks in an editor
+    Schema {
+        /// `project`: smelt.yml; `properties`: models/*.yml
+        #[arg(value_enum)]
+        kind: SchemaKind,
+    },
+    /// Print a script that completes commands, flags and model names in a shell
+    Completions {
+        #[arg(value_enum, required_unless_present = "models")]
+        shell: Option<clap_complete::Shell>,
+        /// Print the names of models and snapshots instead: the scripts ask for them
+        #[arg(long, hide = true)]
+        models: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SourceCommand {
+    /// Print the `sources:` entry that reads a topic or files, made from samples
+    Infer(Infer),
+}
+
+/// Options of `source infer`.
+#[derive(Debug, Args)]
+pub(super) struct Infer {
+    /// kafka://HOST:PORT/TOPIC, a path or glob relative to the project, or an object-store URL (s3://bucket/calls/*.json)
+    pub location: String,
+    /// Kafka connection of the target to read with, and to name in the entry: then kafka:///TOPIC is enough
+    #[arg(long, value_name = "NAME")]
+    pub connection: Option<String>,
+    /// Records to look at
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub records: usize,
+    /// Name in the entry: TABLE or SOURCE.TABLE [default: after the topic or file]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What a record is [default: found out]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<SampleFormat>,
+}
+
+/// Formats that can be inferred from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SampleFormat {
+    Json,
+    Csv,
+    Parquet,
+    DebeziumJson,
+}
+
+/// µs since 1970 of a time as people type it: RFC 3339, or without a zone, then in UTC.
+fn moment(text: &str) -> Result<i64, String> {
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(time.timestamp_micros());
+    }
+    for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"] {
+        if let Ok(time) = chrono::NaiveDateTime::parse_from_str(text, format) {
+            return Ok(time.and_utc().timestamp_micros());
+        }
+    }
+    match chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_hms_opt(0, 0, 0)) {
+        Ok(Some(time)) => Ok(time.and_utc().timestamp_micros()),
+        _ => Err("no time; write 2026-01-05T14:00:00Z or \"2026-01-05 14:00\"".to_string()),
+    }
 }
 
 impl Command {

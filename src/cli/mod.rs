@@ -6,9 +6,11 @@
 mod args;
 mod artifacts;
 mod choose;
+mod completions;
 mod demo;
 mod deps;
 mod docs;
+mod examples;
 mod generate;
 mod init;
 mod inspect;
@@ -18,7 +20,9 @@ mod print;
 mod retry;
 mod run;
 mod sample;
+mod schema;
 mod session;
+mod source;
 mod tables;
 mod test;
 
@@ -26,7 +30,7 @@ use std::process::ExitCode;
 
 use crate::env::Env;
 use crate::error::Error;
-use args::{Cli, Command, Docs, LogFormat};
+use args::{Cli, Command, Docs, LogFormat, SourceCommand};
 use artifacts::Artifacts;
 use retry::Retry;
 use session::Session;
@@ -99,19 +103,24 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         // It has become another command above.
         Command::Retry { .. } => Ok(Exit::Success),
         Command::Up { writing, no_http: _ } => run::up(session, writing).await,
-        Command::Show { model, limit, columns, output } => {
-            tables::show(session, model, *limit, *columns, *output).await
+        Command::Show { model, limit, columns, past, output } => {
+            tables::show(session, model, *limit, *columns, past, *output).await
         }
-        Command::Query { sql, output } => tables::query(session, sql, *output).await,
+        Command::Query { sql, past, output } => tables::query(session, sql, past, *output).await,
+        Command::Source { command: SourceCommand::Infer(options) } => source::infer(session, options).await,
         Command::Test { selection, testing } => test::test(session, selection, testing).await,
         Command::Docs { command: Docs::Generate(options) } => docs::generate(session, options).await,
         Command::Docs { command: Docs::Serve(options) } => docs::serve(session, options).await,
         Command::Generate(options) => generate::generate(session, options).await,
         Command::Demo { seconds, rate } => demo::demo(session, *seconds, *rate).await,
-        Command::Optimize { selection } => maintain::optimize(session, selection).await,
-        Command::Vacuum { selection, dry_run } => maintain::vacuum(session, selection, *dry_run).await,
-        Command::Prune { dry_run, yes } => maintain::prune(session, *dry_run, *yes).await,
-        Command::Clean => maintain::clean(session),
+        Command::Optimize { selection, dry_run, output } => {
+            maintain::optimize(session, selection, *dry_run, *output).await
+        }
+        Command::Vacuum { selection, dry_run, output } => maintain::vacuum(session, selection, *dry_run, *output).await,
+        Command::Prune { dry_run, yes, output } => maintain::prune(session, *dry_run, *yes, *output).await,
+        Command::Clean { dry_run, output } => maintain::clean(session, *dry_run, *output),
+        Command::Schema { kind } => schema::print(*kind),
+        Command::Completions { shell, models } => completions::completions(session, *shell, *models),
     }
 }
 

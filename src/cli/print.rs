@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use arrow::array::RecordBatch;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use super::args::Output;
 use crate::error::{Error, Result};
@@ -45,6 +45,32 @@ pub(super) fn batches(batches: &[RecordBatch], output: Output) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is under way, on one line of the terminal that the next one replaces; nothing where stderr is no terminal.
+pub(super) struct Status {
+    shown: bool,
+}
+
+impl Status {
+    pub(super) fn new(quiet: bool) -> Self {
+        Status { shown: !quiet && std::io::stderr().is_terminal() }
+    }
+
+    pub(super) fn show(&self, text: &str) {
+        if self.shown {
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K{text} …");
+            let _ = stderr.flush();
+        }
+    }
+
+    /// Before a line that stays, and at the end.
+    pub(super) fn clear(&self) {
+        if self.shown {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+        }
+    }
 }
 
 /// All errors, and how many.

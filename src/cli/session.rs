@@ -38,7 +38,8 @@ impl Session {
         let vars = match &global.vars {
             None => BTreeMap::new(),
             Some(text) => serde_yaml::from_str(text)
-                .map_err(|e| Error::user("bad-vars", format!("--vars is not a YAML mapping: {e}")))?,
+                .map_err(|e| Error::user("bad-vars", format!("--vars is not a YAML mapping: {e}")))
+                .map_err(|e| e.with_hint("write --vars '{day: 2026-01-05, size: 10}'"))?,
         };
         let options = LoadOptions {
             dir: dir.clone(),

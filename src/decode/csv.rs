@@ -71,6 +71,17 @@ pub fn split_records(content: &[u8], options: &CsvOptions) -> Vec<std::ops::Rang
     records
 }
 
+/// The cells of a record as texts, empty ones without quotes as `None`; the reason if it is no CSV record.
+pub fn cells(record: &[u8], options: &CsvOptions) -> std::result::Result<Vec<Option<String>>, String> {
+    let mut cells = Cells::default();
+    cells.split(record, options).map_err(|fault| fault.reason(record))?;
+    let cell = |i| {
+        let (text, _, quoted) = cells.get(i);
+        (quoted || !text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
+    };
+    Ok((0..cells.len()).map(cell).collect())
+}
+
 /// The cells of one record.
 #[derive(Debug, Default)]
 struct Cells {

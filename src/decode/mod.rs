@@ -10,6 +10,7 @@ mod raw;
 
 pub mod csv;
 pub mod debezium;
+pub mod infer;
 pub mod json;
 
 use arrow::datatypes::SchemaRef;

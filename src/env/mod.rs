@@ -146,6 +146,12 @@ impl Env {
         self.0.stores.open(url, fsync, &self.0.vars)
     }
 
+    /// How many files [`Env::remove_leftovers`] would remove. Blocking.
+    pub fn leftovers(&self, url: &str) -> Result<u64> {
+        let found = self.0.stores.leftovers(url, self.now_micros());
+        found.map_err(|e| Error::environment("leftovers", format!("{url}: {e}")))
+    }
+
     /// Removes what dead processes left half-written below `url`, a local lake; returns how many files. Blocking.
     pub fn remove_leftovers(&self, url: &str) -> Result<u64> {
         let removed = self.0.stores.remove_leftovers(url, self.now_micros());

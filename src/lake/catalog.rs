@@ -103,7 +103,7 @@ impl Lake {
         Ok(TableStore { root: lake.path(relative)?, ..lake })
     }
 
-    fn table_of(&self, path: &str, name: String, state: State) -> Result<Table> {
+    pub(super) fn table_of(&self, path: &str, name: String, state: State) -> Result<Table> {
         Table::new(
             self.0.env.clone(),
             Arc::clone(&self.0.options),
@@ -242,6 +242,21 @@ impl Lake {
             .partition(|p| p.parts().any(|part| part.as_ref() == "_delta_log"));
         store.delete(log).await?;
         store.delete(data).await
+    }
+
+    /// Files and bytes of a table: data of all versions, and its log.
+    pub async fn table_size(&self, schema: &str, name: &str) -> Result<(u64, u64)> {
+        let (path, _) = names(schema, name);
+        let objects = self.store_at(&path)?.list("", None).await?;
+        Ok((objects.len() as u64, objects.iter().map(|o| o.size).sum()))
+    }
+
+    /// How many files [`Lake::remove_leftovers`] would remove.
+    pub async fn leftovers(&self) -> Result<u64> {
+        let lake = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || lake.env.leftovers(&lake.url))
+            .await
+            .map_err(|e| Error::internal(format!("counting leftovers: {e}")))?
     }
 
     /// Removes what processes that died left half-written in the lake; returns how many files. Listings do not show them.

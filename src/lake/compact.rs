@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::actions::PartitionValues;
 use super::commit::Effect;
-use super::files::{DataFile, LiveFile, Ordinal};
+use super::files::{DataFile, Deleted, LiveFile, Ordinal};
 use super::locator::Redirect;
+use super::maintain::Optimized;
 use super::reader::Layout;
 use super::snapshot::SnapshotFile;
 use super::stage::merge;
@@ -94,6 +95,39 @@ pub fn plan(files: &[SnapshotFile], target: u64, fan_in: usize) -> Vec<Vec<Snaps
         fits
     });
     groups
+}
+
+/// What merging until nothing is left to merge does, if a merged file is as large as what its parts have left.
+pub fn forecast(files: &[SnapshotFile], target: u64) -> Optimized {
+    let mut now = files.to_vec();
+    let (mut rewritten, mut next) = (0, Ordinal::MAX);
+    let first = |ordinal: Ordinal| files.iter().any(|f| f.ordinal == ordinal);
+    loop {
+        let groups = plan(&now, target, 2);
+        if groups.is_empty() {
+            return Optimized { files_before: files.len(), files_rewritten: rewritten, files_after: now.len() };
+        }
+        for group in groups {
+            rewritten += group.iter().filter(|f| first(f.ordinal)).count();
+            now.retain(|f| group.iter().all(|g| g.ordinal != f.ordinal));
+            let left = |f: &SnapshotFile| f.file.rows - f.deleted.cardinality().min(f.file.rows);
+            let rows: u64 = group.iter().map(left).sum();
+            let Some(one) = group.first().filter(|_| rows > 0) else { continue };
+            let size = group.iter().map(|f| f.file.size * left(f) / f.file.rows.max(1)).sum();
+            let file = DataFile {
+                log_path: String::new(),
+                location: Path::default(),
+                partition_values: one.file.partition_values.clone(),
+                size,
+                rows,
+                stats: None,
+                modified: 0,
+                wide_stats: Default::default(),
+            };
+            now.push(SnapshotFile { ordinal: next, file: Arc::new(file), deleted: Deleted::None });
+            next -= 1;
+        }
+    }
 }
 
 /// Merges each group into one file.

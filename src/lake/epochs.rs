@@ -16,7 +16,8 @@ use super::table::{INSTANCE, Table};
 use crate::error::{Error, Result};
 use crate::types::SignedBatch;
 
-const NAME: &str = "epochs";
+/// The table, in smelt's own schema.
+pub(super) const NAME: &str = "epochs";
 const EPOCH: &str = "smelt/epoch";
 
 /// One epoch, committed.
@@ -89,7 +90,7 @@ impl EpochRow {
         Ok(RecordBatch::try_new(schema(), columns)?)
     }
 
-    fn from_batch(batch: &RecordBatch, row: usize) -> Self {
+    pub(super) fn from_batch(batch: &RecordBatch, row: usize) -> Self {
         EpochRow {
             epoch: batch.column(0).as_primitive::<Int64Type>().value(row),
             instance: batch.column(1).as_primitive::<Int64Type>().value(row),

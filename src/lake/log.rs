@@ -51,6 +51,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The newest version, if there is a table.
+    fn newest(&self) -> Option<i64> {
+        self.commits.keys().next_back().copied().max(self.checkpoints.keys().next_back().copied())
+    }
+
     /// Lists `_delta_log`, from the checkpoint that `_last_checkpoint` names unless `all`.
     pub async fn read(store: &TableStore, all: bool) -> Result<Self> {
         let hint = if all { None } else { checkpoint::last(store).await? };
@@ -102,35 +107,61 @@ pub async fn read_commits(store: &TableStore, versions: impl Iterator<Item = i64
 /// The table at its newest version, or `None` when there is none.
 pub async fn load(store: &TableStore, table: &str) -> Result<Option<State>> {
     let listing = Listing::read(store, false).await?;
-    let checkpoint = listing.checkpoints.iter().next_back();
-    let newest = listing.commits.keys().next_back().copied().max(checkpoint.map(|(v, _)| *v));
-    let Some(newest) = newest else { return Ok(None) };
+    let Some(newest) = listing.newest() else { return Ok(None) };
+    replay(store, table, &listing, newest).await.map(Some)
+}
+
+/// The table as it was at `version`, or `None` when there is no table. Lists the whole log.
+pub async fn load_at(store: &TableStore, table: &str, version: i64) -> Result<Option<State>> {
+    let listing = Listing::read(store, true).await?;
+    let Some(newest) = listing.newest() else { return Ok(None) };
+    if !(0..=newest).contains(&version) {
+        return Err(Error::user("unknown-version", format!("`{table}` has no version {version}"))
+            .with_hint(format!("its newest version is {newest}")));
+    }
+    // A version can be had from the checkpoint before it, or from the very first entry.
+    let has_start = listing.checkpoints.keys().any(|v| *v <= version) || listing.commits.contains_key(&0);
+    if !has_start {
+        let error = Error::user("version-gone", format!("version {version} of `{table}` is no longer in its log"));
+        return Err(match listing.checkpoints.keys().next() {
+            Some(oldest) => error.with_hint(format!(
+                "versions {oldest} to {newest} are; `log_retention` of the target says how long entries are kept"
+            )),
+            None => error,
+        });
+    }
+    replay(store, table, &listing, version).await.map(Some)
+}
+
+/// The state at `version`: the newest checkpoint up to it, and the commits after that.
+async fn replay(store: &TableStore, table: &str, listing: &Listing, version: i64) -> Result<State> {
+    let checkpoint = listing.checkpoints.range(..=version).next_back();
     let mut replay = Replay::default();
     let mut first = 0;
-    if let Some((version, files)) = checkpoint {
+    if let Some((at, files)) = checkpoint {
         for file in files {
             let lines = checkpoint::read(store, file).await?;
             let sidecars: Vec<String> =
                 lines.iter().filter_map(|l: &Line| l.sidecar.as_ref()).map(|s| s.path.clone()).collect();
-            replay.apply(*version, Commit(lines));
+            replay.apply(*at, Commit(lines));
             for sidecar in sidecars {
                 let lines = checkpoint::read(store, &format!("_delta_log/_sidecars/{sidecar}")).await?;
-                replay.apply(*version, Commit(lines));
+                replay.apply(*at, Commit(lines));
             }
         }
-        first = version + 1;
+        first = at + 1;
     }
-    if let Some(gap) = (first..=newest).find(|v| !listing.commits.contains_key(v)) {
+    if let Some(gap) = (first..=version).find(|v| !listing.commits.contains_key(v)) {
         return Err(Error::environment("bad-log", format!("the log of `{table}` lacks version {gap}"))
             .permanent()
             .with_hint("entries were deleted by hand, or the table is being dropped"));
     }
-    for (version, commit) in read_commits(store, first..=newest).await? {
-        replay.apply(version, commit);
+    for (at, commit) in read_commits(store, first..=version).await? {
+        replay.apply(at, commit);
     }
-    let mut state = replay.finish(newest, store, table).await?;
-    state.last_checkpoint = checkpoint.map(|(v, _)| *v);
-    Ok(Some(state))
+    let mut state = replay.finish(version, store, table).await?;
+    state.last_checkpoint = checkpoint.map(|(at, _)| *at);
+    Ok(state)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!   without those tombstones, delete log entries that are past their retention and before an older checkpoint.
 //! - **Compaction**: see [`super::compact`].
 
+use object_store::ObjectMeta;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -50,10 +51,20 @@ enum Done {
     Compaction(Vec<Compacted>),
 }
 
-/// What a vacuum deleted.
+/// What a vacuum deletes: data files and deletion vectors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vacuumed {
     pub files: u64,
+    pub bytes: u64,
+}
+
+/// What a compaction does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Optimized {
+    pub files_before: usize,
+    /// Of these, how many are replaced.
+    pub files_rewritten: usize,
+    pub files_after: usize,
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -97,16 +108,22 @@ impl Table {
         let clean = force_cleanup || now - self.maintenance.cleaned_at >= every;
         self.maintenance.retry_at = self.state.version + CHECK_INTERVAL;
         self.maintenance.kept_at = now;
-        let housekeeping = Housekeeping {
+        let housekeeping = Housekeeping { clean, ..self.housekeeping() };
+        self.maintenance.orphans.clear();
+        self.maintenance.job = Some(tokio::spawn(housekeeping.run()));
+    }
+
+    /// What housekeeping starts from, without log clean-up.
+    fn housekeeping(&self) -> Housekeeping {
+        Housekeeping {
             env: self.env.clone(),
             store: self.store.clone(),
             options: Arc::clone(&self.options),
             state: self.state.share(),
-            orphans: std::mem::take(&mut self.maintenance.orphans),
+            orphans: self.maintenance.orphans.clone(),
             retain_from: self.maintenance.retain_from,
-            clean,
-        };
-        self.maintenance.job = Some(tokio::spawn(housekeeping.run()));
+            clean: false,
+        }
     }
 
     fn start_compaction(&mut self, fan_in: usize) -> bool {
@@ -171,17 +188,28 @@ impl Table {
 
     /// Compacts until nothing is left to compact: every file below half the target that has a companion, every file with
     /// many deleted rows. For commands; a running pipeline uses [`Table::start_maintenance`].
-    pub async fn optimize(&mut self) -> Result<()> {
+    pub async fn optimize(&mut self) -> Result<Optimized> {
         self.check_idle()?;
         self.finish_job().await?;
+        let before: HashSet<_> = self.state.files.values().map(|f| f.file.location.clone()).collect();
         while self.start_compaction(2) {
-            let before = self.state.version;
+            let version = self.state.version;
             self.finish_job().await?;
-            if self.state.version == before {
+            if self.state.version == version {
                 break;
             }
         }
-        Ok(())
+        let kept = self.state.files.values().filter(|f| before.contains(&f.file.location)).count();
+        Ok(Optimized {
+            files_before: before.len(),
+            files_rewritten: before.len() - kept,
+            files_after: self.state.files.len(),
+        })
+    }
+
+    /// What [`Table::optimize`] would do. Merged files are taken to be as large as their parts.
+    pub fn optimizable(&self) -> Optimized {
+        compact::forecast(&self.committed_snapshot().files, self.options.target_file_size)
     }
 
     /// Writes a checkpoint now, with vacuum of expired tombstones and log clean-up.
@@ -192,41 +220,48 @@ impl Table {
         self.finish_job().await
     }
 
-    /// Deletes files that nothing refers to and that are older than the retention. Without `full` only those the log knows
-    /// to have left; with it the table is listed, and leftovers of crashes go too.
+    /// Deletes files that no retained version needs, and says which. Without `full` only those the log knows to have left; with it
+    /// the table is listed, and leftovers of crashes go too.
     pub async fn vacuum(&mut self, full: bool) -> Result<Vacuumed> {
-        self.checkpoint().await?;
+        self.check_idle()?;
+        self.finish_job().await?;
         if !full {
+            self.checkpoint().await?;
             return Ok(Vacuumed::default());
         }
-        let doomed = self.unused().await?;
-        let files = doomed.len() as u64;
-        self.store.delete(doomed).await?;
-        Ok(Vacuumed { files })
+        let doomed = self.doomed().await?;
+        self.checkpoint().await?;
+        self.store.delete(doomed.iter().map(|o| o.location.clone()).collect()).await?;
+        Ok(vacuumed(&doomed))
     }
 
-    /// How many files [`Table::vacuum`] would find by listing.
-    pub async fn vacuumable(&self) -> Result<u64> {
-        Ok(self.unused().await?.len() as u64)
+    /// What [`Table::vacuum`] would delete, by listing.
+    pub async fn vacuumable(&self) -> Result<Vacuumed> {
+        Ok(vacuumed(&self.doomed().await?))
     }
 
-    /// Files older than the retention that nothing refers to.
-    async fn unused(&self) -> Result<Vec<object_store::path::Path>> {
+    /// Files whose tombstones have expired, and files older than the retention that nothing refers to.
+    async fn doomed(&self) -> Result<Vec<ObjectMeta>> {
         let cutoff = self.env.now_millis() - millis(self.options.deleted_file_retention);
-        let used = protected(&self.state, self.state.tombstones.iter());
+        let housekeeping = self.housekeeping();
+        let expired = housekeeping.expired(cutoff);
+        let forgotten: BTreeSet<String> = housekeeping.doomed(expired).into_iter().collect();
+        let used = protected(&self.state, self.state.tombstones.iter().skip(expired));
         let root = self.store.path("x")?.as_ref().len() - 1;
-        let listed = self.store.list("", None).await?;
-        Ok(listed
-            .into_iter()
-            .filter(|o| o.last_modified.timestamp_millis() < cutoff)
-            .map(|o| o.location)
-            .filter(|location| {
-                let relative = &location.as_ref()[root..];
-                // Directories that begin with an underscore are not the table's data.
-                !relative.starts_with('_') && !relative.starts_with('.') && !used.contains(relative)
-            })
-            .collect())
+        let mut listed = self.store.list("", None).await?;
+        listed.retain(|object| {
+            let relative = &object.location.as_ref()[root..];
+            // Directories that begin with an underscore are not the table's data.
+            let data = !relative.starts_with('_') && !relative.starts_with('.');
+            let old = object.last_modified.timestamp_millis() < cutoff;
+            data && !used.contains(relative) && (old || forgotten.contains(relative))
+        });
+        Ok(listed)
     }
+}
+
+fn vacuumed(files: &[ObjectMeta]) -> Vacuumed {
+    Vacuumed { files: files.len() as u64, bytes: files.iter().map(|o| o.size).sum() }
 }
 
 /// Paths of data files and vectors that live files and `tombstones` refer to.
@@ -264,13 +299,7 @@ impl Housekeeping {
     async fn run(self) -> Result<Done> {
         let now = self.env.now_millis();
         let cutoff = now - millis(self.options.deleted_file_retention);
-        // Tombstones are in order of time: those that go are the first ones.
-        let expired = self
-            .state
-            .tombstones
-            .iter()
-            .take_while(|t| t.removed_at() < cutoff && self.retain_from.is_none_or(|keep| t.version <= keep))
-            .count();
+        let expired = self.expired(cutoff);
         let doomed = self.doomed(expired).iter().map(|p| self.store.path(p)).collect::<Result<Vec<_>>>()?;
         // Files before the checkpoint that forgets them: after a crash in between they are deleted again.
         self.store.delete(doomed).await?;
@@ -286,6 +315,13 @@ impl Housekeeping {
             clean_log(&self.store, now - millis(self.options.log_retention), self.retain_from).await?;
         }
         Ok(Done::Housekeeping { checkpoint: version, expired, cleaned: self.clean })
+    }
+
+    /// How many tombstones have expired. They are in order of time: those that go are the first ones.
+    fn expired(&self, cutoff: i64) -> usize {
+        let goes =
+            |t: &&Arc<Tombstone>| t.removed_at() < cutoff && self.retain_from.is_none_or(|keep| t.version <= keep);
+        self.state.tombstones.iter().take_while(goes).count()
     }
 
     /// Files that only the first `expired` tombstones, or nothing, refer to.

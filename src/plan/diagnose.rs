@@ -2,9 +2,11 @@
 
 use datafusion::common::{Column, DataFusionError, SchemaError, Span};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use super::advice;
 use super::fault::{Fault, Place};
 use super::fields::Seen;
 use super::parse::Sql;
@@ -55,7 +57,9 @@ impl Diagnosis<'_> {
                 None => Fault::new("sql", inner.to_string()),
             },
             DataFusionError::Plan(m) => self.text(m),
-            DataFusionError::NotImplemented(m) => Fault::new("unsupported-sql", first_line(m)),
+            DataFusionError::NotImplemented(m) => {
+                advice::planning(m, self.sql).unwrap_or_else(|| Fault::new("unsupported-sql", first_line(m)))
+            }
             DataFusionError::Internal(m) | DataFusionError::Execution(m) => self.text(m),
             other => Fault::new("sql", first_line(&other.strip_backtrace())),
         };
@@ -131,11 +135,20 @@ impl Diagnosis<'_> {
             }
             _ => {}
         }
+        let quoted = place.is_some_and(|p| self.sql.is_quoted((p.line, p.column)));
+        if valid.is_empty() && self.sql.count(Keyword::FROM) == 0 {
+            hints = vec!["the query has no FROM".to_string()];
+        } else if quoted && field.relation.is_none() && !hints.iter().any(|h| h.starts_with("did you mean")) {
+            hints.insert(0, format!("text stands in single quotes: '{}'", field.name));
+        }
         let fault = Fault::new("unknown-column", message).at(place);
         if hints.is_empty() { fault } else { fault.hint(hints.join("   ")) }
     }
 
     fn text(&self, message: &str) -> Fault {
+        if let Some(fault) = advice::planning(message, self.sql) {
+            return fault;
+        }
         if let Some(name) = between(message, "Invalid function '", "'") {
             let state = &self.planner.state;
             let known = state

@@ -14,6 +14,7 @@
 //! [`CompiledModel::inputs`]; a model's errors point into its file ([`diagnose`], [`fault`]); nothing here depends on what
 //! was compiled before.
 
+mod advice;
 mod alone;
 mod bind;
 mod check;

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::{Fault, Place};
-use super::precedence;
+use super::{advice, precedence};
 
 /// (line, column) of a token's first character.
 pub(crate) type At = (u64, u64);
@@ -38,7 +38,11 @@ impl Sql {
         let mut tokens = Vec::new();
         Tokenizer::new(dialect, text).tokenize_with_location_into_buf(&mut tokens).map_err(|e| {
             let place = Place { line: e.location.line, column: e.location.column, width: 1 };
-            Fault::new("syntax", e.message).at(Some(place))
+            let fault = Fault::new("syntax", e.message).at(Some(place));
+            match advice::syntax(&fault.message) {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            }
         })?;
         let mut sql = Sql { tokens, streamed: BTreeSet::new(), respelled: BTreeMap::new() };
         sql.take_stream_marks();
@@ -118,6 +122,10 @@ impl Sql {
         let next = parser.peek_token();
         if next.token != Token::EOF {
             let fault = Fault::new("syntax", format!("expected the end of the query, found `{}`", next.token));
+            let fault = match advice::leftover(self, &next.token) {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            };
             return Err(fault.at(place(next.span)));
         }
         if matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)) {
@@ -152,7 +160,28 @@ impl Sql {
         if let Some(rest) = text.strip_prefix("Expected: ") {
             text = format!("expected {}", rest.replacen(", found: ", ", found ", 1));
         }
-        Fault::new("syntax", text.replace("found EOF", "found the end of the query")).at(place)
+        let fault = Fault::new("syntax", text.replace("found EOF", "found the end of the query")).at(place);
+        match advice::syntax(&fault.message) {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    }
+
+    /// How often a keyword stands in the query.
+    pub fn count(&self, keyword: Keyword) -> usize {
+        self.tokens.iter().filter(|t| matches!(&t.token, Token::Word(w) if w.keyword == keyword)).count()
+    }
+
+    /// The first place of a keyword.
+    pub fn place_of_keyword(&self, keyword: Keyword) -> Option<Place> {
+        let found = self.tokens.iter().find(|t| matches!(&t.token, Token::Word(w) if w.keyword == keyword));
+        found.and_then(|t| place(t.span))
+    }
+
+    /// Places of all words spelled like `value`, in any case.
+    pub fn words_ignoring_case(&self, value: &str) -> Vec<At> {
+        let same = |t: &&TokenWithSpan| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(value));
+        self.tokens.iter().filter(same).map(|t| at(t.span.start)).collect()
     }
 
     /// The place of the token that starts at `location`.

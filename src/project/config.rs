@@ -33,7 +33,7 @@ pub(super) struct Level {
 }
 
 /// Keys that do something.
-const MODEL_KEYS: &[&str] = &[
+pub(super) const MODEL_KEYS: &[&str] = &[
     "materialized",
     "schema",
     "alias",
@@ -52,7 +52,7 @@ const MODEL_KEYS: &[&str] = &[
 ];
 
 /// Keys of dbt and later versions: kept, and harmless.
-const KEPT_KEYS: &[&str] = &[
+pub(super) const KEPT_KEYS: &[&str] = &[
     "description",
     "database",
     "unique_key",
@@ -103,7 +103,7 @@ const KEPT_KEYS: &[&str] = &[
 ];
 
 /// Keys that would change what a table holds, and do not yet: saying nothing would be lying.
-const LATER_KEYS: &[&str] = &["emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
+pub(super) const LATER_KEYS: &[&str] = &["emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
 
 /// Flattens `models: {project: {folder: {+key: …}}}`, outermost folders first.
 pub(super) fn flatten(node: &Node, p: &mut Problems) -> Vec<Level> {

@@ -14,7 +14,11 @@ impl Node {
     /// Unknown keys are recorded as errors and the rest is still usable.
     pub fn check_keys(&self, what: &str, known: &[&str], p: &mut Problems) -> bool {
         let Value::Map(entries) = &self.value else {
-            self.wrong(format!("{what} must be a mapping, found {}", self.kind()), "", p);
+            let hint = match &self.value {
+                Value::Str(text) if text.contains(':') => "write a space after the colon: `key: value`",
+                _ => "",
+            };
+            self.wrong(format!("{what} must be a mapping, found {}", self.kind()), hint, p);
             return false;
         };
         for entry in entries {

@@ -484,15 +484,13 @@ pub(super) fn project_node(dir: &Path) -> Result<Node> {
     yaml::parse(&ProjectFiles::find(dir)?.project)
 }
 
-/// Directories that `smelt clean` removes, as written in the project file (default `target`), relative to the project.
+/// What `smelt clean` removes, as written in the project file, relative to the project; `None` where it says nothing.
 /// Reads the project file only: a project whose models are broken can be cleaned.
-pub fn clean_targets(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn clean_targets(dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     let root = project_node(dir)?;
     let mut p = Problems::default();
-    let targets = match root.get("clean-targets") {
-        Some(node) => node.texts("clean-targets", &mut p).unwrap_or_default(),
-        None => vec!["target".to_string()],
-    };
+    let Some(node) = root.get("clean-targets") else { return Ok(None) };
+    let targets = node.texts("clean-targets", &mut p).unwrap_or_default();
     for target in &targets {
         let path = Path::new(target);
         let outside = path.is_absolute() || path.components().any(|c| matches!(c, std::path::Component::ParentDir));
@@ -500,12 +498,14 @@ pub fn clean_targets(dir: &Path) -> Result<Vec<PathBuf>> {
             return Err(Error::user(
                 "bad-path",
                 format!("clean-targets: `{target}` is not a folder inside the project"),
-            ));
+            )
+            .with_span(node.span())
+            .with_hint("name folders relative to the project: clean-targets: [target]"));
         }
     }
     match p.errors.into_iter().next() {
         Some(error) => Err(error),
-        None => Ok(targets.into_iter().map(PathBuf::from).collect()),
+        None => Ok(Some(targets.into_iter().map(PathBuf::from).collect())),
     }
 }
 

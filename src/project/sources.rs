@@ -51,7 +51,7 @@ pub(super) const COLUMN_KEYS: &[&str] = &[
     "config",
     "policy_tags",
 ];
-const CONFIG_KEYS: &[&str] = &[
+pub(super) const CONFIG_KEYS: &[&str] = &[
     "connector",
     "connection",
     "format",

@@ -13,6 +13,7 @@ mod dbt;
 mod errors;
 mod inheritance;
 mod loading;
+mod schemas;
 mod selection;
 mod snapshots;
 mod state;

@@ -282,6 +282,12 @@ impl Builder<'_> {
             error.with_hint("put the Jinja expression in quotes: \"{{ … }}\"")
         } else if line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') {
             error.with_hint("indent with spaces, not tabs")
+        } else if info.contains("mapping values are not allowed") {
+            error.with_hint("text with a colon and a space in it needs quotes")
+        } else if info.contains("did not find expected '-'") {
+            error.with_hint("keys of a list's item stand below each other: indent it as far as the key after the `-`")
+        } else if info.contains("simple key expect") || info.contains("could not find expected ':'") {
+            error.with_hint("is a colon missing behind the key, here or on the line above?")
         } else if info.contains("flow") {
             error.with_hint("is a `{`, `[` or quote left open above?")
         } else {

@@ -4,9 +4,9 @@ use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::full_name;
 use super::pipeline::{FINGERPRINT, lake_options};
 use super::positions::run_app;
-use super::{full_name, instance, retention};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -75,7 +75,7 @@ pub async fn last_runs(env: &Env, project: &Project) -> Result<BTreeMap<String, 
     Ok(last)
 }
 
-fn open(env: &Env, project: &Project) -> Result<Lake> {
+pub(super) fn open(env: &Env, project: &Project) -> Result<Lake> {
     Lake::open(env, &project.target.lake, lake_options(project))
 }
 
@@ -168,7 +168,7 @@ pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilatio
     Ok(changes)
 }
 
-fn has_table(compiled: &CompiledModel) -> bool {
+pub(super) fn has_table(compiled: &CompiledModel) -> bool {
     compiled.model.materialized.has_table()
 }
 
@@ -193,16 +193,6 @@ pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) ->
     Ok(all.into_iter().filter(|t| t.0 != "_smelt" && !known.contains(t)).collect())
 }
 
-/// Drops tables with their files. Claims the lake first, so that no other smelt writes meanwhile.
-pub async fn drop_tables(env: &Env, project: &Project, tables: &[(String, String)]) -> Result<()> {
-    let lake = open(env, project)?;
-    instance::claim(env, &lake, false).await?;
-    for (schema, name) in tables {
-        lake.drop_table(schema, name).await?;
-    }
-    Ok(())
-}
-
 /// Tries to read the lake; what it found, for a person.
 pub async fn probe_lake(env: &Env, project: &Project) -> Result<String> {
     let lake = open(env, project)?;
@@ -223,69 +213,6 @@ pub async fn probe_source(env: &Env, project: &Project, table: &Arc<SourceTable>
     };
     let mut source = crate::source::open(table, &context)?;
     Ok(source.open(&Positions::new(), true).await?.len())
-}
-
-/// Tables of the selected models (schema, name, and the model whose main table it is), side tables included.
-fn selected_tables<'a>(
-    compilation: &'a Compilation,
-    selected: Option<&BTreeSet<String>>,
-) -> Vec<(String, String, Option<&'a str>)> {
-    let mut tables = Vec::new();
-    for compiled in compilation.models.iter().filter(|m| has_table(m)) {
-        let model = &compiled.model;
-        if selected.is_some_and(|s| !s.contains(&model.name)) {
-            continue;
-        }
-        tables.push((model.schema.clone(), model.alias.clone(), Some(model.name.as_str())));
-        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine] {
-            tables.push((model.schema.clone(), kind.table(&model.alias), None));
-        }
-    }
-    tables
-}
-
-/// Compacts the tables of the selected models now: (table, files before, files after).
-pub async fn optimize(
-    env: &Env,
-    project: &Project,
-    compilation: &Compilation,
-    selected: Option<&BTreeSet<String>>,
-) -> Result<Vec<(String, usize, usize)>> {
-    let lake = open(env, project)?;
-    instance::claim(env, &lake, false).await?;
-    let mut done = Vec::new();
-    for (schema, name, _) in selected_tables(compilation, selected) {
-        let Some(mut table) = lake.table(&schema, &name).await? else { continue };
-        let before = table.committed_snapshot().file_count();
-        table.optimize().await?;
-        done.push((format!("{schema}.{name}"), before, table.committed_snapshot().file_count()));
-    }
-    Ok(done)
-}
-
-/// Deletes files that no retained version needs: (table, number of files).
-pub async fn vacuum(
-    env: &Env,
-    project: &Project,
-    compilation: &Compilation,
-    selected: Option<&BTreeSet<String>>,
-    dry_run: bool,
-) -> Result<Vec<(String, u64)>> {
-    let lake = open(env, project)?;
-    if !dry_run {
-        instance::claim(env, &lake, false).await?;
-        lake.remove_leftovers().await?;
-    }
-    let mut done = Vec::new();
-    for (schema, name, model) in selected_tables(compilation, selected) {
-        let Some(mut table) = lake.table(&schema, &name).await? else { continue };
-        if let Some(model) = model {
-            retention::retain(&lake, project, env.now_micros(), compilation, model, &mut table).await?;
-        }
-        let files = if dry_run { table.vacuumable().await? } else { table.vacuum(true).await?.files };
-        done.push((format!("{schema}.{name}"), files));
-    }
-    Ok(done)
 }
 
 /// An error for a table that a command needs and that is not there yet.

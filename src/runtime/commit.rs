@@ -174,11 +174,10 @@ impl Pipeline {
         let mut versions = BTreeMap::new();
         let mut positions = BTreeMap::new();
         for node in &mut self.nodes {
-            let schema = node.compiled.model.schema.clone();
             for (_, cell) in node.cells() {
                 let table = cell.table()?;
                 let id = table.id().to_string();
-                versions.insert(format!("{schema}.{}", table.name()), table.version());
+                versions.insert(table.name().to_string(), table.version());
                 for (app, position) in cell.consumed.iter().chain(&cell.pending) {
                     if app != INSTANCE && app != EPOCH {
                         positions.insert(epoch_key(&id, app), *position);

@@ -40,13 +40,14 @@ mod starts;
 mod states;
 mod stream;
 mod unit_tests;
+mod upkeep;
 #[cfg(test)]
 mod tests;
 mod warm;
 
 pub use admin::{
-    ChangeState, LakeCatalog, PlannedChange, drop_tables, explain, lake_catalog, last_runs, optimize, orphans,
-    plan_changes, probe_lake, probe_source, vacuum,
+    ChangeState, LakeCatalog, PlannedChange, explain, lake_catalog, last_runs, orphans, plan_changes, probe_lake,
+    probe_source,
 };
 pub use catalog::catalog_tables;
 pub use compute::How;
@@ -55,11 +56,12 @@ pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
 pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
-pub use query::Reader;
+pub use query::{At, Reader};
 pub use record::Recorder;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 pub use requests::{RetryRequests, ask_to_retry};
 pub use unit_tests::unit_test;
+pub use upkeep::{Listener, Upkeep, drop_tables, optimize, table_sizes, vacuum};
 
 use crate::project::Model;
 

@@ -13,17 +13,37 @@ use super::admin::never_run;
 use super::pipeline::{lake_options, planner};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::lake::Lake;
+use crate::lake::{EpochRow, Lake, OWN, When};
 use crate::plan::{Compilation, CompiledModel, Planner, Relation};
 use crate::project::{Project, SourceMap, StoreFailures};
 use crate::types::RejectKind;
 
-/// Reads the tables of a project as they are committed; never writes.
+/// Which state of the lake is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum At {
+    /// Every table at its newest version.
+    #[default]
+    Now,
+    /// All tables at one instant: see [`When`].
+    Instant(When),
+    /// The one table of the query at this version.
+    Version(i64),
+}
+
+/// The same, looked up.
+enum Cut {
+    Now,
+    Epoch(Box<EpochRow>),
+    Version(i64),
+}
+
+/// Reads the tables of a project as they are committed, now or once; never writes.
 pub struct Reader {
     project: Arc<Project>,
     compilation: Arc<Compilation>,
     pub(super) planner: Planner,
     pub(super) lake: Lake,
+    cut: Cut,
 }
 
 type Provider = Arc<dyn TableProvider>;
@@ -31,13 +51,37 @@ type Provider = Arc<dyn TableProvider>;
 impl Reader {
     /// A reader of the project's lake.
     pub async fn open(env: &Env, project: Arc<Project>, compilation: Arc<Compilation>) -> Result<Self> {
+        Self::open_at(env, project, compilation, At::Now).await
+    }
+
+    /// A reader of the project's lake as it was.
+    pub async fn open_at(env: &Env, project: Arc<Project>, compilation: Arc<Compilation>, at: At) -> Result<Self> {
         let lake = Lake::open(env, &project.target.lake, lake_options(&project))?;
-        Ok(Reader { planner: planner(env, &project)?, project, compilation, lake })
+        let cut = match at {
+            At::Now => Cut::Now,
+            At::Instant(when) => Cut::Epoch(Box::new(lake.epoch_at(when).await?)),
+            At::Version(version) => Cut::Version(version),
+        };
+        Ok(Reader { planner: planner(env, &project)?, project, compilation, lake, cut })
     }
 
     /// Rows of a query; it may name models, side tables and views, with or without their schema.
     pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, Vec<Error>> {
-        self.run(sql, &SourceMap::verbatim(PathBuf::from("query"), sql)).await
+        let done = self.run(sql, &SourceMap::verbatim(PathBuf::from("query"), sql)).await;
+        done.map_err(|errors| errors.into_iter().map(|e| self.name_relations(e)).collect())
+    }
+
+    /// Outside models relations are named as they are: what a model would write does not help.
+    fn name_relations(&self, error: Error) -> Error {
+        if error.code() != "unknown-relation" {
+            return error;
+        }
+        let name = error.message().split('`').rev().nth(1).unwrap_or_default().to_string();
+        let known = self.compilation.models.iter().map(|m| m.model.alias.as_str());
+        match crate::error::did_you_mean(&name, known) {
+            Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+            None => error.with_hint("`smelt ls` lists the models; `_smelt.epochs` is there too"),
+        }
     }
 
     async fn run(&self, sql: &str, map: &SourceMap) -> Result<Vec<RecordBatch>, Vec<Error>> {
@@ -89,41 +133,85 @@ impl Reader {
         for compiled in &self.compilation.models {
             let model = &compiled.model;
             let alias = model.alias.to_lowercase();
-            if !sql.contains(&alias) {
-                continue;
+            if mentions(&sql, &alias) {
+                tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
             }
-            tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
             for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
                 let name = kind.table(&model.alias);
-                if sql.contains(&name.to_lowercase())
-                    && let Some(table) = self.lake.table(&model.schema, &name).await?
+                if mentions(&sql, &name.to_lowercase())
+                    && let Some(table) = self.table(&model.schema, &name).await?
                 {
-                    tables.push((model.schema.clone(), name, table.committed_snapshot().provider()));
+                    tables.push((model.schema.clone(), name, table));
                 }
             }
         }
-        for (schema, name) in [("_smelt", "epochs")] {
-            if sql.contains(name)
+        for (schema, name) in [(OWN, "epochs")] {
+            if mentions(&sql, name)
                 && let Some(table) = self.lake.table(schema, name).await?
             {
                 tables.push((schema.to_string(), name.to_string(), table.committed_snapshot().provider()));
             }
         }
+        if let (Cut::Version(version), false) = (&self.cut, tables.len() == 1) {
+            let names: Vec<String> = tables.iter().map(|(schema, name, _)| format!("{schema}.{name}")).collect();
+            let message = match names.is_empty() {
+                true => format!("version {version} of what? The query names no table"),
+                false => format!("version {version} of what? The query names {}", names.join(", ")),
+            };
+            return Err(Error::user("ambiguous-version", message)
+                .with_hint("versions count per table: name one table, or use --epoch or --timestamp for several"));
+        }
         Ok(tables)
+    }
+
+    /// A table as it is read; `None` when there is none.
+    async fn table(&self, schema: &str, name: &str) -> Result<Option<Provider>> {
+        let version = match &self.cut {
+            Cut::Now => return Ok(self.lake.table(schema, name).await?.map(|t| t.committed_snapshot().provider())),
+            Cut::Version(version) => *version,
+            Cut::Epoch(row) => match row.versions.get(&format!("{schema}.{name}")) {
+                Some(version) => *version,
+                // A side table appears with its first row.
+                None if self.is_side(schema, name) => return Ok(None),
+                None => {
+                    let message = format!("`{schema}.{name}` was not there in epoch {}", row.epoch);
+                    return Err(Error::user("no-table-then", message)
+                        .with_hint("choose a later epoch: select epoch, committed_at, versions from _smelt.epochs"));
+                }
+            },
+        };
+        Ok(self.lake.snapshot_at(schema, name, version).await?.map(|snapshot| snapshot.provider()))
+    }
+
+    /// Whether an epoch is read that does not know the table.
+    fn is_unknown_then(&self, schema: &str, name: &str) -> bool {
+        matches!(&self.cut, Cut::Epoch(row) if !row.versions.contains_key(&format!("{schema}.{name}")))
+    }
+
+    fn is_side(&self, schema: &str, name: &str) -> bool {
+        self.compilation.models.iter().all(|m| m.model.schema != schema || m.model.alias != name)
     }
 
     /// A model's table, or for a view the query over the tables it reads.
     async fn provider(&self, compiled: &CompiledModel) -> Result<Provider> {
         let model = &compiled.model;
         if model.materialized.has_table() {
-            return match self.lake.table(&model.schema, &model.alias).await? {
-                Some(table) => Ok(table.committed_snapshot().provider()),
-                None => Err(never_run(&model.name)),
-            };
+            return self.table(&model.schema, &model.alias).await?.ok_or_else(|| never_run(&model.name));
+        }
+        if let Cut::Version(_) = self.cut {
+            let message = format!("{} is a {}: it has no versions of its own", model.name, model.materialized.name());
+            return Err(Error::user("no-versions", message).with_hint("use --epoch or --timestamp"));
         }
         let mut providers = Vec::with_capacity(compiled.inputs.len());
         for input in &compiled.inputs {
             providers.push(self.input(&input.relation, &input.schema).await?);
+        }
+        let then = compiled.inputs.iter().zip(&providers).find(|(input, p)| !same_columns(&p.schema(), &input.schema));
+        if let (Cut::Epoch(row), Some((input, _))) = (&self.cut, then) {
+            let (view, epoch) = (&model.name, row.epoch);
+            let message =
+                format!("the view {view} cannot be read in epoch {epoch}: {} had other columns then", input.relation);
+            return Err(Error::user("other-columns", message).with_hint("query the table itself"));
         }
         let plan = self.planner.bind(compiled, &providers)?;
         Ok(Arc::new(ViewTable::new(plan, None)))
@@ -135,9 +223,14 @@ impl Reader {
                 Some(compiled) => Box::pin(self.provider(compiled)).await,
                 None => Err(never_run(name)),
             },
+            Relation::Table { schema: folder, name } if self.is_unknown_then(folder, name) => {
+                let message =
+                    format!("epochs do not say which version of `{folder}.{name}` they read: smelt does not write it");
+                Err(Error::user("no-table-then", message).with_hint("query a model's table instead of a view over it"))
+            }
             // A table that is not there yet is empty.
-            Relation::Table { schema: folder, name } => match self.lake.table(folder, name).await? {
-                Some(table) => Ok(table.committed_snapshot().provider()),
+            Relation::Table { schema: folder, name } => match self.table(folder, name).await? {
+                Some(table) => Ok(table),
                 None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
             },
             Relation::Source(source, table) => Err(Error::user(
@@ -147,4 +240,23 @@ impl Reader {
             .with_hint("make it a streaming_table")),
         }
     }
+}
+
+/// Whether `name` stands in `sql`, as a word if it is one. Both in lower case.
+fn mentions(sql: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    if !name.chars().all(is_word) {
+        return sql.contains(name);
+    }
+    sql.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&sql[..at], &sql[at + name.len()..]);
+        !before.ends_with(is_word) && !after.starts_with(is_word)
+    })
+}
+
+fn same_columns(one: &SchemaRef, other: &SchemaRef) -> bool {
+    let columns = |schema: &SchemaRef| -> Vec<_> {
+        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+    };
+    columns(one) == columns(other)
 }

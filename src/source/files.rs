@@ -52,7 +52,7 @@ pub(super) struct Files {
 }
 
 /// Where files are looked for.
-enum Place {
+pub(super) enum Place {
     /// Folder that is listed with everything below it, and what paths must match.
     Glob { prefix: Path, pattern: glob::Pattern },
     /// A file, or a folder whose own files are meant.
@@ -60,8 +60,23 @@ enum Place {
 }
 
 impl Place {
+    /// What `path` names: a file, a folder or a glob, absolute or a URL; and the store it is in.
+    pub(super) fn of(env: &Env, path: &str) -> Result<(Arc<dyn ObjectStore>, Place)> {
+        let Some(wildcard) = path.find(['*', '?', '[']) else {
+            let (store, path) = env.object_store(path)?;
+            return Ok((store, Place::Plain(path)));
+        };
+        let folder = path[..wildcard].rfind('/').map_or("", |i| &path[..i]);
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let (store, prefix) = env.object_store(folder)?;
+        let relative = path[folder.len().min(path.len())..].trim_start_matches('/');
+        let full = if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
+        let pattern = glob::Pattern::new(&full).map_err(|e| Error::user("bad-path", format!("`{path}`: {e}")))?;
+        Ok((store, Place::Glob { prefix, pattern }))
+    }
+
     /// The files it names now.
-    async fn files(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
+    pub(super) async fn files(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
         let mut found = match self {
             Place::Glob { prefix, .. } => {
@@ -92,23 +107,10 @@ impl Place {
 impl Files {
     pub(super) fn new(table: Arc<SourceTable>, config: FilesConfig, context: &OpenContext) -> Result<Self> {
         let ledger = context.ledger.clone().ok_or_else(|| Error::internal("a files source needs a ledger"))?;
-        let bad = |message: String| Error::user("bad-path", message).with_span(table.span.clone());
-        let (store, place) = match config.path.find(['*', '?', '[']) {
-            None => {
-                let (store, path) = context.env.object_store(&config.path)?;
-                (store, Place::Plain(path))
-            }
-            Some(wildcard) => {
-                let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
-                let folder = if folder.is_empty() { "/" } else { folder };
-                let (store, prefix) = context.env.object_store(folder)?;
-                let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
-                let full =
-                    if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
-                let pattern = glob::Pattern::new(&full).map_err(|e| bad(format!("`{}`: {e}", config.path)))?;
-                (store, Place::Glob { prefix, pattern })
-            }
-        };
+        let (store, place) = Place::of(&context.env, &config.path).map_err(|e| match e.code() {
+            "bad-path" => e.with_span(table.span.clone()),
+            _ => e,
+        })?;
         Ok(Files {
             assembler: Assembler::new(Arc::clone(&table))?,
             env: context.env.clone(),
@@ -257,7 +259,7 @@ fn if_there(listed: object_store::Result<Vec<ObjectMeta>>) -> Result<Vec<ObjectM
 }
 
 /// The lines of a file, blank ones left out.
-fn lines(bytes: &[u8]) -> BinaryArray {
+pub(super) fn lines(bytes: &[u8]) -> BinaryArray {
     let mut values = BinaryBuilder::with_capacity(bytes.len() / 200 + 1, bytes.len());
     let mut start = 0;
     while start < bytes.len() {

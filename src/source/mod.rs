@@ -7,6 +7,7 @@
 mod assemble;
 pub mod datagen;
 mod files;
+pub mod infer;
 mod kafka;
 mod schema;
 

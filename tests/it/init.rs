@@ -1,5 +1,6 @@
 //! `smelt init` as a new user takes it: the commands it prints are run as they stand, then a model is changed.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,8 +10,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs lines in a shell that finds `smelt`, in `sandbox`.
 pub fn shell(sandbox: &Sandbox, script: &str) -> Ended {
+    shell_in(sandbox.path(), script)
+}
+
+/// The same in a folder.
+pub fn shell_in(folder: &Path, script: &str) -> Ended {
     let mut command = Command::new("sh");
-    command.args(["-e", "-c", script]).current_dir(sandbox.path()).stdin(Stdio::null()).env("PATH", path());
+    command.args(["-e", "-c", script]).current_dir(folder).stdin(Stdio::null()).env("PATH", path());
     Ended::from(command.output().unwrap())
 }
 

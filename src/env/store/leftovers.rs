@@ -14,26 +14,36 @@ const COUNTER: usize = 6;
 
 /// Removes them below `folder`; returns how many.
 pub(super) fn remove(folder: &Path, now_micros: i64) -> Result<u64> {
+    each(folder, now_micros, &|path| match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    })
+}
+
+/// How many there are below `folder`.
+pub(super) fn count(folder: &Path, now_micros: i64) -> Result<u64> {
+    each(folder, now_micros, &|_| Ok(true))
+}
+
+/// Gives them to `take`; returns how many it took.
+fn each(folder: &Path, now_micros: i64, take: &dyn Fn(&Path) -> Result<bool>) -> Result<u64> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
         Err(e) => return Err(e),
     };
-    let mut removed = 0;
+    let mut taken = 0;
     for entry in entries {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            removed += remove(&entry.path(), now_micros)?;
+            taken += each(&entry.path(), now_micros, take)?;
         } else if kind.is_file() && is_leftover(&entry, now_micros) {
-            match std::fs::remove_file(entry.path()) {
-                Ok(()) => removed += 1,
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
+            taken += u64::from(take(&entry.path())?);
         }
     }
-    Ok(removed)
+    Ok(taken)
 }
 
 fn is_leftover(entry: &std::fs::DirEntry, now_micros: i64) -> bool {
@@ -72,7 +82,9 @@ mod tests {
         write(format!("2.json#{alive}000001"), 1_000);
         write("3.json".to_string(), 1_000);
         write("part#7".to_string(), 1_000);
+        assert_eq!(count(folder.path(), 10_000 * 1_000_000).unwrap(), 1);
         assert_eq!(remove(folder.path(), 10_000 * 1_000_000).unwrap(), 1);
+        assert_eq!(count(folder.path(), 10_000 * 1_000_000).unwrap(), 0);
         assert!(!log.join(format!("0.json#{dead}000001")).exists());
         assert_eq!(std::fs::read_dir(&log).unwrap().count(), 4);
         assert_eq!(remove(&folder.path().join("nothing"), 0).unwrap(), 0);

@@ -47,6 +47,14 @@ impl Stores {
         }
     }
 
+    /// How many [`Stores::remove_leftovers`] would remove.
+    pub(super) fn leftovers(&self, url: &str, now_micros: i64) -> std::io::Result<u64> {
+        match url.strip_prefix("file://").unwrap_or(url) {
+            path if path.starts_with('/') => leftovers::count(std::path::Path::new(path), now_micros),
+            _ => Ok(0),
+        }
+    }
+
     pub(super) fn open(&self, url: &str, fsync: bool, vars: &Vars) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return local(url, url, fsync);

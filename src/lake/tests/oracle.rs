@@ -110,7 +110,7 @@ impl Case {
                 }
             }
             90..95 if !self.table.has_staged() => match rng.random_range(0..3) {
-                0 => self.table.optimize().await.unwrap(),
+                0 => drop(self.table.optimize().await.unwrap()),
                 1 => self.table.checkpoint().await.unwrap(),
                 _ => {
                     env.advance(2 * 3600 * 1_000_000);

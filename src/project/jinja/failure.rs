@@ -39,6 +39,7 @@ impl Engine {
         if let (ErrorKind::SyntaxError, Some(start)) = (error.kind(), template.unclosed) {
             // minijinja notices at the end of the file.
             return Error::user("jinja-syntax", "invalid Jinja: this tag is not closed")
+                .with_hint("it ends with }} or %}, and quotes inside it are closed")
                 .with_span(template.text.span(start, usize::MAX / 2));
         }
         if let Some((in_template, range)) = place {
@@ -170,6 +171,9 @@ fn describe(error: &minijinja::Error, own: Option<&Error>, names: &[String], und
                 Some("docs") => failure.with_hint("docs blocks stand in Markdown files (*.md)"),
                 Some("materialization") => {
                     failure.with_hint("smelt makes tables itself: docs/jinja.md, “Not there”")
+                }
+                Some(name) if names.iter().any(|known| known == name) || ["ref", "source", "var"].contains(&name) => {
+                    failure.with_hint(format!("a value is written {{{{ {name}(…) }}}}"))
                 }
                 None if detail.contains("end of input") => {
                     failure.with_hint("is an {% endif %}, {% endfor %} or {% endmacro %} missing?")

@@ -19,7 +19,7 @@ use crate::project::*;
 use crate::runtime::compute::EpochRuns;
 use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
-use crate::runtime::{Options, Runner, admin, instance};
+use crate::runtime::{Options, Runner, instance, upkeep};
 use crate::types::{RejectKind, SignedBatch, SourceBatch};
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -117,10 +117,12 @@ impl World {
             let env = self.env(None);
             match upkeep {
                 Upkeep::Optimize => {
-                    admin::optimize(&env, &self.project, &self.compilation, None).await.map_err(text)?;
+                    upkeep::optimize(&env, &self.project, &self.compilation, None, false, &|_| {})
+                        .await
+                        .map_err(text)?;
                 }
                 Upkeep::Vacuum => {
-                    admin::vacuum(&env, &self.project, &self.compilation, None, false).await.map_err(text)?;
+                    upkeep::vacuum(&env, &self.project, &self.compilation, None, false, &|_| {}).await.map_err(text)?;
                 }
             }
         }
