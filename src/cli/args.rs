@@ -240,6 +240,19 @@ pub(super) struct Writing {
     pub epoch_files: Option<usize>,
 }
 
+/// What is to be known of sources.
+#[derive(Debug, Subcommand)]
+pub(super) enum SourceCommand {
+    /// How old the newest row of each source with `freshness:` is; exit code 1 if one is too old
+    Freshness {
+        #[command(flatten)]
+        selection: Selection,
+        /// Where the results go instead of target/sources.json
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
 /// Flags of commands that run tests.
 #[derive(Debug, Args, Default)]
 pub(super) struct Testing {
@@ -345,7 +358,12 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// Run data tests
+    /// Look at sources
+    Source {
+        #[command(subcommand)]
+        command: SourceCommand,
+    },
+    /// Run unit tests, then data tests
     Test {
         #[command(flatten)]
         selection: Selection,

@@ -8,6 +8,7 @@ mod artifacts;
 mod choose;
 mod demo;
 mod docs;
+mod freshness;
 mod generate;
 mod init;
 mod inspect;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use crate::env::Env;
 use crate::error::Error;
-use args::{Cli, Command, Docs, LogFormat};
+use args::{Cli, Command, Docs, LogFormat, SourceCommand};
 use artifacts::Artifacts;
 use retry::Retry;
 use session::Session;
@@ -110,6 +111,9 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Vacuum { selection, dry_run } => maintain::vacuum(session, selection, *dry_run).await,
         Command::Prune { dry_run, yes } => maintain::prune(session, *dry_run, *yes).await,
         Command::Clean => maintain::clean(session),
+        Command::Source { command: SourceCommand::Freshness { selection, output } } => {
+            freshness::freshness(session, selection, output.as_deref()).await
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod data_tests;
 mod facts;
 mod docs_blocks;
 mod exposures;
+mod freshness;
 mod graph;
 mod incremental;
 mod inventory;
@@ -43,6 +44,7 @@ mod yaml;
 
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
 pub use data_tests::{StoreFailures, TestConfig};
+pub use freshness::{Age, AgeUnit, FreshnessCheck};
 pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
 pub use inventory::*;
 pub use load::{LoadOptions, load};

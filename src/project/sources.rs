@@ -19,6 +19,7 @@ const SOURCE_KEYS: &[&str] = &[
     "loader",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
     "quoting",
     "overrides",
 ];
@@ -33,6 +34,7 @@ const TABLE_KEYS: &[&str] = &[
     "tests",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
     "external",
     "quoting",
     "loader",
@@ -73,6 +75,7 @@ const CONFIG_KEYS: &[&str] = &[
     "meta",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
 ];
 
 const FORMATS: &[(&str, Format)] = &[
@@ -125,6 +128,7 @@ pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<Decl
         schema: &schema,
         entry: node,
         base: node.get("config"),
+        declared: node,
         prefix: owner.prefix,
         target: owner.target,
         dir: owner.dir,
@@ -164,6 +168,8 @@ pub(super) struct Reader<'a> {
     pub(super) schema: &'a str,
     entry: &'a Node,
     base: Option<&'a Node>,
+    /// The whole entry.
+    declared: &'a Node,
     pub(super) target: &'a Target,
     pub(super) dir: &'a Path,
 }
@@ -258,6 +264,10 @@ impl Reader<'_> {
                 .unwrap_or(OnError::DeadLetter),
             primary_key: self.primary_key(&config, &columns, format, p),
             event_time: config.get("event_time").and_then(|n| n.text("event_time", p)),
+            freshness: {
+                let levels = [Some(self.declared), self.base, Some(node), node.get("config")];
+                super::freshness::read(&levels.into_iter().flatten().collect::<Vec<_>>(), p)
+            },
             watermark: config.get("watermark").and_then(|n| self.watermark(n, &columns, &metadata, p)),
             connector,
             format,

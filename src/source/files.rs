@@ -59,7 +59,30 @@ enum Place {
     Plain(Path),
 }
 
+/// When the youngest file was changed, µs since 1970.
+pub(super) async fn newest(table: &SourceTable, config: &FilesConfig, env: &Env) -> Result<Option<i64>> {
+    let (store, place) = Place::of(table, config, env)?;
+    let files = place.files(&store).await?;
+    Ok(files.iter().map(|file| file.last_modified.timestamp_micros()).max())
+}
+
 impl Place {
+    /// Where the files of `config` are, and the store they are in.
+    fn of(table: &SourceTable, config: &FilesConfig, env: &Env) -> Result<(Arc<dyn ObjectStore>, Place)> {
+        let Some(wildcard) = config.path.find(['*', '?', '[']) else {
+            let (store, path) = env.object_store(&config.path)?;
+            return Ok((store, Place::Plain(path)));
+        };
+        let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let (store, prefix) = env.object_store(folder)?;
+        let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
+        let full = if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
+        let pattern = glob::Pattern::new(&full)
+            .map_err(|e| Error::user("bad-path", format!("`{}`: {e}", config.path)).with_span(table.span.clone()))?;
+        Ok((store, Place::Glob { prefix, pattern }))
+    }
+
     /// The files it names now.
     async fn files(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
@@ -92,23 +115,7 @@ impl Place {
 impl Files {
     pub(super) fn new(table: Arc<SourceTable>, config: FilesConfig, context: &OpenContext) -> Result<Self> {
         let ledger = context.ledger.clone().ok_or_else(|| Error::internal("a files source needs a ledger"))?;
-        let bad = |message: String| Error::user("bad-path", message).with_span(table.span.clone());
-        let (store, place) = match config.path.find(['*', '?', '[']) {
-            None => {
-                let (store, path) = context.env.object_store(&config.path)?;
-                (store, Place::Plain(path))
-            }
-            Some(wildcard) => {
-                let folder = config.path[..wildcard].rfind('/').map_or("", |i| &config.path[..i]);
-                let folder = if folder.is_empty() { "/" } else { folder };
-                let (store, prefix) = context.env.object_store(folder)?;
-                let relative = config.path[folder.len().min(config.path.len())..].trim_start_matches('/');
-                let full =
-                    if prefix.as_ref().is_empty() { relative.to_string() } else { format!("{prefix}/{relative}") };
-                let pattern = glob::Pattern::new(&full).map_err(|e| bad(format!("`{}`: {e}", config.path)))?;
-                (store, Place::Glob { prefix, pattern })
-            }
-        };
+        let (store, place) = Place::of(&table, &config, &context.env)?;
         Ok(Files {
             assembler: Assembler::new(Arc::clone(&table))?,
             env: context.env.clone(),

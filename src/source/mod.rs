@@ -8,6 +8,7 @@ mod assemble;
 pub mod datagen;
 mod files;
 mod kafka;
+mod newest;
 mod schema;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use newest::newest;
 pub use schema::{change_kind, relation_schema, replayable};
 
 use crate::env::Env;
