@@ -278,6 +278,21 @@ pub(super) struct Writing {
     pub epoch_files: Option<usize>,
 }
 
+/// What is to be known of sources.
+#[derive(Debug, Subcommand)]
+pub(super) enum SourceCommand {
+    /// Print the `sources:` entry that reads a topic or files, made from samples
+    Infer(Infer),
+    /// How old the newest row of each source with `freshness:` is; exit code 1 if one is too old
+    Freshness {
+        #[command(flatten)]
+        selection: Selection,
+        /// Where the results go instead of target/sources.json
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
 /// Flags of commands that run tests.
 #[derive(Debug, Args, Default)]
 pub(super) struct Testing {
@@ -403,7 +418,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: SourceCommand,
     },
-    /// Run data tests
+    /// Run unit tests, then data tests
     Test {
         #[command(flatten)]
         selection: Selection,
@@ -479,12 +494,6 @@ pub(super) enum Command {
         #[arg(long, hide = true)]
         models: bool,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum SourceCommand {
-    /// Print the `sources:` entry that reads a topic or files, made from samples
-    Infer(Infer),
 }
 
 /// Options of `source infer`.

@@ -11,6 +11,7 @@ mod demo;
 mod deps;
 mod docs;
 mod examples;
+mod freshness;
 mod generate;
 mod init;
 mod inspect;
@@ -121,6 +122,9 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Clean { dry_run, output } => maintain::clean(session, *dry_run, *output),
         Command::Schema { kind } => schema::print(*kind),
         Command::Completions { shell, models } => completions::completions(session, *shell, *models),
+        Command::Source { command: SourceCommand::Freshness { selection, output } } => {
+            freshness::freshness(session, selection, output.as_deref()).await
+        }
     }
 }
 

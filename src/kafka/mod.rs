@@ -25,10 +25,12 @@ mod discover;
 mod embedded;
 mod fetch;
 mod native;
+mod newest;
 mod producer;
 
 pub use admin::{Admin, TopicSpec};
 pub use config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};
 pub use consumer::{Consumer, Delivery, Gap};
 pub use embedded::EmbeddedBroker;
+pub use newest::newest_records;
 pub use producer::{Producer, Record};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_tests::TestConfig;
+use super::freshness::FreshnessCheck;
 use super::incremental::IncrementalConfig;
 use super::inventory::Inventory;
 use super::schedule::Schedule;
@@ -130,6 +131,8 @@ pub struct SourceTable {
     /// Keyed changelog: rows are upserts and deletes by these columns.
     pub primary_key: Vec<String>,
     pub watermark: Option<Watermark>,
+    /// How old its newest row may be.
+    pub freshness: Option<FreshnessCheck>,
     /// As [`ModelConfig::event_time`].
     pub event_time: Option<String>,
     /// Where the table is declared.

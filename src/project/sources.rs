@@ -20,6 +20,7 @@ const SOURCE_KEYS: &[&str] = &[
     "loader",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
     "quoting",
     "overrides",
 ];
@@ -34,6 +35,7 @@ const TABLE_KEYS: &[&str] = &[
     "tests",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
     "external",
     "quoting",
     "loader",
@@ -74,6 +76,7 @@ pub(super) const CONFIG_KEYS: &[&str] = &[
     "meta",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
 ];
 
 const FORMATS: &[(&str, Format)] = &[
@@ -126,6 +129,7 @@ pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<Decl
         schema: &schema,
         entry: node,
         base: node.get("config"),
+        declared: node,
         prefix: owner.prefix,
         defaults: owner.defaults,
         target: owner.target,
@@ -167,6 +171,8 @@ pub(super) struct Reader<'a> {
     pub(super) schema: &'a str,
     entry: &'a Node,
     base: Option<&'a Node>,
+    /// The whole entry.
+    declared: &'a Node,
     pub(super) target: &'a Target,
     pub(super) dir: &'a Path,
 }
@@ -267,6 +273,10 @@ impl Reader<'_> {
                 .unwrap_or(OnError::DeadLetter),
             primary_key: self.primary_key(&config, &columns, format, p),
             event_time: config.get("event_time").and_then(|n| n.text("event_time", p)),
+            freshness: {
+                let levels = [Some(self.declared), self.base, Some(node), node.get("config")];
+                super::freshness::read(&levels.into_iter().flatten().collect::<Vec<_>>(), p)
+            },
             watermark: config.get("watermark").and_then(|n| self.watermark(n, &columns, &metadata, p)),
             connector,
             format,

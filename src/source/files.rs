@@ -59,7 +59,22 @@ pub(super) enum Place {
     Plain(Path),
 }
 
+/// When the youngest file was changed, µs since 1970.
+pub(super) async fn newest(table: &SourceTable, config: &FilesConfig, env: &Env) -> Result<Option<i64>> {
+    let (store, place) = Place::of_table(env, table, config)?;
+    let files = place.files(&store).await?;
+    Ok(files.iter().map(|file| file.last_modified.timestamp_micros()).max())
+}
+
 impl Place {
+    /// The same for a source table; a bad path is shown where it is declared.
+    fn of_table(env: &Env, table: &SourceTable, config: &FilesConfig) -> Result<(Arc<dyn ObjectStore>, Place)> {
+        Place::of(env, &config.path).map_err(|e| match e.code() {
+            "bad-path" => e.with_span(table.span.clone()),
+            _ => e,
+        })
+    }
+
     /// What `path` names: a file, a folder or a glob, absolute or a URL; and the store it is in.
     pub(super) fn of(env: &Env, path: &str) -> Result<(Arc<dyn ObjectStore>, Place)> {
         let Some(wildcard) = path.find(['*', '?', '[']) else {
@@ -107,10 +122,7 @@ impl Place {
 impl Files {
     pub(super) fn new(table: Arc<SourceTable>, config: FilesConfig, context: &OpenContext) -> Result<Self> {
         let ledger = context.ledger.clone().ok_or_else(|| Error::internal("a files source needs a ledger"))?;
-        let (store, place) = Place::of(&context.env, &config.path).map_err(|e| match e.code() {
-            "bad-path" => e.with_span(table.span.clone()),
-            _ => e,
-        })?;
+        let (store, place) = Place::of_table(&context.env, &table, &config)?;
         Ok(Files {
             assembler: Assembler::new(Arc::clone(&table))?,
             env: context.env.clone(),

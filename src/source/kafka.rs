@@ -34,28 +34,33 @@ pub(super) struct Kafka {
     bounded: bool,
 }
 
+/// What the table's settings mean to the consumer.
+pub(super) fn consumer_config(table: &SourceTable, config: &KafkaConfig, context: &OpenContext) -> ConsumerConfig {
+    ConsumerConfig {
+        name: format!("{}.{}", table.source, table.name),
+        properties: config.properties.clone(),
+        group: format!("smelt-{}-{}", context.project, context.target),
+        topics: match &config.topics {
+            Topics::Named(names) => TopicChoice::Named(names.clone()),
+            Topics::Pattern(pattern) => TopicChoice::Pattern(pattern.clone()),
+        },
+        start: match &config.start {
+            Start::Earliest => StartAt::Earliest,
+            Start::Latest => StartAt::Latest,
+            Start::Timestamp(micros) => StartAt::Timestamp(*micros),
+            Start::Offsets(offsets) => StartAt::Offsets(offsets.clone()),
+        },
+        on_data_loss: match config.on_data_loss {
+            OnDataLoss::Fail => OnLoss::Fail,
+            OnDataLoss::Skip => OnLoss::Skip,
+        },
+        headers: table.include.iter().any(|(include, _)| *include == Include::Headers),
+    }
+}
+
 impl Kafka {
     pub(super) fn new(table: Arc<SourceTable>, config: &KafkaConfig, context: &OpenContext) -> Result<Self> {
-        let consumer = Consumer::new(ConsumerConfig {
-            name: format!("{}.{}", table.source, table.name),
-            properties: config.properties.clone(),
-            group: format!("smelt-{}-{}", context.project, context.target),
-            topics: match &config.topics {
-                Topics::Named(names) => TopicChoice::Named(names.clone()),
-                Topics::Pattern(pattern) => TopicChoice::Pattern(pattern.clone()),
-            },
-            start: match &config.start {
-                Start::Earliest => StartAt::Earliest,
-                Start::Latest => StartAt::Latest,
-                Start::Timestamp(micros) => StartAt::Timestamp(*micros),
-                Start::Offsets(offsets) => StartAt::Offsets(offsets.clone()),
-            },
-            on_data_loss: match config.on_data_loss {
-                OnDataLoss::Fail => OnLoss::Fail,
-                OnDataLoss::Skip => OnLoss::Skip,
-            },
-            headers: table.include.iter().any(|(include, _)| *include == Include::Headers),
-        });
+        let consumer = Consumer::new(consumer_config(&table, config, context));
         Ok(Kafka {
             assembler: Assembler::new(Arc::clone(&table))?,
             consumer: consumer.map_err(|e| if e.span().is_none() { e.with_span(table.span.clone()) } else { e })?,

@@ -9,6 +9,7 @@ pub mod datagen;
 mod files;
 pub mod infer;
 mod kafka;
+mod newest;
 mod schema;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use newest::newest;
 pub use schema::{change_kind, relation_schema, replayable};
 
 use crate::env::Env;

@@ -52,6 +52,7 @@ fn table(connector: Connector, format: Format, on_error: OnError) -> SourceTable
         on_error,
         primary_key: vec![],
         watermark: None,
+        freshness: None,
         event_time: None,
         span,
     }

@@ -46,6 +46,7 @@ pub fn source(schema: &str, table: &Table, path: &str, format: Format, primary_k
         on_error: OnError::DeadLetter,
         primary_key: primary_key.iter().map(|k| k.to_string()).collect(),
         watermark: None,
+        freshness: None,
         event_time: None,
         span: span(),
     }

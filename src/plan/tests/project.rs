@@ -43,6 +43,7 @@ fn source(source: &str, name: &str, connector: Connector, columns: &[(&str, &str
         on_error: OnError::DeadLetter,
         primary_key: vec![],
         watermark: None,
+        freshness: None,
         event_time: None,
         span: span(),
     }

@@ -47,6 +47,7 @@ fn compiled(schedule: Schedule) -> (Arc<Project>, Compilation) {
         on_error: OnError::DeadLetter,
         primary_key: vec![],
         watermark: None,
+        freshness: None,
         event_time: None,
         span: span(),
     };

@@ -38,6 +38,7 @@ fn table(columns: &[(&str, &str)]) -> Arc<SourceTable> {
         on_error: OnError::Keep,
         primary_key: vec![],
         watermark: None,
+        freshness: None,
         event_time: None,
         span,
     })

@@ -1,0 +1,187 @@
+//! Unit tests of models through the binary: rows written in YAML, no lake, no source; changes step by step.
+
+use crate::support::Sandbox;
+
+const SETTINGS: &str = "name: shop\ntarget: dev\ntargets:\n  dev: {lake: ./lake, commit_interval: 100ms, connections: {k: {type: kafka, bootstrap.servers: \"localhost:1\"}}}\nvars: {currency: EUR}\n";
+const SOURCES: &str = "version: 2\nsources:\n  - name: raw\n    config: {connector: kafka, connection: k, format: json}\n    tables:\n      - name: orders\n        \
+     config: {topic: orders}\n        columns: [{name: id, data_type: BIGINT}, {name: customer, data_type: BIGINT}, {name: amount, data_type: 'DECIMAL(10, 2)'},\n          \
+     {name: day, data_type: DATE}, {name: tags, data_type: ARRAY<STRING>}]\n";
+
+/// Orders from a broker that is not there, customers, and what is made of them; `tests` is a properties file.
+fn shop(tests: &str) -> Sandbox {
+    Sandbox::with(&[
+        ("smelt.yml", SETTINGS),
+        ("models/sources.yml", SOURCES),
+        (
+            "queries/bronze_orders.sql",
+            "{{ config(materialized='streaming_table') }}\nselect id, customer, amount, day, cardinality(tags) as tags from {{ source('raw', 'orders') }} where id is not null",
+        ),
+        (
+            "queries/customers.sql",
+            "{{ config(materialized='table') }}\nselect 1 as customer, 'a' as name from {{ ref('bronze_orders') }} where amount > 0",
+        ),
+        (
+            "queries/totals.sql",
+            "select c.name, sum(o.amount) as total, count(*) as n\nfrom {{ ref('latest') }} as o left join {{ ref('customers') }} as c on o.customer = c.customer\ngroup by c.name",
+        ),
+        (
+            "queries/latest.sql",
+            "select * from {{ ref('bronze_orders') }} qualify row_number() over (partition by id order by day desc) = 1",
+        ),
+        (
+            "queries/named.sql",
+            "{{ config(materialized='view') }}\nselect name, '{{ var('currency') }}' as currency, '{{ env_var('REGION', 'none') }}' as region, {{ tax() }} as tax from {{ ref('customers') }}",
+        ),
+        ("macros/tax.sql", "{% macro tax() %}0.2{% endmacro %}"),
+        ("models/tests.yml", tests),
+    ])
+}
+
+const GOOD: &str = r#"version: 2
+unit_tests:
+  - name: totals_follow_every_change
+    model: totals
+    given:
+      - input: ref('customers')
+        rows:
+          - {customer: 1, name: ann}
+      - input: ref('latest')
+        rows:
+          - {id: 1, customer: 1, amount: 5, day: 2026-01-05}
+          - {id: 2, customer: 1, amount: "7.50"}
+          - {id: 3, customer: 9, amount: 1}
+    expect:
+      rows:
+        - {name: ann, total: 12.5, n: 2}
+        - {name: null, total: 1, n: 1}
+    then:
+      - given:
+          - input: ref('latest')
+            key: id
+            rows:
+              - {_op: update, id: 2, amount: 10}
+              - {_op: delete, customer: 9}
+        expect:
+          rows: [{name: ann, total: 15, n: 2}]
+      - given:
+          - input: ref('customers')
+            rows: [{_op: delete, customer: 1}, {customer: 1, name: anna}, {customer: 2, name: bob}]
+        expect:
+          rows: [{name: anna, total: 15, n: 2}]
+      - given:
+          - input: ref('latest')
+            rows: [{_weight: -1, id: 1, customer: 1, amount: 5, day: 2026-01-05}, {_weight: 2, id: 7, customer: 2, amount: 1}]
+        expect:
+          format: csv
+          rows: |
+            name,n
+            anna,1
+            bob,2
+      - given: [{input: ref('latest'), rows: [{_op: delete, customer: 1}, {_op: delete, customer: 2}]}]
+        expect: {rows: []}
+  - name: bronze_counts_tags
+    model: bronze_orders
+    given:
+      - input: source('raw', 'orders')
+        rows:
+          - {id: 1, tags: [a, b]}
+          - {id: null, tags: [a]}
+    expect:
+      rows: [{id: 1, tags: 2, amount: null}]
+    then:
+      - given: [{input: "source('raw', 'orders')", rows: [{id: 1, tags: []}]}]
+        expect: {rows: [{id: 1, tags: 2}, {id: 1, tags: 0}]}
+  - name: newest_wins
+    model: latest
+    given:
+      - input: ref('bronze_orders')
+        format: csv
+        fixture: two_orders
+    expect:
+      format: sql
+      rows: select 1 as id, date '2026-01-06' as day
+  - name: overrides
+    model: named
+    overrides: {vars: {currency: USD}, env_vars: {REGION: eu}, macros: {tax: 0.5}}
+    given: [{input: ref('customers'), format: sql, rows: "select 1 as customer, 'x' as name"}]
+    expect: {rows: [{name: x, currency: USD, region: eu, tax: 0.5}]}
+  - name: not_wanted
+    model: latest
+    config: {enabled: false}
+    given: [{input: ref('bronze_orders')}]
+    expect: {rows: [{id: 4}]}
+"#;
+
+#[test]
+fn every_materialization_is_tested_without_lake_or_broker() {
+    let sandbox = shop(GOOD);
+    sandbox.write("queries/tests/fixtures/two_orders.csv", "id,day,customer\n1,2026-01-05,\n1,2026-01-06,3\n");
+    let ended = sandbox.smelt(&["test"]).ok();
+    for name in ["totals::totals_follow_every_change", "bronze_orders::bronze_counts_tags", "latest::newest_wins"] {
+        assert!(ended.stdout.contains(&format!("PASS {name} ")), "{}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("Done. PASS=4 WARN=0 ERROR=0 SKIP=0 TOTAL=4"), "{}", ended.stdout);
+    assert!(!sandbox.path().join("lake").exists(), "a unit test writes nothing");
+    let one = sandbox.smelt(&["test", "--select", "totals"]).ok();
+    assert!(one.stdout.contains("TOTAL=1"), "{}", one.stdout);
+    let compiled = sandbox.path().join("target/compiled/models/tests.yml/named/overrides.sql");
+    assert!(std::fs::read_to_string(compiled).unwrap().contains("'USD' as currency"));
+}
+
+#[test]
+fn a_difference_is_shown_row_by_row() {
+    let sandbox = shop(
+        r#"version: 2
+unit_tests:
+  - name: sums
+    model: totals
+    given:
+      - {input: ref('customers'), rows: [{customer: 1, name: ann}, {customer: 2, name: bob}]}
+      - {input: ref('latest'), rows: [{customer: 1, amount: 5}, {customer: 2, amount: 1}]}
+    expect:
+      rows: [{name: ann, total: 5}, {name: bob, total: 1}]
+    then:
+      - given: [{input: ref('latest'), rows: [{customer: 1, amount: 2}]}]
+        expect:
+          rows:
+            - {name: ann, total: 8}
+            - {name: bob, total: 1}
+"#,
+    );
+    let ended = sandbox.smelt(&["test"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let expected = "Failure in unit test sums of totals (models/tests.yml:3)\n  \
+        step 2: actual differs from expected (models/tests.yml:14):\n\n    \
+          | name | total |\n  + | ann  | 7.00  |\n  - | ann  | 8.00  |\n    | bob  | 1.00  |\n    (- expected, + actual)\n";
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
+    assert!(ended.stdout.contains("FAIL 1 totals::sums "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("Done. PASS=0 WARN=0 ERROR=1 SKIP=0 TOTAL=1"), "{}", ended.stdout);
+}
+
+#[test]
+fn values_that_do_not_fit_are_errors_at_their_place() {
+    let wrong = |rows: &str, then: &str| {
+        let test = format!(
+            "version: 2\nunit_tests:\n  - name: wrong\n    model: latest\n    given:\n      - input: ref('bronze_orders')\n        rows: [{rows}]\n    expect: {{rows: []}}\n{then}"
+        );
+        shop(&test).smelt(&["test"])
+    };
+    let ended =
+        wrong("{id: one}", "").fails(1, "error[bad-value]: `id` of `bronze_orders` is BIGINT, and \"one\" is none");
+    assert!(ended.stderr.contains("models/tests.yml:7:21"), "{}", ended.stderr);
+    let ended = wrong("{idd: 1}", "").fails(1, "`bronze_orders` has no column `idd`");
+    assert!(ended.stderr.contains("did you mean `id`?"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("ERROR latest::wrong"), "{}", ended.stdout);
+    // A streaming table's rows stay, so no test may take one out.
+    let then = "    then:\n      - {given: [{input: ref('bronze_orders'), rows: [{_op: delete, id: 1}]}], expect: {rows: []}}\n";
+    let test = format!(
+        "version: 2\nunit_tests:\n  - name: wrong\n    model: latest\n    given: [{{input: ref('bronze_orders'), rows: [{{id: 1}}]}}]\n    expect: {{rows: [{{id: 1}}]}}\n{then}"
+    );
+    shop(&test).smelt(&["test"]).fails(1, "rows are only ever added to `bronze_orders`");
+    // A change of a row that is not there.
+    let then = "    then:\n      - {given: [{input: ref('customers'), rows: [{_op: delete, name: bob}]}], expect: {rows: []}}\n";
+    let test = format!(
+        "version: 2\nunit_tests:\n  - name: wrong\n    model: named\n    given: [{{input: ref('customers')}}]\n    expect: {{rows: []}}\n{then}"
+    );
+    shop(&test).smelt(&["test"]).fails(1, "`customers`: no row has these values");
+}
