@@ -164,6 +164,9 @@ pub(super) struct Selection {
         help_heading = SELECTION
     )]
     pub exclude_resource_type: Vec<ResourceTypes>,
+    /// Folder with the artifacts of another run, to compare with: state:modified, result:error, source_status:fresher
+    #[arg(long, value_name = "DIR", help_heading = SELECTION)]
+    pub state: Option<PathBuf>,
     /// Unique ids, instead of everything above: what `retry` repeats.
     #[arg(skip)]
     pub ids: Option<BTreeSet<String>>,

@@ -1,13 +1,14 @@
 //! The nodes that `--select` and its companions choose.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::args::{IndirectSelection, ResourceTypes, Selection};
 use super::print;
 use super::session::Session;
 use crate::error::Error;
-use crate::plan::Compilation;
-use crate::project::{self, Indirect, Project, Request, ResourceType, Selected};
+use crate::plan::{self, Compilation};
+use crate::project::{self, Indirect, LakeState, Project, Request, ResourceType, Selected, State};
+use crate::runtime::{self, ChangeState};
 
 impl From<IndirectSelection> for Indirect {
     fn from(mode: IndirectSelection) -> Self {
@@ -36,7 +37,7 @@ impl Session {
     pub(super) async fn choose(
         &self,
         project: &Project,
-        _compilation: Option<&Compilation>,
+        compilation: Option<&Compilation>,
         selection: &Selection,
     ) -> Result<Option<Selected>, Vec<Error>> {
         if let Some(ids) = &selection.ids {
@@ -65,12 +66,46 @@ impl Session {
             indirect: selection.indirect_selection.into(),
             resource_types: (!selection.resource_type.is_empty()).then_some(&resource_types[..]),
             exclude_resource_types: &exclude_resource_types,
+            state: None,
+            lake: None,
         };
+        let state = selection.state.as_ref().map(|dir| State::read(dir, project)).transpose().map_err(|e| vec![e])?;
+        let request = Request { state: state.as_ref(), ..request };
+        let lake = match project::compares_with_lake(project, &request).map_err(|e| vec![e])? {
+            true => Some(self.lake_state(project, compilation).await?),
+            false => None,
+        };
+        let request = Request { lake: lake.as_ref(), ..request };
         let selected = project::select(project, &request).map_err(|e| vec![e])?;
         for warning in &selected.warnings {
             self.warn_once(warning);
         }
         Ok(Some(selected))
+    }
+
+    /// How the tables of the lake stand to their models' SQL.
+    async fn lake_state(
+        &self,
+        project: &Project,
+        compilation: Option<&Compilation>,
+    ) -> Result<BTreeMap<String, LakeState>, Vec<Error>> {
+        let compiled;
+        let compilation = match compilation {
+            Some(compilation) => compilation,
+            None => {
+                let catalog = runtime::lake_catalog(&self.env, project, |_| false).await.map_err(|e| vec![e])?;
+                compiled = plan::compile(project, &catalog)?;
+                &compiled
+            }
+        };
+        let changes = runtime::plan_changes(&self.env, project, compilation).await.map_err(|e| vec![e])?;
+        let state = |change: ChangeState| match change {
+            ChangeState::New => LakeState::New,
+            ChangeState::Unchanged => LakeState::Unmodified,
+            _ => LakeState::Modified,
+        };
+        let id = |name: &str| project.models.iter().find(|m| m.name == name).map(|m| m.unique_id.clone());
+        Ok(changes.iter().filter_map(|c| Some((id(c.model.as_deref()?)?, state(c.state)))).collect())
     }
 
     /// Names of the selected models, snapshots and seeds; None when everything is selected.

@@ -52,6 +52,7 @@ pub use model::*;
 pub use schedule::{Schedule, When};
 pub use seed::SeedFile;
 pub use select::{Graph, Indirect, Node, Request, ResourceType, Selected, Selector, TestKind, artifact, select};
+pub use select::{LakeState, State, compares_with_lake};
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};

@@ -14,6 +14,7 @@ mod inheritance;
 mod loading;
 mod selection;
 mod snapshots;
+mod state;
 
 /// A project file that most tests share.
 pub(super) const SMELT: &str = "name: telecom\ntargets: {dev: {lake: ./lake, connections: {telco: {type: kafka, bootstrap.servers: 'localhost:9092'}}}}\n";

@@ -8,6 +8,7 @@ use super::Request;
 use super::node::{Graph, Node, ResourceType, TestKind};
 use super::pattern::{Wildcard, has_wildcards};
 use super::spec::{Criterion, Method};
+use super::state::{self, LakeState};
 use crate::error::{Error, Result};
 use crate::project::Project;
 use crate::project::problems::suggest;
@@ -22,8 +23,11 @@ pub(super) fn search(
     project: &Project,
     request: &Request<'_>,
 ) -> Result<Vec<usize>> {
+    if matches!(criterion.method, Method::State | Method::Result | Method::SourceStatus) {
+        return compared(criterion, graph, request);
+    }
     let find = |ignores_case: bool| -> Result<Vec<usize>> {
-        let matches = matcher(criterion, project, request, ignores_case)?;
+        let matches = matcher(criterion, project, ignores_case)?;
         Ok((0..graph.nodes.len()).filter(|i| matches(&graph.nodes[*i])).collect())
     };
     let found = find(false)?;
@@ -32,12 +36,48 @@ pub(super) fn search(
     if found.is_empty() && by_name { find(true) } else { Ok(found) }
 }
 
-fn matcher<'a>(
-    criterion: &'a Criterion,
-    project: &'a Project,
-    request: &'a Request<'_>,
-    ignores_case: bool,
-) -> Result<Matches<'a>> {
+/// The nodes that another run's artifacts, or the lake, tell apart.
+fn compared(criterion: &Criterion, graph: &Graph, request: &Request<'_>) -> Result<Vec<usize>> {
+    let value = criterion.value.as_str();
+    let (name, known): (&str, &[&str]) = match criterion.method {
+        Method::State => ("state", &state::CHECKS),
+        Method::Result => ("result", &state::STATUSES),
+        _ => ("source_status", &["fresher"]),
+    };
+    if !known.contains(&value) {
+        return Err(state::unknown(name, value, known));
+    }
+    let missing = || {
+        Error::user("no-state", format!("`{name}:{value}` needs another run to compare with"))
+            .with_hint("name the folder of its artifacts with --state")
+    };
+    let mut found = Vec::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let matches = match (criterion.method, request.state, request.lake) {
+            (Method::State, Some(state), _) => state.is(value, &node.unique_id)?,
+            (Method::State, None, Some(lake)) => {
+                let state = lake.get(&node.unique_id);
+                match value {
+                    "new" => state == Some(&LakeState::New),
+                    "old" => state.is_some_and(|s| *s != LakeState::New),
+                    "modified" => state.is_some_and(|s| *s != LakeState::Unmodified),
+                    "unmodified" => state == Some(&LakeState::Unmodified),
+                    // A fingerprint does not say what has changed.
+                    _ => return Err(missing()),
+                }
+            }
+            (Method::Result, Some(state), _) => state.status(&node.unique_id)? == Some(value),
+            (Method::SourceStatus, Some(state), _) => state.is_fresher(&node.unique_id)?,
+            _ => return Err(missing()),
+        };
+        if matches {
+            found.push(i);
+        }
+    }
+    Ok(found)
+}
+
+fn matcher<'a>(criterion: &'a Criterion, project: &'a Project, ignores_case: bool) -> Result<Matches<'a>> {
     let value = criterion.value.as_str();
     let wildcard = Wildcard::new(value, ignores_case);
     Ok(match criterion.method {
@@ -74,12 +114,8 @@ fn matcher<'a>(
         Method::TestType => test_type(value)?,
         Method::ResourceType => resource_type(value)?,
         Method::Version => version(value)?,
-        Method::State | Method::Result | Method::SourceStatus => {
-            return Err(Error::user("bad-selection", format!("`{value}` needs a state to compare with"))
-                .with_hint("pass --state with the folder of another run's artifacts"));
-        }
-        Method::Selector | Method::Absent => {
-            let _ = request;
+        // Found elsewhere, or nowhere.
+        Method::State | Method::Result | Method::SourceStatus | Method::Selector | Method::Absent => {
             Box::new(|_| false)
         }
     })

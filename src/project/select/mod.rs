@@ -9,20 +9,23 @@
 //! Nothing here reads files but [`definitions`], at load, and [`artifact`].
 
 mod artifact;
+mod current;
 mod definitions;
 mod evaluate;
 mod methods;
 mod node;
 mod pattern;
 mod spec;
+mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use artifact::artifact;
 pub use definitions::Selector;
 pub(super) use definitions::read as read_selectors;
 pub use node::{Graph, Node, ResourceType, TestKind};
 pub use spec::Indirect;
+pub use state::{LakeState, State};
 
 use super::Project;
 use crate::error::{Error, Result};
@@ -40,6 +43,10 @@ pub struct Request<'a> {
     /// None: all.
     pub resource_types: Option<&'a [ResourceType]>,
     pub exclude_resource_types: &'a [ResourceType],
+    /// The artifacts to compare with.
+    pub state: Option<&'a State>,
+    /// How tables stand to their models' SQL, by unique id; compared with where there is no [`Request::state`].
+    pub lake: Option<&'a BTreeMap<String, LakeState>>,
 }
 
 /// What is selected.
@@ -74,17 +81,7 @@ impl Selected {
 /// The nodes of `project` that `request` asks for. Words that match nothing are warnings; words that mean nothing are errors.
 pub fn select(project: &Project, request: &Request<'_>) -> Result<Selected> {
     let graph = Graph::new(project);
-    let default = project.selectors.iter().find(|s| s.default);
-    let spec = match (request.selector, default) {
-        (Some(name), _) => match project.selectors.iter().find(|s| s.name == name) {
-            Some(selector) => selector.spec.clone(),
-            None => {
-                return Err(evaluate::unknown_selector(name, project.selectors.iter().map(|s| s.name.as_str())));
-            }
-        },
-        (None, Some(selector)) if request.select.is_empty() && request.exclude.is_empty() => selector.spec.clone(),
-        _ => spec::command_line(request.select, request.exclude)?,
-    };
+    let spec = specification(project, request)?;
     let mut evaluation = Evaluation { graph: &graph, project, request, warnings: Vec::new(), hint: None };
     let found = evaluation.run(&spec)?.direct;
     let warnings = evaluation.warnings;
@@ -94,4 +91,23 @@ pub fn select(project: &Project, request: &Request<'_>) -> Result<Selected> {
     };
     let nodes = graph.nodes.into_iter().enumerate().filter(|(i, n)| found.contains(i) && wanted(n)).map(|(_, n)| n);
     Ok(Selected { nodes: nodes.collect(), warnings })
+}
+
+/// Whether the request compares with a state of which it holds nothing, so that the lake is to be looked at.
+pub fn compares_with_lake(project: &Project, request: &Request<'_>) -> Result<bool> {
+    Ok(request.state.is_none() && specification(project, request)?.asks(project, spec::Method::State))
+}
+
+fn specification(project: &Project, request: &Request<'_>) -> Result<spec::Spec> {
+    let default = project.selectors.iter().find(|s| s.default);
+    Ok(match (request.selector, default) {
+        (Some(name), _) => match project.selectors.iter().find(|s| s.name == name) {
+            Some(selector) => selector.spec.clone(),
+            None => {
+                return Err(evaluate::unknown_selector(name, project.selectors.iter().map(|s| s.name.as_str())));
+            }
+        },
+        (None, Some(selector)) if request.select.is_empty() && request.exclude.is_empty() => selector.spec.clone(),
+        _ => spec::command_line(request.select, request.exclude)?,
+    })
 }

@@ -6,6 +6,7 @@ use regex::Regex;
 use std::sync::LazyLock;
 
 use crate::error::{Error, Result};
+use crate::project::Project;
 use crate::project::problems::suggest;
 
 /// How tests come along with what they test, by dbt's names.
@@ -131,6 +132,17 @@ pub(super) struct Set {
 }
 
 impl Spec {
+    /// Whether a criterion of it has this method.
+    pub fn asks(&self, project: &Project, method: Method) -> bool {
+        match self {
+            Spec::Criterion(c) if c.method == Method::Selector => {
+                project.selectors.iter().any(|s| s.name == c.value && s.spec.asks(project, method))
+            }
+            Spec::Criterion(c) => c.method == method,
+            Spec::Set(set) => set.parts.iter().any(|part| part.asks(project, method)),
+        }
+    }
+
     pub fn set(operation: Operation, parts: Vec<Spec>) -> Spec {
         Spec::Set(Set { operation, parts, completes: false, expected: None })
     }

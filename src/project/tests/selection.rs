@@ -52,6 +52,8 @@ impl Arguments {
             indirect: self.indirect,
             resource_types: (!self.resource_types.is_empty()).then_some(&self.resource_types[..]),
             exclude_resource_types: &self.exclude_resource_types,
+            state: None,
+            lake: None,
         }
     }
 }
@@ -65,13 +67,17 @@ fn names(project: &Project, line: &str) -> String {
     if names.is_empty() { "nothing".to_string() } else { names.join(" ") }
 }
 
+/// The files of the dbt project that `dbt_ls.txt` holds.
+pub(super) fn shop_files() -> Vec<(&'static str, &'static str)> {
+    let (files, _) = include_str!("dbt_ls.txt").split_once("=== answers\n").unwrap();
+    files.split("=== ").skip(1).map(|f| f.split_once('\n').unwrap()).collect()
+}
+
 fn shop() -> (Project, Vec<(String, String)>) {
-    let text = include_str!("dbt_ls.txt");
-    let (files, answers) = text.split_once("=== answers\n").unwrap();
-    let files: Vec<(&str, &str)> = files.split("=== ").skip(1).map(|f| f.split_once('\n').unwrap()).collect();
+    let (_, answers) = include_str!("dbt_ls.txt").split_once("=== answers\n").unwrap();
     let lines: Vec<&str> = answers.lines().collect();
     let answers = lines.chunks(2).map(|c| (c[0].trim_start_matches("dbt ls ").to_string(), c[1].trim().to_string()));
-    (Folder::new(&files).load(), answers.collect())
+    (Folder::new(&shop_files()).load(), answers.collect())
 }
 
 #[test]
@@ -193,5 +199,5 @@ fn words_that_mean_nothing_are_errors() {
     assert!(error("--select version:newest").contains("versions: latest, none, old, prerelease"));
     assert!(error("--select source:a.b.c.d").contains("write source:telco, source:telco.calls"));
     assert!(error("--selector bronz").contains("no selector `bronz` in selectors.yml\n  = did you mean `bronze`?"));
-    assert!(error("--select state:modified").contains("pass --state"));
+    assert!(error("--select state:modified").contains("with --state"));
 }
