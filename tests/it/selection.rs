@@ -106,3 +106,33 @@ fn words_that_match_nothing_are_warnings_and_words_that_mean_nothing_are_errors(
     let ended = sandbox.smelt(&["ls"]).fails(2, "unknown selection method `paht`");
     assert!(ended.stderr.contains("selectors.yml:3:26"), "{}", ended.stderr);
 }
+
+#[test]
+fn without_artifacts_the_lake_says_what_has_changed() {
+    let sandbox = shop();
+    let lists = |word: &str, expected: &[&str]| {
+        let args = ["--select", word, "--resource-type", "model", "--output", "name"];
+        lists(&sandbox, &args, expected);
+    };
+    lists("state:new", &["orders", "other", "totals"]);
+    sandbox.smelt(&["run", "--exclude", "other"]).ok();
+    lists("state:new", &["other"]);
+    lists("state:unmodified", &["orders", "totals"]);
+    sandbox
+        .write("queries/gold/totals.sql", "select id, sum(amount) + 1 as amount from {{ ref('orders') }} group by id");
+    lists("state:modified,state:old", &["totals"]);
+    let planned = sandbox.smelt(&["plan", "--select", "state:old,state:modified"]).ok();
+    assert!(planned.stdout.starts_with("changed") && planned.stdout.contains("shop.totals"), "{}", planned.stdout);
+    // A comment and the layout change nothing.
+    sandbox.write(
+        "queries/bronze/orders.sql",
+        "{{ config(materialized='streaming_table') }} -- all\nselect *\nfrom {{ source('raw', 'orders') }}",
+    );
+    lists("state:modified+", &["other", "totals"]);
+    let ran = sandbox.smelt(&["run", "--select", "state:modified"]).ok();
+    assert!(ran.stdout.contains("shop.totals") && !ran.stdout.contains("shop.orders"), "{}", ran.stdout);
+    lists("state:modified", &[]);
+    assert_eq!(sandbox.value("select sum(amount) as n from totals"), 14);
+    sandbox.smelt(&["ls", "--select", "state:modified.body"]).fails(2, "needs another run to compare with");
+    sandbox.smelt(&["ls", "--select", "state:new", "--state", "nowhere"]).fails(2, "there is no such folder");
+}

@@ -25,6 +25,9 @@ pub(super) fn entries(project: &Project) -> BTreeMap<String, Json> {
         }
         entries.insert(test.unique_id.clone(), entry);
     }
+    for test in &project.unit_tests {
+        entries.insert(test.unique_id.clone(), json!({"resource_type": "unit_test"}));
+    }
     entries
 }
 

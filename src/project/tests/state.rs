@@ -29,7 +29,12 @@ fn check(folder: &Folder, word: &str, expected: &str) {
     let project = folder.load();
     let state = State::read(Path::new("before"), &project).unwrap();
     let words = [word.to_string()];
-    let request = Request { select: &words, indirect: crate::project::Indirect::Empty, state: Some(&state), ..Request::default() };
+    let request = Request {
+        select: &words,
+        indirect: crate::project::Indirect::Empty,
+        state: Some(&state),
+        ..Request::default()
+    };
     let selected = select(&project, &request).unwrap_or_else(|e| panic!("{word}: {}", e.render()));
     let names: Vec<String> = selected.nodes.iter().map(|n| n.search_name()).collect();
     assert_eq!(names.join(" "), expected, "{word}");
@@ -38,7 +43,8 @@ fn check(folder: &Folder, word: &str, expected: &str) {
 #[test]
 fn nothing_has_changed_since_dbt_wrote_its_manifest() {
     let folder = shop(&[]);
-    for check_name in ["new", "modified", "modified.body", "modified.configs", "modified.relation", "modified.contract"] {
+    for check_name in ["new", "modified", "modified.body", "modified.configs", "modified.relation", "modified.contract"]
+    {
         check(&folder, &format!("state:{check_name}"), "");
     }
     check(&folder, "state:old,resource_type:source", "crm.leads raw.customers raw.orders");
@@ -61,12 +67,20 @@ fn each_kind_of_change_is_told_from_the_others() {
     check(&shop(&[new]), "state:modified", "brand_new");
     check(&shop(&[new, body]), "state:modified+", "brand_new calendar");
     // A tag changes nothing that is built.
-    let tag = ("models/marts/marts.yml", "config: {group: sales, access: public}", "config: {group: sales, access: public, tags: [x]}");
+    let tag = (
+        "models/marts/marts.yml",
+        "config: {group: sales, access: public}",
+        "config: {group: sales, access: public, tags: [x]}",
+    );
     check(&shop(&[tag]), "state:modified", "");
     // What is said of a table is compared where it is written to it.
     let described = ("models/marts/marts.yml", "- name: orders", "- name: orders\n    description: Sold");
     check(&shop(&[described]), "state:modified", "");
-    let contract = ("models/marts/marts.yml", "config: {group: sales, access: public}", "config: {group: sales, access: public, contract: {enforced: true}}");
+    let contract = (
+        "models/marts/marts.yml",
+        "config: {group: sales, access: public}",
+        "config: {group: sales, access: public, contract: {enforced: true}}",
+    );
     check(&shop(&[contract]), "state:modified.contract", "orders");
     // A test that asks for something else is another test.
     let test = ("models/staging/staging.yml", "data_tests: [unique]", "data_tests: [not_null]");
