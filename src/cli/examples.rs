@@ -16,6 +16,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("smelt ls --output json", "with everything known of each"),
         ],
     ),
+    (
+        "deps",
+        &[
+            ("smelt deps", "install what packages.yml names"),
+            ("smelt deps --upgrade", "look for newer revisions of what the lock file has"),
+        ],
+    ),
     ("plan", &[("smelt plan", "what the next run does because of edits")]),
     ("seed", &[("smelt seed", "all of them"), ("smelt seed --select countries", "one")]),
     ("explain", &[("smelt explain gold_customers", "which parts are incremental, and with what state")]),

@@ -82,7 +82,8 @@ impl Lake {
         let indices = fields.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
         let narrow = Layout { schema: Arc::new(snapshot.layout.schema.project(&indices)?), ..snapshot.layout.clone() };
         // (epoch, time) of the oldest and the newest row.
-        let (mut first, mut last): (Option<(i64, i64)>, Option<(i64, i64)>) = (None, None);
+        let mut first: Option<(i64, i64)> = None;
+        let mut last: Option<(i64, i64)> = None;
         let mut found: Option<(i64, &SnapshotFile)> = None;
         for file in &snapshot.files {
             let mut rows = live_rows(&narrow, file).await?;

@@ -18,7 +18,7 @@ use super::rerun::CompiledRerun;
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
 use super::snapshot::CompiledSnapshot;
-use super::{check, determinism, diagnose, seed, single_row, sources};
+use super::{check, contract, determinism, diagnose, seed, single_row, sources};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
@@ -222,6 +222,14 @@ impl Compiler<'_> {
             return Err(fail(fault.hint(
                 "write it another way, or take `incremental: strict` out: the model is then recomputed at every change",
             )));
+        }
+        if model.config.contract {
+            let errors = contract::check(model, &schema, |message, hint| {
+                origin.error(Fault::new("contract", message).hint(hint))
+            });
+            if !errors.is_empty() {
+                return Err(errors);
+            }
         }
         let expectations = self.expectations(model, &schema)?;
         check_partitioning(model, &schema).map_err(fail)?;

@@ -20,6 +20,7 @@ mod bind;
 mod check;
 mod clock;
 mod compile;
+mod contract;
 mod determinism;
 mod diagnose;
 mod explain;

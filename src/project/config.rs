@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::problems::{Problems, suggest};
 use super::reader::parse_bool;
 use super::yaml::{Node, Value};
-use super::{Materialization, ModelConfig, incremental, schedule, snapshot};
+use super::{Materialization, ModelConfig, contract, incremental, schedule, snapshot};
 use crate::error::Span;
 
 /// A configuration value and where it is written.
@@ -315,6 +315,7 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
             Materialization::Incremental => incremental::read(raw, at, p),
             _ => None,
         },
+        contract: contract::is_enforced(raw),
         event_time: incremental::event_time(raw, p),
         table_properties,
         all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),

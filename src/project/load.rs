@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::call_sites;
 use super::config::{self, Configured, RawConfig, Setting};
+use super::contract;
 use super::data_tests;
 use super::facts;
 use super::graph::{NamedModel, Names};
@@ -457,11 +458,16 @@ impl Loader<'_> {
                 "put it on a streaming_table, materialized_view or table",
             );
         }
-        let render = |(expectation, node): &(Expectation, super::yaml::Node)| {
+        let mut render = |(expectation, node): &(Expectation, super::yaml::Node)| {
             let expect = p.ok(self.engine.render_text(&expectation.expect, node, scope))?;
             Some(Expectation { expect, ..expectation.clone() })
         };
-        properties.expectations.iter().filter_map(render).collect()
+        let mut all: Vec<Expectation> = properties.expectations.iter().filter_map(&mut render).collect();
+        if draft.configured.config.contract && materialized.has_table() {
+            let promised = contract::constraints(&properties.node, self.settings.dialect, p);
+            all.extend(promised.into_iter().map(|(expectation, _)| expectation));
+        }
+        all
     }
 
     /// Step 4: generic tests from properties, and singular tests from files.

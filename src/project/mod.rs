@@ -15,6 +15,7 @@ mod call_sites;
 mod collect;
 mod config;
 mod connectors;
+mod contract;
 mod data_tests;
 mod facts;
 mod docs_blocks;

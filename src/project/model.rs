@@ -386,6 +386,8 @@ pub struct ModelConfig {
     pub schedule: Option<Schedule>,
     /// Of a snapshot.
     pub snapshot: Option<SnapshotConfig>,
+    /// `contract: {enforced: true}`: its columns and constraints are promises.
+    pub contract: bool,
     /// Of an incremental model.
     pub incremental: Option<IncrementalConfig>,
     /// The column that says when a row happened: readers with strategy `microbatch` read a batch of it.

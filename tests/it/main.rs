@@ -7,6 +7,7 @@ mod bad_input;
 mod broker;
 mod broker_down;
 mod completions;
+mod contracts;
 mod crash;
 mod data_tests;
 mod dbt;
