@@ -67,6 +67,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("smelt query \"select * from gold_customers\" --version 7", "one table at a version of its own"),
         ],
     ),
+    ("source freshness", &[("smelt source freshness", "exit code 1 when a source is too old: for monitoring")]),
     ("source", &[("smelt source infer data/orders.json", "the sources: entry that reads a file")]),
     (
         "source infer",

@@ -68,6 +68,8 @@ fn a_dbt_repository_runs_as_it_is() {
         [10, 11, 12, 13].map(|id| format!("{{\"order_id\":{id}}}"))
     );
     assert_eq!(sandbox.value("select orders from shop_marts.customer_orders where name = 'Berta'"), 3);
+    assert_eq!(sandbox.count("shop_history.order_history"), 3, "`run` takes snapshots that are due, and new ones");
+    sandbox.smelt(&["snapshot"]).ok();
     assert_eq!(sandbox.count("shop_history.order_history"), 5);
 }
 
