@@ -75,7 +75,7 @@ impl Sample {
             ..LoadOptions::default()
         };
         let project = smelt::project::load(&options, env).map_err(first)?;
-        let compilation = smelt::plan::compile(&project, &NoTables).map_err(first)?;
+        let compilation = smelt::plan::compile(&project, &NoTables, &smelt::plan::stopped()).map_err(first)?;
         Ok((project, compilation))
     }
 

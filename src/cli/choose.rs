@@ -94,7 +94,7 @@ impl Session {
             Some(compilation) => compilation,
             None => {
                 let catalog = runtime::lake_catalog(&self.env, project, |_| false).await.map_err(|e| vec![e])?;
-                compiled = plan::compile(project, &catalog)?;
+                compiled = plan::compile(project, &catalog, &runtime::clock(&self.env))?;
                 &compiled
             }
         };

@@ -111,7 +111,7 @@ impl Session {
             None => writing.full_refresh && selected.as_ref().is_none_or(|names| names.contains(&model.name)),
         };
         let catalog = runtime::lake_catalog(&self.env, &project, is_refreshed).await.map_err(|e| vec![e])?;
-        let compilation = plan::compile(&project, &catalog)?;
+        let compilation = plan::compile(&project, &catalog, &runtime::clock(&self.env))?;
         if self.warn_error {
             let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
             let errors: Vec<Error> = warnings.cloned().collect();

@@ -13,6 +13,11 @@ use std::sync::Arc;
 /// µs since 1970-01-01 UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
+/// A clock that stands at 1970-01-01: for plans that are never run.
+pub fn stopped() -> Clock {
+    Arc::new(|| 0)
+}
+
 const DAY: i64 = 86_400_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

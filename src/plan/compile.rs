@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::fault::{Fault, Origin, Place};
 use super::fingerprint::{self, Meaning};
 use super::incremental::Node;
@@ -66,10 +67,11 @@ pub struct CompiledExpectation {
     pub on_violation: OnViolation,
 }
 
-/// Compiles every model of `project`. `catalog` knows the Delta tables that others maintain. On failure: all errors of all
+/// Compiles every model of `project`. What its plans read as `now()` is `clock`, whenever they run. `catalog` knows the Delta tables that others maintain. On failure: all errors of all
 /// models; a model that reads a broken one is passed over in silence.
-pub fn compile(project: &Project, catalog: &dyn Catalog) -> Result<Compilation, Vec<Error>> {
-    let planner = Planner::new(PlannerOptions::new(project.dialect)).map_err(|e| vec![e])?;
+pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Result<Compilation, Vec<Error>> {
+    let options = PlannerOptions { clock: Arc::clone(clock), ..PlannerOptions::new(project.dialect) };
+    let planner = Planner::new(options).map_err(|e| vec![e])?;
     let mut compiler =
         Compiler { planner, catalog, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
     let mut errors = Vec::new();

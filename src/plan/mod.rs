@@ -49,7 +49,7 @@ mod window_keys;
 mod tests;
 
 pub use alone::{Leaf, compile_alone, source_columns};
-pub use clock::Clock;
+pub use clock::{Clock, stopped};
 pub use compile::{Compilation, CompiledExpectation, CompiledModel, compile};
 pub use lower::Fallback;
 pub use relation::{Input, Relation};

@@ -51,7 +51,7 @@ pub struct PlannerOptions {
 impl PlannerOptions {
     /// Options for `dialect`; the clock stands at 1970-01-01, which suits compiling only.
     pub fn new(dialect: Dialect) -> Self {
-        PlannerOptions { dialect, target_partitions: 1, memory_limit: None, clock: Arc::new(|| 0) }
+        PlannerOptions { dialect, target_partitions: 1, memory_limit: None, clock: clock::stopped() }
     }
 }
 

@@ -58,6 +58,7 @@ pub use feed::FeedStatus;
 pub use freshness::{Freshness, FreshnessStatus, freshness};
 pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
+pub use pipeline::clock;
 pub use query::{At, Reader};
 pub use record::Recorder;
 pub use report::{EpochReport, Event, ModelReport, Watcher};

@@ -17,7 +17,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
-use crate::plan::{Compilation, CompiledModel, Planner, PlannerOptions, Relation};
+use crate::plan::{Clock, Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
 use crate::types::{RejectKind, reject_schema};
 
@@ -168,13 +168,18 @@ pub(super) fn lake_options(project: &Project) -> LakeOptions {
     }
 }
 
+/// The clock of `env`, as plans read it.
+pub fn clock(env: &Env) -> Clock {
+    let env = env.clone();
+    Arc::new(move || env.now_micros())
+}
+
 /// The planner that executes: parallel, within the target's memory, with the real clock.
 pub(super) fn planner(env: &Env, project: &Project) -> Result<Planner> {
-    let clock = env.clone();
     Planner::new(PlannerOptions {
         target_partitions: project.target.threads,
         memory_limit: project.target.memory_limit,
-        clock: Arc::new(move || clock.now_micros()),
+        clock: clock(env),
         ..PlannerOptions::new(project.dialect)
     })
 }

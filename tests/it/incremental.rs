@@ -366,3 +366,19 @@ fn mistakes_are_shown_where_they_are() {
         "source `raw` has no table `event`",
     );
 }
+
+#[test]
+fn now_is_the_time_of_the_run_in_every_kind_of_table() {
+    let sandbox =
+        project("{{ config(materialized='incremental') }}\nselect id, city, n, now() as at from {{ ref('events') }}");
+    sandbox.write("queries/stream.sql", "{{ config(materialized='streaming_table') }}\nselect id, current_timestamp as at from STREAM {{ ref('events') }}");
+    sandbox.write("queries/made.sql", "{{ config(materialized='table') }}\nselect current_date as day, now() as at");
+    load(&sandbox, 1, "1 Cairo 10 05");
+    run(&sandbox);
+    for table in ["m", "stream", "made"] {
+        let recent =
+            format!("select count(*) as n from {table} where at between now() - interval '10 minutes' and now()");
+        assert_eq!(sandbox.value(&recent), 1, "{table}");
+    }
+    assert_eq!(sandbox.value("select count(*) as n from made where day = cast(at as date)"), 1);
+}

@@ -34,7 +34,7 @@ pub fn compiled(sql: &str) -> Arc<CompiledModel> {
     let sources = TABLES.iter().map(|t| source("src", t, "/data", Format::DebeziumJson, &[])).collect();
     let inputs = TABLES.iter().map(|t| Dependency::Source("src".into(), t.name.into())).collect();
     let view = model("m", "v", sql, Materialization::MaterializedView, inputs);
-    match compile(&project("/lake", sources, vec![view]), &NoTables) {
+    match compile(&project("/lake", sources, vec![view]), &NoTables, &crate::plan::stopped()) {
         Ok(compilation) => Arc::clone(&compilation.models[0]),
         Err(errors) => panic!("{sql}\n{errors:#?}"),
     }

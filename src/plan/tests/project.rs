@@ -175,7 +175,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
 }
 
 pub fn compile_all(models: Vec<Arc<Model>>) -> Result<Compilation, Vec<Error>> {
-    compile(&project(models), &NoTables)
+    compile(&project(models), &NoTables, &crate::plan::stopped())
 }
 
 /// One materialized view over the sources.

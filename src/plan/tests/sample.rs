@@ -13,7 +13,7 @@ fn the_telecom_project_is_maintained_incrementally() {
     let options = LoadOptions { dir: PathBuf::from(env!("CARGO_MANIFEST_DIR")), ..LoadOptions::default() };
     let shown = |errors: Vec<crate::error::Error>| errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n");
     let project = load(&options, &Env::real()).map_err(shown).unwrap();
-    let compilation = compile(&project, &NoTables).map_err(shown).unwrap();
+    let compilation = compile(&project, &NoTables, &crate::plan::stopped()).map_err(shown).unwrap();
     assert_eq!(compilation.models.len(), project.models.len());
     let planner = Planner::new(PlannerOptions::new(project.dialect)).unwrap();
     for model in &compilation.models {

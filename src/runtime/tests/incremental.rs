@@ -144,8 +144,9 @@ impl Shop {
             of("loaded"),
         );
         let project = project("memory://lake", vec![source], vec![bronze, newest, loaded, reader]);
-        let compilation =
-            compile(&project, &NoTables).map_err(|e| e.iter().map(|e| e.render()).collect::<String>()).unwrap();
+        let compilation = compile(&project, &NoTables, &crate::plan::stopped())
+            .map_err(|e| e.iter().map(|e| e.render()).collect::<String>())
+            .unwrap();
         (Arc::new(project), Arc::new(compilation))
     }
 

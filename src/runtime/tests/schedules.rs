@@ -94,8 +94,9 @@ fn compiled(schedule: Schedule) -> (Arc<Project>, Compilation) {
         model("m", "total", "select count(*) as n from \"m\".\"users\"", Materialization::Table, vec![of("users")]);
     total.config.schedule = Some(every(10));
     let project = project("memory://lake", vec![source], vec![bronze, users, snapshot, dim, total]);
-    let compilation =
-        compile(&project, &NoTables).map_err(|e| e.iter().map(|e| e.render()).collect::<String>()).unwrap();
+    let compilation = compile(&project, &NoTables, &crate::plan::stopped())
+        .map_err(|e| e.iter().map(|e| e.render()).collect::<String>())
+        .unwrap();
     (Arc::new(project), compilation)
 }
 

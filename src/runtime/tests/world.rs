@@ -516,7 +516,7 @@ fn compiled(
     let states = &mut project.target.state_snapshots;
     states.enabled = scenario.states.is_some();
     states.interval = Duration::from_secs(scenario.states.unwrap_or_default());
-    let compilation = compile(&project, &NoTables).map_err(text)?;
+    let compilation = compile(&project, &NoTables, &crate::plan::stopped()).map_err(text)?;
     Ok((project, compilation))
 }
 
