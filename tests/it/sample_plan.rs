@@ -25,7 +25,7 @@ fn every_model_of_the_sample_is_incremental() {
         let rendered =
             |errors: Vec<smelt::error::Error>| errors.iter().map(|e| e.render()).collect::<Vec<_>>().join("\n");
         let project = load(&options, &Env::real()).map_err(rendered).unwrap();
-        let compiled = compile(&project, &EmptyLake).map_err(rendered).unwrap();
+        let compiled = compile(&project, &EmptyLake, &smelt::plan::stopped()).map_err(rendered).unwrap();
         let mut problems = Vec::new();
         for model in &compiled.models {
             let name = &model.model.name;
