@@ -25,6 +25,7 @@ mod init;
 mod jinja;
 mod kafka;
 mod maintenance;
+mod mistakes;
 mod python;
 mod readme;
 mod retry;
