@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::generate::Generate;
+use super::source::Infer;
 use crate::project::ResourceType;
+use crate::types::parse_instant;
 
 /// smelt turns a folder of SQL files into continuously maintained Delta tables.
 #[derive(Debug, Parser)]
@@ -265,10 +268,10 @@ pub(super) struct Writing {
     #[arg(long, value_name = "SOURCE", num_args = 1)]
     pub reset_source: Vec<String>,
     /// Make the batches of microbatch models from this time on: 2026-01-05 or 2026-01-05T06:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = date_or_instant)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub event_time_start: Option<i64>,
     /// … to before this time
-    #[arg(long, value_name = "TIME", value_parser = date_or_instant)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub event_time_end: Option<i64>,
     /// An epoch ends at the latest after so many rows (instead of the target's epoch.max_rows)
     #[arg(long, value_name = "ROWS")]
@@ -496,48 +499,9 @@ pub(super) enum Command {
     },
 }
 
-/// Options of `source infer`.
-#[derive(Debug, Args)]
-pub(super) struct Infer {
-    /// kafka://HOST:PORT/TOPIC, a path or glob relative to the project, or an object-store URL (s3://bucket/calls/*.json)
-    pub location: String,
-    /// Kafka connection of the target to read with, and to name in the entry: then kafka:///TOPIC is enough
-    #[arg(long, value_name = "NAME")]
-    pub connection: Option<String>,
-    /// Records to look at
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub records: usize,
-    /// Name in the entry: TABLE or SOURCE.TABLE [default: after the topic or file]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// What a record is [default: found out]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<SampleFormat>,
-}
-
-/// Formats that can be inferred from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum SampleFormat {
-    Json,
-    Csv,
-    Parquet,
-    DebeziumJson,
-}
-
 /// µs since 1970 of a time as people type it: RFC 3339, or without a zone, then in UTC.
 fn moment(text: &str) -> Result<i64, String> {
-    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
-        return Ok(time.timestamp_micros());
-    }
-    for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"] {
-        if let Ok(time) = chrono::NaiveDateTime::parse_from_str(text, format) {
-            return Ok(time.and_utc().timestamp_micros());
-        }
-    }
-    match chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_hms_opt(0, 0, 0)) {
-        Ok(Some(time)) => Ok(time.and_utc().timestamp_micros()),
-        _ => Err("no time; write 2026-01-05T14:00:00Z or \"2026-01-05 14:00\"".to_string()),
-    }
+    parse_instant(text).ok_or_else(|| "no time; write 2026-01-05T14:00:00Z or \"2026-01-05 14:00\"".to_string())
 }
 
 impl Command {
@@ -557,14 +521,6 @@ impl Command {
             | Command::Up { writing, .. } => Some(&mut writing.selection),
             _ => None,
         }
-    }
-}
-
-/// The same, or midnight UTC of a date.
-fn date_or_instant(text: &str) -> Result<i64, String> {
-    match text.parse::<chrono::NaiveDate>() {
-        Ok(date) => Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()),
-        Err(_) => instant(text),
     }
 }
 
@@ -607,59 +563,4 @@ fn instant(text: &str) -> Result<i64, String> {
         Ok(time) => Ok(time.timestamp_micros()),
         Err(error) => Err(format!("{error}; write 2026-01-05T02:00:00Z")),
     }
-}
-
-/// Options of the traffic generator.
-#[derive(Debug, Args)]
-pub(super) struct Generate {
-    /// Write one NDJSON file per topic, partition and slice into this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_servers")]
-    pub to_dir: Option<PathBuf>,
-    /// Produce to this broker
-    #[arg(long, value_name = "HOST:PORT", required_unless_present = "to_dir")]
-    pub bootstrap_servers: Option<String>,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Base events (calls and messages together); the reference profile has 5000
-    #[arg(long, default_value_t = 5000)]
-    pub events: u64,
-    /// Named set of options the others change
-    #[arg(long, default_value = "ref", value_name = "NAME")]
-    pub profile: String,
-    /// First instant of the virtual clock: 2026-01-05 or 2026-01-05T06:00:00Z
-    #[arg(long, value_name = "INSTANT")]
-    pub start: Option<String>,
-    /// Days the events spread over
-    #[arg(long)]
-    pub days: Option<u32>,
-    /// Users in the reference data
-    #[arg(long)]
-    pub users: Option<u32>,
-    /// Repeated records, as a share of the events: 0.02
-    #[arg(long, value_name = "SHARE")]
-    pub duplicates: Option<f64>,
-    /// Records that do not parse, as a share of the events
-    #[arg(long, value_name = "SHARE")]
-    pub malformed: Option<f64>,
-    /// Records that parse, with a date no calendar has, as a share of the events
-    #[arg(long, value_name = "SHARE")]
-    pub impossible_dates: Option<f64>,
-    /// Slices the traffic is cut into (one file each, or one transaction each)
-    #[arg(long, default_value_t = 1)]
-    pub slices: u32,
-    /// Only this slice, from 1
-    #[arg(long, value_name = "N")]
-    pub slice: Option<u32>,
-    /// Events per second when producing; 0: as fast as possible
-    #[arg(long, default_value_t = 0)]
-    pub rate: u64,
-    /// Produce in transactions
-    #[arg(long)]
-    pub transactional: bool,
-    /// With a broker: write the reference data (users, cell sites, devices) into this folder
-    #[arg(long, value_name = "DIR")]
-    pub reference_dir: Option<PathBuf>,
-    /// Where the manifest goes: the generator's own record of what it made
-    #[arg(long, value_name = "FILE")]
-    pub manifest: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Cli, Command, Docs, Selection, Writing};
+use super::args::{Cli, Command, Docs, Selection, SourceCommand, Writing};
 use crate::env::Env;
 use crate::error::Result;
 use crate::project::Project;
@@ -95,6 +95,7 @@ fn written_by(command: &Command) -> (&'static str, bool, bool) {
         Command::Test { .. } => ("test", true, true),
         Command::Up { .. } => ("up", true, false),
         Command::Docs { command: Docs::Generate(_) } => ("generate", true, true),
+        Command::Source { command: SourceCommand::Freshness { .. } } => ("freshness", true, false),
         Command::Show { .. } => ("show", false, false),
         Command::Plan { .. } => ("plan", false, false),
         _ => ("other", false, false),

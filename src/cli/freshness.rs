@@ -1,15 +1,17 @@
 //! `smelt source freshness`: how old each source's newest row is, in dbt's lines and its `sources.json`.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::Selection;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
-use crate::project::{Age, FreshnessCheck, SourceTable};
-use crate::runtime::{self, Freshness, FreshnessStatus, Reader};
+use crate::project::artifacts::{self, FreshnessStatus, Measured, SourceFreshness};
+use crate::project::{FreshnessCheck, SourceTable};
+use crate::runtime::{self, Freshness, Reader};
 
 /// At least so many dots lead from a name to its result.
 const DOTS: usize = 60;
@@ -64,65 +66,43 @@ pub(super) async fn freshness(
         results.push(result(table, check, &found));
     }
     print::line(&format!("Done. PASS={} WARN={} ERROR={} TOTAL={}", counts[0], counts[1], counts[2], checks.len()));
-    let elapsed = (session.env.now_micros() - started_at) as f64 / 1e6;
-    let artifact = json!({
-        "metadata": {
-            "dbt_schema_version": "https://schemas.getdbt.com/dbt/sources/v3.json",
-            "dbt_version": "1.10.0",
-            "generated_at": rfc3339(session.env.now_micros()),
-            "invocation_id": session.env.new_uuid().to_string(),
-            "env": {},
-        },
-        "results": results,
-        "elapsed_time": elapsed,
-    });
-    let path = output.map_or_else(|| session.dir.join("target/sources.json"), |p| session.dir.join(p));
-    let failed = |e: std::io::Error| {
-        vec![Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()]
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+    let elapsed = session.env.now_micros().saturating_sub(started_at);
+    let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0));
+    let artifact = artifacts::sources(&results, &session.artifacts.invocation, elapsed, &session.env);
+    match output {
+        None => artifacts::write(&project, "sources.json", artifact, &session.env).map(|_| ()),
+        Some(path) => write_to(&session.dir.join(path), artifact, session),
     }
-    std::fs::write(&path, session.env.redact(&artifact.to_string())).map_err(failed)?;
+    .map_err(|e| vec![e])?;
     let is_bad = counts[2] > 0 || (session.warn_error && counts[1] > 0);
     Ok(if is_bad { Exit::Failed } else { Exit::Success })
 }
 
-fn result(table: &SourceTable, check: &FreshnessCheck, found: &Result<Freshness, Vec<Error>>) -> Json {
-    let failed = |error: String| json!({"unique_id": table.unique_id, "error": error, "status": "runtime error"});
-    let (found, newest) = match found {
-        Ok(found) => match found.newest {
-            Some(newest) => (found, newest),
-            None => return failed("the source has no rows".to_string()),
-        },
-        Err(errors) => return failed(errors.iter().map(Error::message).collect::<Vec<_>>().join("; ")),
+fn result(table: &SourceTable, check: &FreshnessCheck, found: &Result<Freshness, Vec<Error>>) -> SourceFreshness {
+    let outcome = match found {
+        Ok(Freshness { newest: Some(newest), looked_at, status, took }) => Ok(Measured {
+            max_loaded_at: *newest,
+            snapshotted_at: *looked_at,
+            status: *status,
+            criteria: check.clone(),
+            took: *took,
+        }),
+        Ok(_) => Err("the source has no rows".to_string()),
+        Err(errors) => Err(errors.iter().map(Error::message).collect::<Vec<_>>().join("; ")),
     };
-    let age = |age: Option<Age>| age.map(|a| json!({"count": a.count, "period": a.unit.name()}));
-    json!({
-        "unique_id": table.unique_id,
-        "max_loaded_at": rfc3339(newest),
-        "snapshotted_at": rfc3339(found.looked_at),
-        "max_loaded_at_time_ago_in_s": (found.looked_at - newest) as f64 / 1e6,
-        "status": match found.status {
-            FreshnessStatus::Pass => "pass",
-            FreshnessStatus::Warn => "warn",
-            FreshnessStatus::Error => "error",
-        },
-        "criteria": {
-            "warn_after": age(check.warn_after),
-            "error_after": age(check.error_after),
-            "filter": check.filter,
-        },
-        "adapter_response": {},
-        "timing": [],
-        "thread_id": "main",
-        "execution_time": found.took.as_secs_f64(),
-    })
+    SourceFreshness { unique_id: table.unique_id.clone(), outcome }
 }
 
-fn rfc3339(micros: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+/// Writes the artifact to another place than dbt's.
+fn write_to(path: &Path, mut artifact: Json, session: &Session) -> Result<()> {
+    artifacts::redact(&mut artifact, &session.env);
+    let write = || {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(path, artifact.to_string())
+    };
+    write().map_err(|e: std::io::Error| {
+        Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()
+    })
 }
 
 /// `3 h 20 min`

@@ -1,14 +1,69 @@
 //! `smelt generate`: the telecom sample's traffic, to files or to a broker, with the generator's own record of it.
 
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::args::Generate;
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::kafka::{Admin, Producer, Record, TopicSpec};
 use crate::source::datagen::telecom::{self, Manifest, Options, Telecom};
+
+/// Options of the traffic generator.
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// Write one NDJSON file per topic, partition and slice into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_servers")]
+    pub to_dir: Option<PathBuf>,
+    /// Produce to this broker
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "to_dir")]
+    pub bootstrap_servers: Option<String>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Base events (calls and messages together); the reference profile has 5000
+    #[arg(long, default_value_t = 5000)]
+    pub events: u64,
+    /// Named set of options the others change
+    #[arg(long, default_value = "ref", value_name = "NAME")]
+    pub profile: String,
+    /// First instant of the virtual clock: 2026-01-05 or 2026-01-05T06:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub start: Option<String>,
+    /// Days the events spread over
+    #[arg(long)]
+    pub days: Option<u32>,
+    /// Users in the reference data
+    #[arg(long)]
+    pub users: Option<u32>,
+    /// Repeated records, as a share of the events: 0.02
+    #[arg(long, value_name = "SHARE")]
+    pub duplicates: Option<f64>,
+    /// Records that do not parse, as a share of the events
+    #[arg(long, value_name = "SHARE")]
+    pub malformed: Option<f64>,
+    /// Records that parse, with a date no calendar has, as a share of the events
+    #[arg(long, value_name = "SHARE")]
+    pub impossible_dates: Option<f64>,
+    /// Slices the traffic is cut into (one file each, or one transaction each)
+    #[arg(long, default_value_t = 1)]
+    pub slices: u32,
+    /// Only this slice, from 1
+    #[arg(long, value_name = "N")]
+    pub slice: Option<u32>,
+    /// Events per second when producing; 0: as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// Produce in transactions
+    #[arg(long)]
+    pub transactional: bool,
+    /// With a broker: write the reference data (users, cell sites, devices) into this folder
+    #[arg(long, value_name = "DIR")]
+    pub reference_dir: Option<PathBuf>,
+    /// Where the manifest goes: the generator's own record of what it made
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+}
 
 pub(super) async fn generate(session: &Session, args: &Generate) -> Result<Exit, Vec<Error>> {
     let options = options(args).map_err(|e| vec![e])?;

@@ -1,11 +1,40 @@
 //! `smelt source infer`: from samples to the YAML that reads them.
 
-use super::args::{Infer, SampleFormat};
+use clap::{Args, ValueEnum};
+
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, did_you_mean};
 use crate::project::Format;
 use crate::source::infer::{Request, infer as infer_source};
+
+/// Options of `source infer`.
+#[derive(Debug, Args)]
+pub(super) struct Infer {
+    /// kafka://HOST:PORT/TOPIC, a path or glob relative to the project, or an object-store URL (s3://bucket/calls/*.json)
+    pub location: String,
+    /// Kafka connection of the target to read with, and to name in the entry: then kafka:///TOPIC is enough
+    #[arg(long, value_name = "NAME")]
+    pub connection: Option<String>,
+    /// Records to look at
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub records: usize,
+    /// Name in the entry: TABLE or SOURCE.TABLE [default: after the topic or file]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What a record is [default: found out]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<SampleFormat>,
+}
+
+/// Formats that can be inferred from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SampleFormat {
+    Json,
+    Csv,
+    Parquet,
+    DebeziumJson,
+}
 
 pub(super) async fn infer(session: &Session, options: &Infer) -> Result<Exit, Vec<Error>> {
     let connection = match &options.connection {

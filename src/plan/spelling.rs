@@ -22,7 +22,6 @@ const SNOWFLAKE: &[(&str, usize, &str)] = &[
     ("div0null", 2, "CASE WHEN $2 = 0 OR $2 IS NULL THEN 0 ELSE $1 / $2 END"),
     ("equal_null", 2, "$1 IS NOT DISTINCT FROM $2"),
     ("array_size", 1, "CAST(array_length($1) AS BIGINT)"),
-    ("array_to_string", 2, "array_to_string($1, $2)"),
     ("len", 1, "length($1)"),
     ("charindex", 2, "strpos($2, $1)"),
     ("position", 2, "strpos($2, $1)"),

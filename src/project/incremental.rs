@@ -1,11 +1,12 @@
 //! Configuration of incremental models: how the rows of a run come into the table, as dbt's `incremental` declares it.
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{Datelike, Months, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use serde_json::Value as Json;
 
 use super::config::{RawConfig, Setting};
 use super::problems::{Problems, suggest};
 use crate::error::Span;
+use crate::types::parse_instant;
 
 /// How an incremental model's runs change its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +165,7 @@ fn microbatch(raw: &RawConfig, at: &Span, p: &mut Problems) -> Option<Microbatch
     let event_time = event_time.text("event_time", p);
     let size = choice("batch_size", size, SIZES, p);
     let text = begin.text("begin", p)?;
-    let Some(instant) = instant(&text) else {
+    let Some(instant) = parse_instant(&text) else {
         let message = format!("`begin` must be a date or a time in UTC, found `{text}`");
         p.error("wrong-type", begin.span.clone(), message, "write begin: '2026-01-01' or begin: '2026-01-01T06:00:00'");
         return None;
@@ -189,21 +190,6 @@ fn choice<T: Copy>(key: &str, setting: &Setting, all: &[(&str, T)], p: &mut Prob
         p.error("unknown-value", setting.span.clone(), format!("`{key}` cannot be `{text}`"), hint);
     }
     found.map(|(_, value)| *value)
-}
-
-/// µs of a date or time as people write them, UTC where no zone is said.
-fn instant(text: &str) -> Option<i64> {
-    let text = text.trim();
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Some(date.and_time(NaiveTime::MIN).and_utc().timestamp_micros());
-    }
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.timestamp_micros());
-    }
-    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
-        .iter()
-        .find_map(|pattern| NaiveDateTime::parse_from_str(text, pattern).ok())
-        .map(|time| time.and_utc().timestamp_micros())
 }
 
 impl BatchSize {
@@ -280,7 +266,7 @@ mod tests {
     use super::*;
 
     fn day(text: &str) -> i64 {
-        instant(text).unwrap()
+        parse_instant(text).unwrap()
     }
 
     #[test]

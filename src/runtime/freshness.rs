@@ -15,17 +15,9 @@ use super::query::Reader;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::project::artifacts::FreshnessStatus;
 use crate::project::{Connector, FreshnessCheck, Project, SourceMap, SourceTable};
 use crate::source::OpenContext;
-
-/// How fresh a source is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FreshnessStatus {
-    Pass,
-    Warn,
-    /// Older than `error_after`, or nothing at all.
-    Error,
-}
 
 /// A source table's freshness, measured.
 #[derive(Debug, Clone)]

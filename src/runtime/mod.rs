@@ -55,7 +55,7 @@ pub use compute::How;
 pub use data_tests::{TestOptions, TestResult, TestStatus};
 pub use driver::{Options, Runner, Summary};
 pub use feed::FeedStatus;
-pub use freshness::{Freshness, FreshnessStatus, freshness};
+pub use freshness::{Freshness, freshness};
 pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
 pub use pipeline::clock;

@@ -2,6 +2,7 @@
 //! modules meet without importing each other ([`Source`], [`Ledger`], [`Catalog`]).
 
 mod batch;
+mod instant;
 mod position;
 mod record;
 mod reject;
@@ -9,6 +10,7 @@ mod sql_type;
 mod traits;
 
 pub use batch::{SignedBatch, Weight};
+pub use instant::parse_instant;
 pub use position::{Positions, SourcePartition};
 pub use record::{DecodedChunk, RawChunk, RecordError};
 pub use reject::{RejectKind, reject_schema};

@@ -72,7 +72,7 @@ pub fn artifact(sandbox: &Sandbox, name: &str) -> Value {
 
 /// Fails the test unless those files of `target/`, and no other artifacts, are there and valid; then removes them.
 #[track_caller]
-fn valid(sandbox: &Sandbox, names: &[&str]) {
+pub fn valid(sandbox: &Sandbox, names: &[&str]) {
     let target = sandbox.path().join("target");
     let mut there: Vec<String> = std::fs::read_dir(&target)
         .unwrap()

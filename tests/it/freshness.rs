@@ -78,6 +78,7 @@ fn files_by_their_age_and_delta_tables_by_field_or_commit() {
     assert_eq!((&orders["status"], &orders["criteria"]["warn_after"]["period"]), (&"warn".into(), &"hour".into()));
     assert!((orders["max_loaded_at_time_ago_in_s"].as_f64().unwrap() - 3.0 * 3600.0).abs() < 600.0, "{orders}");
 
+    crate::artifacts::valid(&sandbox, &["manifest.json", "run_results.json", "sources.json"]);
     aged(&sandbox, "data/new.json", 50);
     let ended = sandbox.smelt(&["source", "freshness", "--select", "source:raw", "--output", "out/fresh.json"]);
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);

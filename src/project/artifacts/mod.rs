@@ -28,7 +28,7 @@ pub use catalog::{CatalogColumn, CatalogSize, CatalogTable, catalog};
 pub use compiled::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
 pub use manifest::manifest;
 pub use run_results::{RunResult, RunStatus, Timing, run_results};
-pub use sources::{Freshness, FreshnessStatus, Measured, Period, SourceFreshness, sources};
+pub use sources::{FreshnessStatus, Measured, SourceFreshness, sources};
 
 /// The dbt whose schemas the artifacts follow: tools compare it before they read on.
 const DBT_VERSION: &str = "1.10.0";

@@ -7,25 +7,9 @@ use serde_json::{Value as Json, json};
 
 use super::{Invocation, rfc3339};
 use crate::env::Env;
+use crate::project::{Age, FreshnessCheck};
 
-/// `freshness:` of a source table, as declared.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Freshness {
-    pub warn_after: Option<Period>,
-    pub error_after: Option<Period>,
-    /// SQL condition on the rows that count.
-    pub filter: Option<String>,
-}
-
-/// `{count: 12, period: hour}`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Period {
-    pub count: u32,
-    /// `minute`, `hour` or `day`.
-    pub period: String,
-}
-
-/// What the newest record's age means.
+/// What the newest record's age means; a source without any is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum FreshnessStatus {
     #[serde(rename = "pass")]
@@ -52,7 +36,7 @@ pub struct Measured {
     /// When that was looked up, µs since 1970.
     pub snapshotted_at: i64,
     pub status: FreshnessStatus,
-    pub criteria: Freshness,
+    pub criteria: FreshnessCheck,
     pub took: Duration,
 }
 
@@ -71,15 +55,20 @@ fn row(source: &SourceFreshness) -> Json {
         Ok(measured) => measured,
         Err(error) => return json!({"unique_id": source.unique_id, "error": error, "status": "runtime error"}),
     };
+    let age = |age: Option<Age>| age.map(|a| json!({"count": a.count, "period": a.unit.name()}));
     let took = i64::try_from(measured.took.as_micros()).unwrap_or(i64::MAX);
-    let age = measured.snapshotted_at.saturating_sub(measured.max_loaded_at);
+    let seconds = measured.snapshotted_at.saturating_sub(measured.max_loaded_at);
     json!({
         "unique_id": source.unique_id,
         "max_loaded_at": rfc3339(measured.max_loaded_at),
         "snapshotted_at": rfc3339(measured.snapshotted_at),
-        "max_loaded_at_time_ago_in_s": age as f64 / 1e6,
+        "max_loaded_at_time_ago_in_s": seconds as f64 / 1e6,
         "status": measured.status,
-        "criteria": measured.criteria,
+        "criteria": {
+            "warn_after": age(measured.criteria.warn_after),
+            "error_after": age(measured.criteria.error_after),
+            "filter": measured.criteria.filter,
+        },
         "adapter_response": {},
         "timing": [{
             "name": "execute",

@@ -24,6 +24,7 @@ mod overrides;
 mod regular;
 mod scope;
 mod template;
+mod tokens;
 mod values;
 
 use std::sync::Arc;

@@ -19,8 +19,9 @@
 use std::sync::Arc;
 
 use super::clock::{MINUS, PLUS};
-use super::containers::{DICT, LIST, OWN};
+use super::containers::{DICT, LIST};
 use super::macros::WRAP;
+use super::tokens::{Edit, Tokens, assigned_edits, has_word, is_timedelta, is_value_end};
 use crate::project::source_map::Piece;
 use crate::project::yaml::Text;
 
@@ -536,66 +537,4 @@ impl Cutter<'_> {
         self.copy(start, self.content.len());
         self.at = self.content.len();
     }
-}
-
-/// What matters inside a tag.
-#[derive(Debug, Default)]
-struct Tokens {
-    /// (offset, length) of every name.
-    words: Vec<(usize, usize)>,
-    edits: Vec<Edit>,
-    /// There is a `=` outside parentheses.
-    assigns: bool,
-    /// The offset after the first one that assigns.
-    value: Option<usize>,
-    /// Offset of `}}`, `-}}` and the like, and the offset after it.
-    close: usize,
-    end: usize,
-    trims: bool,
-}
-
-impl Tokens {
-    /// The word that ends before `at`, with nothing but blanks between.
-    fn last_word<'a>(&self, content: &'a str, at: usize) -> Option<&'a str> {
-        let (start, len) = *self.words.last()?;
-        content[start + len..at].trim().is_empty().then(|| &content[start..start + len])
-    }
-}
-
-/// Words behind which a bracket opens a literal.
-const OPERATORS: [&str; 10] = ["in", "not", "and", "or", "if", "else", "is", "do", "elif", "set"];
-
-/// Whether a value ends with byte `before`, which belongs to `word` if that is a word.
-fn is_value_end(before: u8, word: Option<&str>) -> bool {
-    match word {
-        Some(word) => !OPERATORS.contains(&word),
-        None => matches!(before, b')' | b']' | b'}' | b'\'' | b'"' | b'0'..=b'9'),
-    }
-}
-
-/// Whether a timedelta is written here: what is added to or subtracted from a date.
-fn is_timedelta(text: &str) -> bool {
-    let text = text.trim_start();
-    text.strip_prefix("modules.datetime.").unwrap_or(text).starts_with("timedelta(")
-}
-
-/// `__own(…)` around the value that a `set` assigns.
-fn assigned_edits(tokens: &Tokens) -> Vec<Edit> {
-    let Some(at) = tokens.value else { return Vec::new() };
-    let edit = |at, insert: String| Edit { at, remove: 0, insert };
-    // Two parentheses: `a, b` without any is a tuple.
-    vec![edit(at, format!(" {OWN}((")), edit(tokens.close, "))".to_string())]
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(i, _)| !text[..i].ends_with(is_name) && !text[i + word.len()..].starts_with(is_name))
-}
-
-/// A change to a tag's text.
-#[derive(Debug, Clone)]
-struct Edit {
-    at: usize,
-    remove: usize,
-    insert: String,
 }
