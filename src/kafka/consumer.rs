@@ -55,6 +55,8 @@ pub struct Consumer {
     positions: Positions,
     /// With `bounded`: partitions that have not been read to the end they had at `open`, and that end.
     left: BTreeMap<SourcePartition, i64>,
+    /// The end of every partition at `open`; with `bounded` only.
+    ends: Positions,
     bounded: bool,
 }
 
@@ -85,6 +87,7 @@ impl Consumer {
             identity: Vec::new(),
             positions: Positions::new(),
             left: BTreeMap::new(),
+            ends: Positions::new(),
             bounded: false,
         })
     }
@@ -101,6 +104,8 @@ impl Consumer {
         self.bounded = bounded;
         self.identity = opened.identity;
         self.positions = opened.positions;
+        self.ends = self.positions.clone();
+        self.ends.extend(opened.left.clone());
         self.left = opened.left;
         self.waiting = opened.first;
         self.running = opened.running;
@@ -115,6 +120,11 @@ impl Consumer {
     /// With `bounded`: everything that was there at `open` has been delivered.
     pub fn is_done(&self) -> bool {
         self.bounded && self.left.is_empty() && self.waiting.is_empty()
+    }
+
+    /// With `bounded`: the end of every partition at `open`.
+    pub fn ends(&self) -> &Positions {
+        &self.ends
     }
 
     /// The next delivery. Cancel-safe.

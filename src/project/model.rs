@@ -441,8 +441,6 @@ pub struct DataTest {
     pub config: TestConfig,
     /// `None`: a file of its own, a singular test.
     pub generic: Option<TestMetadata>,
-    /// Why it cannot run: what it tests is no table.
-    pub skip: Option<String>,
 }
 
 /// A data test that a macro or a built-in name makes.

@@ -94,15 +94,12 @@ impl Reader {
     /// Runs a data test.
     pub async fn test(&self, test: &DataTest, options: TestOptions) -> TestResult {
         let started = Instant::now();
-        let mut result = match &test.skip {
-            Some(why) => TestResult::skipped(why.as_str()),
-            None => match self.judged(test, options).await {
-                Ok(result) => result,
-                Err(errors) => TestResult {
-                    message: errors.first().map(|e| e.message().to_string()).unwrap_or_default(),
-                    errors,
-                    ..TestResult::new(TestStatus::Error)
-                },
+        let mut result = match self.judged(test, options).await {
+            Ok(result) => result,
+            Err(errors) => TestResult {
+                message: errors.first().map(|e| e.message().to_string()).unwrap_or_default(),
+                errors,
+                ..TestResult::new(TestStatus::Error)
             },
         };
         result.elapsed = started.elapsed();

@@ -80,6 +80,7 @@ impl Pipeline {
             return Ok(Vec::new());
         }
         let mut reader = self.open_source(source).await?;
+        reader.read_until(&until);
         reader.open(from, true).await?;
         let limit = PollLimit { max_rows: 131_072, max_files: 1024, wait: std::time::Duration::from_millis(200) };
         let mut rows = Vec::new();

@@ -34,6 +34,7 @@ mod query;
 mod record;
 mod report;
 mod rerun;
+mod replay;
 mod requests;
 mod retention;
 mod snapshot;

@@ -46,6 +46,22 @@ pub(super) fn source_positions(txns: &BTreeMap<String, i64>, table: &str, source
         .collect()
 }
 
+/// How far any table has consumed `source`, by the positions of an epochs row.
+pub(super) fn positions_in_row(row: &BTreeMap<String, i64>, source: &str) -> Positions {
+    let mark = format!("/{source}/");
+    let mut furthest = Positions::new();
+    for (key, next) in row {
+        let Some((table, partition)) = key.split_once(":smelt/").and_then(|(_, app)| app.split_once(&mark)) else {
+            continue;
+        };
+        let Some((topic, number)) = partition.rsplit_once('/').filter(|_| !table.contains('/')) else { continue };
+        let Ok(number) = number.parse() else { continue };
+        let known = furthest.entry(SourcePartition { topic: topic.into(), partition: number }).or_insert(*next);
+        *known = (*known).max(*next);
+    }
+    furthest
+}
+
 /// The `txn`s of a table merged with what the last epochs row knows of it: the later position wins.
 pub(super) fn merged(
     own: &BTreeMap<String, i64>,
@@ -79,6 +95,20 @@ mod tests {
             (table_app("bronze", "id"), 1),
         ]);
         assert_eq!(source_positions(&txns, "bronze", "telco.calls"), Positions::from([(partition, 7)]));
+    }
+
+    #[test]
+    fn an_epochs_row_says_how_far_any_table_has_read_a_source() {
+        let partition = |number| SourcePartition { topic: "a/b".into(), partition: number };
+        let row = BTreeMap::from([
+            (epoch_key("id1", &source_app("bronze", "telco.calls", &partition(0))), 7),
+            (epoch_key("id2", &source_app("other", "telco.calls", &partition(0))), 9),
+            (epoch_key("id2", &source_app("other", "telco.calls", &partition(1))), 2),
+            (epoch_key("id2", &source_app("other", "telco.calls2", &partition(1))), 5),
+            (epoch_key("id2", &table_app("other", "id1")), 11),
+        ]);
+        let read = positions_in_row(&row, "telco.calls");
+        assert_eq!(read, Positions::from([(partition(0), 9), (partition(1), 2)]));
     }
 
     #[test]

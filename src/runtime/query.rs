@@ -1,4 +1,4 @@
-//! Reading: ad-hoc queries and data tests over committed tables, with views put in.
+//! Reading: ad-hoc queries and data tests over committed tables, with views put in, and over sources ([`super::replay`]).
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -31,7 +31,7 @@ pub enum At {
 }
 
 /// The same, looked up.
-enum Cut {
+pub(super) enum Cut {
     Now,
     Epoch(Box<EpochRow>),
     Version(i64),
@@ -39,11 +39,12 @@ enum Cut {
 
 /// Reads the tables of a project as they are committed, now or once; never writes.
 pub struct Reader {
-    project: Arc<Project>,
+    pub(super) env: Env,
+    pub(super) project: Arc<Project>,
     compilation: Arc<Compilation>,
     pub(super) planner: Planner,
     pub(super) lake: Lake,
-    cut: Cut,
+    pub(super) cut: Cut,
 }
 
 type Provider = Arc<dyn TableProvider>;
@@ -62,7 +63,7 @@ impl Reader {
             At::Instant(when) => Cut::Epoch(Box::new(lake.epoch_at(when).await?)),
             At::Version(version) => Cut::Version(version),
         };
-        Ok(Reader { planner: planner(env, &project)?, project, compilation, lake, cut })
+        Ok(Reader { env: env.clone(), planner: planner(env, &project)?, project, compilation, lake, cut })
     }
 
     /// Rows of a query; it may name models, side tables and views, with or without their schema.
@@ -152,6 +153,14 @@ impl Reader {
                 tables.push((schema.to_string(), name.to_string(), table.committed_snapshot().provider()));
             }
         }
+        for source in &self.project.sources {
+            let (schema, name) = (&source.source, &source.name);
+            let taken =
+                |(s, n, _): &(String, String, Provider)| s.eq_ignore_ascii_case(schema) && n.eq_ignore_ascii_case(name);
+            if mentions_of(&sql, schema, name) && !tables.iter().any(taken) {
+                tables.push((schema.clone(), name.clone(), self.source(source).await?));
+            }
+        }
         if let (Cut::Version(version), false) = (&self.cut, tables.len() == 1) {
             let names: Vec<String> = tables.iter().map(|(schema, name, _)| format!("{schema}.{name}")).collect();
             let message = match names.is_empty() {
@@ -165,7 +174,7 @@ impl Reader {
     }
 
     /// A table as it is read; `None` when there is none.
-    async fn table(&self, schema: &str, name: &str) -> Result<Option<Provider>> {
+    pub(super) async fn table(&self, schema: &str, name: &str) -> Result<Option<Provider>> {
         let version = match &self.cut {
             Cut::Now => return Ok(self.lake.table(schema, name).await?.map(|t| t.committed_snapshot().provider())),
             Cut::Version(version) => *version,
@@ -233,11 +242,10 @@ impl Reader {
                 Some(table) => Ok(table),
                 None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
             },
-            Relation::Source(source, table) => Err(Error::user(
-                "source-query",
-                format!("a view over source {source}.{table} cannot be queried: it is no table"),
-            )
-            .with_hint("make it a streaming_table")),
+            Relation::Source(source, table) => {
+                let found = self.project.sources.iter().find(|s| s.source == *source && s.name == *table);
+                self.source(found.ok_or_else(|| Error::internal(format!("no source {source}.{table}")))?).await
+            }
         }
     }
 }
@@ -245,13 +253,19 @@ impl Reader {
 /// Whether `name` stands in `sql`, as a word if it is one. Both in lower case.
 fn mentions(sql: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    if !name.chars().all(is_word) {
+    if !name.chars().all(|c| is_word(c) || c == '.') {
         return sql.contains(name);
     }
     sql.match_indices(name).any(|(at, _)| {
         let (before, after) = (&sql[..at], &sql[at + name.len()..]);
         !before.ends_with(is_word) && !after.starts_with(is_word)
     })
+}
+
+/// Whether `schema.name` stands in `sql`, which is in lower case, quoted or not.
+fn mentions_of(sql: &str, schema: &str, name: &str) -> bool {
+    let (schema, name) = (schema.to_lowercase(), name.to_lowercase());
+    sql.contains(&name) && mentions(&sql.replace(['"', '`'], ""), &format!("{schema}.{name}"))
 }
 
 fn same_columns(one: &SchemaRef, other: &SchemaRef) -> bool {

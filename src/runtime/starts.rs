@@ -1,12 +1,15 @@
 //! Where sources start: at the lowest position of their readers, on the cluster and topic the positions belong to.
 
+use std::sync::Arc;
+
 use super::feed::Feed;
 use super::pipeline::{IDENTITY, Pipeline, Upstream, cell_name};
 use super::positions::{INSTANCE, source_app, source_positions};
 use crate::error::{Error, Result};
-use crate::project::{Connector, Start};
+use crate::lake::Lake;
+use crate::project::{Connector, SourceTable, Start};
 use crate::source::OpenContext;
-use crate::types::{PollLimit, Positions};
+use crate::types::{Ledger, PollLimit, Positions};
 
 impl Pipeline {
     /// Opens the sources that active models read, at the lowest position of their readers, and starts their feeds.
@@ -43,15 +46,9 @@ impl Pipeline {
 
     pub(super) async fn open_source(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {
         let table = &self.sources[index].table;
-        let ledger = match &table.connector {
-            Connector::Files(_) => {
-                Some(self.lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name)))
-            }
-            _ => None,
-        };
         let context = OpenContext {
             env: self.env.clone(),
-            ledger,
+            ledger: ledger(&self.lake, table),
             project: self.project.name.clone(),
             target: self.project.target.name.clone(),
         };
@@ -156,5 +153,13 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+}
+
+/// Where the numbers of a source's files stand, if it has any.
+pub(super) fn ledger(lake: &Lake, table: &SourceTable) -> Option<Arc<dyn Ledger>> {
+    match &table.connector {
+        Connector::Files(_) => Some(lake.ledger("_smelt", &format!("files__{}__{}", table.source, table.name))),
+        _ => None,
     }
 }

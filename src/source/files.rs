@@ -342,6 +342,10 @@ impl Source for Files {
         Ok(if batches.is_empty() { Poll::Idle } else { Poll::Batches(batches) })
     }
 
+    fn ends(&self) -> Option<Positions> {
+        Some(Positions::from([(self.partition(), self.next_seq)]))
+    }
+
     async fn committed(&mut self, _positions: &Positions) -> Result<()> {
         Ok(())
     }

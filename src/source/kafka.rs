@@ -209,6 +209,10 @@ impl Source for Kafka {
         }
     }
 
+    fn ends(&self) -> Option<Positions> {
+        Some(self.consumer.ends().clone())
+    }
+
     async fn committed(&mut self, positions: &Positions) -> Result<()> {
         self.consumer.commit(positions).await
     }

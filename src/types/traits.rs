@@ -75,6 +75,14 @@ pub trait Source: Send {
     /// The next rows. Cancel-safe: dropping the future loses nothing.
     async fn poll(&mut self, limit: PollLimit) -> Result<Poll>;
 
+    /// Once it is open with `bounded`: the position after everything that was available then, per partition. `None`: it never ends by
+    /// itself, and what a bounded read returns of it is a choice.
+    fn ends(&self) -> Option<Positions>;
+
+    /// Before it is opened with `bounded`: a source that never ends by itself returns everything before these positions, and perhaps
+    /// more. The others end where they end.
+    fn read_until(&mut self, _until: &Positions) {}
+
     /// For lag tools only: `positions` are committed in the lake.
     async fn committed(&mut self, positions: &Positions) -> Result<()>;
 

@@ -189,14 +189,28 @@ fn tests_of_ones_own_and_in_place_of_built_in_ones() {
 }
 
 #[test]
-fn a_test_of_a_stream_is_skipped_and_says_so() {
-    let sandbox = shop("    description: orders\n");
+fn sources_and_views_over_them_are_tested_by_reading_them() {
+    let sandbox = shop("    config: {materialized: view}\n    columns: [{name: id, data_tests: [unique]}]\n");
     sandbox.write(
         "models/sources.yml",
         SOURCES.replace("{name: id, data_type: BIGINT}", "{name: id, data_type: BIGINT, data_tests: [not_null]}"),
     );
-    let ended = sandbox.smelt(&["test"]).ok();
-    assert!(ended.stderr.contains("warning[untestable-source]"), "{}", ended.stderr);
-    assert!(ended.stdout.contains("[SKIP: `raw.orders` is a stream"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("Done. PASS=0 WARN=0 ERROR=0 SKIP=1 TOTAL=1"), "{}", ended.stdout);
+    sandbox.write(
+        "queries/tests/debts.sql",
+        "select o.id from {{ ref('orders') }} o join {{ source('raw', 'orders') }} s on o.id = s.id where s.amount < 0",
+    );
+    let ended = sandbox.smelt(&["test"]);
+    assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
+    let names = ["FAIL 4 debts", "FAIL 2 source_not_null_raw_orders_id", "FAIL 1 unique_orders_id"];
+    assert_eq!(verdicts(&ended.stdout), names, "{}", ended.stderr);
+    assert_eq!(sandbox.count("orders"), 6);
+    assert_eq!(sandbox.count("raw.orders"), 6);
+
+    // A bad record has no row, and what is written after the last run is there.
+    sandbox.write("data/2.json", "{\"id\": 9, \"state\": \"new\"}\n{\"id\": \"nine\"}\n");
+    assert_eq!(sandbox.count("orders"), 7);
+    let twice =
+        "select count(*) from orders a full join orders b on a.id = b.id and a.state = b.state where a.id is null";
+    assert_eq!(sandbox.value(twice), 4, "both sides are read to the same end");
+    assert!(!sandbox.table("_smelt", "files__smelt_files__raw__orders").exists(), "a query numbers no file");
 }

@@ -41,7 +41,8 @@ fn a_dbt_repository_runs_as_it_is() {
     let deps = sandbox.smelt(&["deps"]).ok();
     assert!(deps.stdout.contains("installed shop_utils from packages/shop_utils"), "{}", deps.stdout);
 
-    sandbox.smelt(&["run"]).ok();
+    let built = sandbox.smelt(&["build"]).ok();
+    assert!(built.stdout.contains("ERROR=0 SKIP=0"), "{}", built.stdout);
     let customers = "select name, country_name, orders, cast(amount as varchar) as amount from customer_orders";
     let customers = customers.replace("customer_orders", "shop_marts.customer_orders");
     assert_eq!(
@@ -69,7 +70,7 @@ fn a_dbt_repository_runs_as_it_is() {
     );
     assert_eq!(sandbox.value("select orders from shop_marts.customer_orders where name = 'Berta'"), 3);
     assert_eq!(sandbox.count("shop_history.order_history"), 3, "`run` takes snapshots that are due, and new ones");
-    sandbox.smelt(&["snapshot"]).ok();
+    sandbox.smelt(&["build"]).ok();
     assert_eq!(sandbox.count("shop_history.order_history"), 5);
 }
 

@@ -28,6 +28,7 @@ mod maintenance;
 mod mistakes;
 mod python;
 mod readme;
+mod replay;
 mod retry;
 mod s3;
 mod sample;

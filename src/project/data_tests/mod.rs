@@ -21,7 +21,7 @@ use super::problems::Problems;
 use super::sources::DeclaredTable;
 use super::test_names::{GenericTest, Target};
 use super::yaml::{Node, Value};
-use super::{Connector, DataTest, Dependency, TestMetadata};
+use super::{DataTest, Dependency, TestMetadata};
 use crate::error::Span;
 use settings::Settings;
 pub(in crate::project) use settings::{CONFIG_KEYS, short_name};
@@ -74,16 +74,7 @@ impl Maker<'_> {
         let table = &source.table;
         let Ok(relation) = self.names.source(&table.source, &table.name) else { return Vec::new() };
         let subject = Subject { target: Target::Source(&table.source, &table.name), relation, model: None };
-        let mut tests = self.of_subject(&subject, &source.node, p);
-        if !tests.is_empty() && !matches!(table.connector, Connector::Delta { .. }) {
-            let reason = format!("`{}.{}` is a stream, and no table that could be tested", table.source, table.name);
-            let message = format!("the data tests of source {reason}: they are skipped");
-            p.warn("untestable-source", table.span.clone(), message, "put them on the model that reads it");
-            for test in &mut tests {
-                test.skip = Some(reason.clone());
-            }
-        }
-        tests
+        self.of_subject(&subject, &source.node, p)
     }
 
     fn of_subject(&self, subject: &Subject<'_>, node: &Node, p: &mut Problems) -> Vec<DataTest> {
@@ -178,7 +169,6 @@ impl Maker<'_> {
                 column: column.map(|(name, _)| name.to_string()),
                 arguments: arguments.collect(),
             }),
-            skip: None,
         })
     }
 
@@ -370,6 +360,5 @@ pub(super) fn singular(
         config: settings.config,
         test_name: None,
         generic: None,
-        skip: None,
     })
 }

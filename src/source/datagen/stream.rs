@@ -68,6 +68,8 @@ pub(super) struct StreamSource {
     /// Next offset of each partition.
     next: Vec<i64>,
     bounded: bool,
+    /// A bounded read of an endless stream ends there.
+    until: Option<Positions>,
     opened_at: i64,
     /// Records returned since it was opened.
     returned: u64,
@@ -76,7 +78,7 @@ pub(super) struct StreamSource {
 impl StreamSource {
     pub fn new(spec: StreamSpec, env: Env) -> Self {
         let next = vec![0; spec.partitions as usize];
-        StreamSource { spec, env, stream: None, next, bounded: false, opened_at: 0, returned: 0 }
+        StreamSource { spec, env, stream: None, next, bounded: false, until: None, opened_at: 0, returned: 0 }
     }
 
     fn partition(&self, partition: usize) -> SourcePartition {
@@ -88,6 +90,10 @@ impl StreamSource {
         match self.spec.rate {
             // Catching up with what is there: everything, but of an endless stream one second more.
             _ if self.bounded && !endless => u64::MAX,
+            _ if self.bounded && self.until.is_some() => match self.is_behind() {
+                true => u64::MAX,
+                false => 0,
+            },
             rate if self.bounded => (rate.unwrap_or(1000.0) as u64).max(1).saturating_sub(self.returned),
             Some(rate) => {
                 let elapsed = (self.env.now_micros() - self.opened_at).max(0) as f64 / 1e6;
@@ -95,6 +101,12 @@ impl StreamSource {
             }
             None => u64::MAX,
         }
+    }
+
+    /// Whether a record before the end that was asked for is still to come.
+    fn is_behind(&self) -> bool {
+        let until = |p: usize| self.until.as_ref().and_then(|u| u.get(&self.partition(p))).copied().unwrap_or(0);
+        (0..self.next.len()).any(|p| self.next[p] < until(p))
     }
 
     /// Takes up to `most` records out of the stream, as one chunk per partition.
@@ -170,6 +182,18 @@ impl Source for StreamSource {
         }
         let now = self.env.now_micros();
         chunks.iter().map(|chunk| (self.spec.assemble)(chunk, now)).collect::<Result<Vec<_>>>().map(Poll::Batches)
+    }
+
+    fn ends(&self) -> Option<Positions> {
+        match &self.stream {
+            Some(stream) if stream.is_endless() => None,
+            // Where it ends is known when it is there.
+            _ => Some((0..self.next.len()).map(|p| (self.partition(p), i64::MAX)).collect()),
+        }
+    }
+
+    fn read_until(&mut self, until: &Positions) {
+        self.until = Some(until.clone());
     }
 
     async fn committed(&mut self, _positions: &Positions) -> Result<()> {
