@@ -195,6 +195,24 @@ pub(super) struct Selection {
     pub ids: Option<BTreeSet<String>>,
 }
 
+/// Flags of commands that may read another run's tables (docs/selection.md).
+#[derive(Debug, Clone, Args, Default)]
+pub(super) struct Deferring {
+    /// Read models that are not built here from the tables of another run, whose artifacts --state names
+    #[arg(long, overrides_with = "no_defer", help_heading = SELECTION)]
+    pub defer: bool,
+    #[arg(long, hide = true)]
+    pub no_defer: bool,
+    /// With --defer: read models that are not selected from there even if they are built here
+    #[arg(long, overrides_with = "no_favor_state", help_heading = SELECTION)]
+    pub favor_state: bool,
+    #[arg(long, hide = true)]
+    pub no_favor_state: bool,
+    /// The artifacts for --defer, where --state names others
+    #[arg(long, value_name = "DIR", help_heading = SELECTION)]
+    pub defer_state: Option<PathBuf>,
+}
+
 /// Flags that choose nodes stand together in `--help`.
 const SELECTION: &str = "Selection";
 
@@ -258,6 +276,8 @@ pub(super) struct Past {
 pub(super) struct Writing {
     #[command(flatten)]
     pub selection: Selection,
+    #[command(flatten)]
+    pub deferring: Deferring,
     /// Recompute views, and read streams again from the start where that can be had
     #[arg(short, long)]
     pub full_refresh: bool,
@@ -327,6 +347,8 @@ pub(super) enum Command {
     Compile {
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        deferring: Deferring,
     },
     /// List models, snapshots, seeds, tests, sources and exposures
     #[command(alias = "list")]
@@ -425,6 +447,8 @@ pub(super) enum Command {
     Test {
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        deferring: Deferring,
         #[command(flatten)]
         testing: Testing,
     },

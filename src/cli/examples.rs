@@ -37,7 +37,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "build",
-        &[("smelt build --planned 2026-01-05T02:00:00Z", "for a planned instant: running it again repeats nothing")],
+        &[
+            ("smelt build --planned 2026-01-05T02:00:00Z", "for a planned instant: running it again repeats nothing"),
+            (
+                "smelt build --target ci --select state:modified+ --defer --state prod-artifacts",
+                "what a branch changes, over production's tables",
+            ),
+        ],
     ),
     ("snapshot", &[("smelt snapshot --select snap_users", "take one snapshot now")]),
     (

@@ -1,6 +1,6 @@
 //! `compile`, `ls`, `plan`, `explain`, `debug`: commands that look and do not write tables.
 
-use super::args::Selection;
+use super::args::{Deferring, Selection};
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
@@ -8,8 +8,12 @@ use crate::project::artifacts::{RunResult, RunStatus};
 use crate::project::{self, Connector};
 use crate::runtime;
 
-pub(super) async fn compile(session: &Session, selection: &Selection) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile().await?;
+pub(super) async fn compile(
+    session: &Session,
+    selection: &Selection,
+    deferring: &Deferring,
+) -> Result<Exit, Vec<Error>> {
+    let (project, compilation) = session.compile_reading(selection, deferring).await?;
     let selected = session.selected(&project, Some(&compilation), selection).await?;
     let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));

@@ -7,6 +7,7 @@ mod args;
 mod artifacts;
 mod choose;
 mod completions;
+mod defer;
 mod demo;
 mod deps;
 mod docs;
@@ -93,7 +94,7 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Init { path } => init::init(session, path).map_err(|e| vec![e]),
         Command::Debug => inspect::debug(session).await,
         Command::Deps { upgrade, lock } => deps::deps(session, *upgrade, *lock),
-        Command::Compile { selection } => inspect::compile(session, selection).await,
+        Command::Compile { selection, deferring } => inspect::compile(session, selection, deferring).await,
         Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
         Command::Plan { selection } => inspect::plan(session, selection).await,
         Command::Explain { model } => inspect::explain(session, model).await,
@@ -109,7 +110,7 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         }
         Command::Query { sql, past, output } => tables::query(session, sql, past, *output).await,
         Command::Source { command: SourceCommand::Infer(options) } => source::infer(session, options).await,
-        Command::Test { selection, testing } => test::test(session, selection, testing).await,
+        Command::Test { selection, deferring, testing } => test::test(session, selection, deferring, testing).await,
         Command::Docs { command: Docs::Generate(options) } => docs::generate(session, options).await,
         Command::Docs { command: Docs::Serve(options) } => docs::serve(session, options).await,
         Command::Generate(options) => generate::generate(session, options).await,

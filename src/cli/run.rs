@@ -35,7 +35,7 @@ pub(super) async fn build(
     if session.fail_fast && made == Exit::Failed {
         return Ok(made);
     }
-    let tested = super::test::test(session, &writing.selection, testing).await?;
+    let tested = super::test::test(session, &writing.selection, &writing.deferring, testing).await?;
     Ok(if made == Exit::Success { tested } else { made })
 }
 
@@ -55,9 +55,9 @@ async fn once(
     session: &Session,
     writing: &Writing,
     runs: Runs,
-    takes: impl Fn(&Model) -> bool,
+    takes: impl Fn(&Model) -> bool + Sync,
 ) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile_with(writing).await?;
+    let (project, compilation) = session.compile_with(writing, &takes).await?;
     let mut options = options(session, &project, &compilation, writing).await?;
     options.runs = runs;
     if project.models.iter().any(|m| !takes(m)) {
@@ -95,7 +95,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     let mut first = true;
     loop {
         let stamp = files_stamp(&session.dir);
-        let (project, compilation) = match session.compile_with(writing).await {
+        let (project, compilation) = match session.compile_with(writing, &|_| true).await {
             Ok(compiled) => compiled,
             // A project that does not compile at the start is a usage error; after an edit it is a matter of waiting.
             Err(errors) if first => return Err(errors),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::args::{Global, Writing};
+use super::args::{Deferring, Global, Selection, Writing};
 use super::artifacts::Artifacts;
+use super::defer::Work;
 use super::print;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::plan::{self, Compilation};
-use crate::project::{self, LoadOptions, Project};
+use crate::project::{self, LoadOptions, Model, Project};
 use crate::runtime;
 
 pub(super) struct Session {
@@ -92,13 +93,41 @@ impl Session {
 
     /// The project and its compiled models; warnings are printed.
     pub(super) async fn compile(&self) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
-        self.compile_with(&Writing::default()).await
+        self.compile_with(&Writing::default(), &|_| true).await
+    }
+
+    /// The same for a command that makes no table of a model.
+    pub(super) async fn compile_reading(
+        &self,
+        selection: &Selection,
+        deferring: &Deferring,
+    ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        self.compile_for(&Writing::default(), Work { selection, deferring, makes: &|_| false }).await
     }
 
     /// The same, with the command line's epoch limits in place of the target's.
-    pub(super) async fn compile_with(&self, writing: &Writing) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
-        let options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
+    pub(super) async fn compile_with(
+        &self,
+        writing: &Writing,
+        makes: &(dyn Fn(&Model) -> bool + Sync),
+    ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes };
+        self.compile_for(writing, work).await
+    }
+
+    async fn compile_for(
+        &self,
+        writing: &Writing,
+        work: Work<'_>,
+    ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        let mut options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
         let mut project = project::load(&options, &self.env)?;
+        options.deferred = self.deferred(&project, work).await?;
+        if !options.deferred.is_empty() {
+            // `ref` names other tables now.
+            project = project::load(&options, &self.env)?;
+            self.say_deferred(&project);
+        }
         project.target.threads = self.threads.unwrap_or(project.target.threads);
         project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);

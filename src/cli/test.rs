@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::args::{Selection, Testing};
+use super::args::{Deferring, Selection, Testing};
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
@@ -14,8 +14,13 @@ use crate::runtime::{self, Reader, TestOptions, TestResult, TestStatus};
 /// At least so many dots lead from a name to its result.
 const DOTS: usize = 60;
 
-pub(super) async fn test(session: &Session, selection: &Selection, testing: &Testing) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile().await?;
+pub(super) async fn test(
+    session: &Session,
+    selection: &Selection,
+    deferring: &Deferring,
+    testing: &Testing,
+) -> Result<Exit, Vec<Error>> {
+    let (project, compilation) = session.compile_reading(selection, deferring).await?;
     let selected = session.choose(&project, Some(&compilation), selection).await?;
     let tests = chosen(&project, selected.as_ref());
     let units = chosen_units(&project, selected.as_ref());

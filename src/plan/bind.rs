@@ -80,7 +80,7 @@ impl Planner {
         let mut slots = Slots::default();
         let mut providers = Vec::new();
         for (schema, name, provider) in tables {
-            let relation = Relation::Table { schema: schema.clone(), name: name.clone() };
+            let relation = Relation::Table { lake: None, schema: schema.clone(), name: name.clone() };
             let source =
                 RelationSource { relation: relation.clone(), streamed: false, schema: provider.schema(), view: None };
             scope.relations.push(Named { schema: schema.clone(), name: name.clone(), source: Arc::new(source) });

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::clock::Clock;
+use super::deferred::DeferredModel;
 use super::fault::{Fault, Origin, Place};
 use super::fingerprint::{self, Meaning};
 use super::incremental::Node;
@@ -29,6 +30,8 @@ use crate::types::{Catalog, ChangeKind};
 pub struct Compilation {
     /// In topological order; views and ephemeral models too, though their readers have them inlined.
     pub models: Vec<Arc<CompiledModel>>,
+    /// Tables that stand in for models.
+    pub deferred: Vec<DeferredModel>,
 }
 
 /// One model, ready to run.
@@ -75,18 +78,39 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
     let mut compiler =
         Compiler { planner, catalog, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
     let mut errors = Vec::new();
+    let is_compiled = |model: &Model| model.deferred.as_ref().is_none_or(|table| table.compiled);
+    let is_deferring = project.models.iter().any(|m| m.deferred.is_some());
     for table in &project.sources {
         match sources::relation(table, catalog) {
             Ok(source) => compiler.add_source(&table.source, &table.name, source),
             Err(error) => {
-                compiler.broken.insert(Dependency::Source(table.source.clone(), table.name.clone()));
-                errors.push(error);
+                let dependency = Dependency::Source(table.source.clone(), table.name.clone());
+                // What only deferred models read need not be there.
+                if !is_deferring || project.models.iter().any(|m| is_compiled(m) && m.depends_on.contains(&dependency))
+                {
+                    errors.push(error);
+                }
+                compiler.broken.insert(dependency);
             }
         }
     }
-    let mut models = Vec::new();
+    let (mut models, mut deferred) = (Vec::new(), Vec::new());
     for model in &project.models {
         let name = Dependency::Model(model.name.clone());
+        if let Some(table) = &model.deferred {
+            match compiler.defer(model, table) {
+                Ok(found) => deferred.push(found),
+                Err(error) => {
+                    if project.models.iter().any(|m| is_compiled(m) && m.depends_on.contains(&name)) {
+                        errors.push(error);
+                    }
+                    compiler.broken.insert(name.clone());
+                }
+            }
+            if !table.compiled {
+                continue;
+            }
+        }
         if model.depends_on.iter().any(|d| compiler.broken.contains(d)) {
             compiler.broken.insert(name);
             continue;
@@ -99,7 +123,7 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
             }
         }
     }
-    if errors.is_empty() { Ok(Compilation { models }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Compilation { models, deferred }) } else { Err(errors) }
 }
 
 /// What is known of a relation beyond its columns.
@@ -296,6 +320,10 @@ impl Compiler<'_> {
         append_only: bool,
         view: Option<(String, Arc<LogicalPlan>)>,
     ) {
+        // Its readers read the table in its place.
+        if model.deferred.is_some() {
+            return;
+        }
         let relation = Relation::Model(model.name.clone());
         let changes = if append_only { ChangeKind::Append } else { ChangeKind::Signed };
         let (fingerprint, plan) = view.unzip();

@@ -19,7 +19,12 @@ pub enum Relation {
     /// A source table, by (source, table).
     Source(String, String),
     /// A Delta table that somebody else maintains.
-    Table { schema: String, name: String },
+    Table {
+        /// Root of the lake that holds it; None: the project's own.
+        lake: Option<String>,
+        schema: String,
+        name: String,
+    },
 }
 
 impl fmt::Display for Relation {
@@ -27,7 +32,7 @@ impl fmt::Display for Relation {
         match self {
             Relation::Model(name) => f.write_str(name),
             Relation::Source(source, table) => write!(f, "{source}.{table}"),
-            Relation::Table { schema, name } => write!(f, "{schema}.{name}"),
+            Relation::Table { schema, name, .. } => write!(f, "{schema}.{name}"),
         }
     }
 }

@@ -349,7 +349,7 @@ impl Matcher<'_> {
         let mut scope = Scope::default();
         let mut slots = Slots::default();
         for (name, schema) in [("table", self.schema), ("rows", &numbered)] {
-            let relation = Relation::Table { schema: "incremental".into(), name: name.into() };
+            let relation = Relation::Table { lake: None, schema: "incremental".into(), name: name.into() };
             let source =
                 RelationSource { relation: relation.clone(), streamed: false, schema: Arc::clone(schema), view: None };
             scope.relations.push(Named { schema: "incremental".into(), name: name.into(), source: Arc::new(source) });

@@ -20,7 +20,7 @@ pub(super) struct SourceRelation {
 pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<SourceRelation> {
     if let Connector::Delta { schema, identifier, path } = &table.connector {
         let relation = match path {
-            None => Relation::Table { schema: schema.clone(), name: identifier.clone() },
+            None => Relation::Table { lake: None, schema: schema.clone(), name: identifier.clone() },
             Some(_) => Relation::Source(table.source.clone(), table.name.clone()),
         };
         let columns = match catalog.table_schema(schema, identifier) {

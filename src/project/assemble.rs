@@ -24,7 +24,7 @@ use super::select;
 use super::settings::{self, Settings};
 use super::texts::{files, without_materializations};
 use super::yaml::Text;
-use super::{Dependency, Dialect, Inventory, Model, Project};
+use super::{Deferred, Dependency, Dialect, Inventory, Model, Project};
 use crate::env::Env;
 use crate::error::{Error, Span};
 
@@ -46,6 +46,8 @@ pub struct LoadOptions {
     pub profile: Option<String>,
     /// The folder with profiles.yml, instead of the usual ones.
     pub profiles_dir: Option<PathBuf>,
+    /// Tables that stand in for models, by the models' unique ids.
+    pub deferred: BTreeMap<String, Deferred>,
 }
 
 /// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
@@ -99,6 +101,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         loader.note_unused(drafts, &everything, properties, p);
     }
     let mut names = all_names(&loaders, &parts, p);
+    names.defer(options.deferred.clone());
     let mut graph = facts::empty();
     for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
         loader.facts(&mut graph, drafts, properties, &names);

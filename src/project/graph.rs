@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::Dependency;
 use super::jinja::{Relation, Resolve};
 use super::problems::{Problems, suggest};
+use super::{Deferred, Dependency};
 use crate::error::{Error, Span};
 
 /// A model under the names it is known by.
@@ -45,6 +45,8 @@ pub(super) struct Names {
     by_name: HashMap<String, usize>,
     /// What `graph` shows.
     facts: Arc<Json>,
+    /// Tables that stand in for models, by unique id.
+    deferred: BTreeMap<String, Deferred>,
 }
 
 /// Tables that smelt keeps beside a model's own.
@@ -59,7 +61,15 @@ impl Names {
         sources: Vec<NamedSource>,
         p: &mut Problems,
     ) -> Self {
-        let mut names = Names { packages, quote, models, sources, by_name: HashMap::new(), facts: Arc::default() };
+        let mut names = Names {
+            packages,
+            quote,
+            models,
+            sources,
+            by_name: HashMap::new(),
+            facts: Arc::default(),
+            deferred: BTreeMap::new(),
+        };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
         for (index, model) in names.models.iter().enumerate() {
             match names.by_name.get(&model.name.to_lowercase()) {
@@ -187,11 +197,21 @@ impl Names {
         }
     }
 
-    /// The relation of a model, for `this`.
-    pub fn relation(&self, model: &NamedModel) -> Relation {
+    /// The table a model is built into, for `this`.
+    pub fn own_relation(&self, name: &str) -> Option<Relation> {
+        let model = self.find_model(name).filter(|m| m.enabled)?;
+        Some(self.relation(model, &model.schema, &model.alias))
+    }
+
+    /// The table that its readers read instead.
+    pub fn deferred(&self, unique_id: &str) -> Option<Deferred> {
+        self.deferred.get(unique_id).cloned()
+    }
+
+    fn relation(&self, model: &NamedModel, schema: &str, identifier: &str) -> Relation {
         Relation {
-            schema: model.schema.clone(),
-            identifier: model.alias.clone(),
+            schema: schema.to_string(),
+            identifier: identifier.to_string(),
             quote: self.quote,
             dependency: Some(Dependency::Model(model.name.clone())),
         }
@@ -199,6 +219,11 @@ impl Names {
 }
 
 impl Names {
+    /// From here on `ref` names these tables.
+    pub fn defer(&mut self, deferred: BTreeMap<String, Deferred>) {
+        self.deferred = deferred;
+    }
+
     pub fn show(&mut self, facts: Json) {
         self.facts = Arc::new(facts);
     }
@@ -218,7 +243,10 @@ impl Resolve for Names {
             return self.model_of(package, name);
         }
         match self.find_model(name) {
-            Some(model) if model.enabled => Ok(self.relation(model)),
+            Some(model) if model.enabled => Ok(match self.deferred.get(&model.unique_id) {
+                Some(table) => self.relation(model, &table.schema, &table.alias),
+                None => self.relation(model, &model.schema, &model.alias),
+            }),
             Some(model) => {
                 let error = Error::user("disabled-ref", format!("model `{}` is disabled", model.name));
                 Err(error.with_hint("it has `enabled: false`: enable it, or read something else"))

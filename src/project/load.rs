@@ -173,7 +173,7 @@ impl Loader<'_> {
             facts::columns(columns.iter().map(|c| (&*c.name, c.data_type.as_deref(), c.description.as_deref())))
         };
         for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
-            let Ok(this) = names.model(None, &draft.name) else { continue };
+            let Some(this) = names.own_relation(&draft.name) else { continue };
             let (resource_type, unique_id) = self.identity(draft.kind, &draft.name);
             let text = &draft.template.text;
             let mut node =
@@ -322,7 +322,7 @@ impl Loader<'_> {
 
     /// Step 3: the compiled model, and what it reads with the places of the calls.
     pub fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
-        let this = names.model(None, &draft.name).ok()?;
+        let this = names.own_relation(&draft.name)?;
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
         let (rendered, mut reads, scope) =
             self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
@@ -346,6 +346,7 @@ impl Loader<'_> {
             unique_id: self.identity(draft.kind, &draft.name).1,
             schema: this.schema,
             alias: this.identifier,
+            deferred: names.deferred(&self.identity(draft.kind, &draft.name).1),
             path: draft.template.text.file.clone(),
             materialized,
             sql: rendered.sql,

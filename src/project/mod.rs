@@ -2,7 +2,7 @@
 //!
 //! `smelt.yml`, `dbt_project.yml` and properties files are YAML ([`yaml`], [`reader`]) and say what there is and how it is configured
 //! ([`settings`], [`profile`], [`packages`], [`targets`], [`config`], [`properties`], [`sources`], [`connectors`], [`snapshot`], [`incremental`], [`seed`], [`schedule`]); queries are SQL with Jinja ([`jinja`]). [`load()`]
-//! brings them together: configuration is inherited, tables are named ([`naming`]), names are resolved ([`graph`]), data tests are made ([`data_tests`]), and
+//! brings them together: configuration is inherited, tables are named ([`naming`]), names are resolved ([`graph`]; where another run's table stands in: [`defer`]), data tests are made ([`data_tests`]), and
 //! what comes out ([`model`]) holds no YAML and no Jinja any more.
 //!
 //! Invariants: models stand in topological order, always the same one for the same files; every value a person wrote wrongly
@@ -17,6 +17,7 @@ mod config;
 mod connectors;
 mod contract;
 mod data_tests;
+mod defer;
 mod facts;
 mod docs_blocks;
 mod exposures;
@@ -50,6 +51,7 @@ mod yaml;
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
 pub use assemble::{LoadOptions, load};
 pub use data_tests::{StoreFailures, TestConfig};
+pub use defer::{Deferred, Elsewhere};
 pub use freshness::{Age, AgeUnit, FreshnessCheck};
 pub use incremental::{BatchSize, IncrementalConfig, IncrementalStrategy, MergeColumns, Microbatch, OnSchemaChange};
 pub use inventory::*;

@@ -275,6 +275,8 @@ pub struct Model {
     /// Table schema and name: the table lands at `<lake>/<schema>/<alias>`.
     pub schema: String,
     pub alias: String,
+    /// The table its readers read instead of its own.
+    pub deferred: Option<super::Deferred>,
     /// Relative to the project.
     pub path: PathBuf,
     pub materialized: Materialization,

@@ -11,18 +11,26 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel};
-use crate::project::{Connector, Materialization, Model, Project, SourceTable};
+use crate::project::{Connector, Deferred, Materialization, Model, Project, SourceTable};
 use crate::source::OpenContext;
-use crate::types::{Catalog, Positions, RejectKind};
+use crate::types::{Catalog, Positions, RejectKind, StandIn};
 
 /// Schemas of the Delta tables that sources name, and of snapshots and incremental models, which keep columns they have; read from the
 /// lake before compiling.
 #[derive(Debug, Default)]
-pub struct LakeCatalog(BTreeMap<(String, String), SchemaRef>);
+pub struct LakeCatalog {
+    tables: BTreeMap<(String, String), SchemaRef>,
+    /// By lake, schema and name.
+    stand_ins: BTreeMap<(Option<String>, String, String), StandIn>,
+}
 
 impl Catalog for LakeCatalog {
     fn table_schema(&self, schema: &str, name: &str) -> Option<SchemaRef> {
-        self.0.get(&(schema.to_string(), name.to_string())).cloned()
+        self.tables.get(&(schema.to_string(), name.to_string())).cloned()
+    }
+
+    fn table_in(&self, lake: Option<&str>, schema: &str, name: &str) -> Option<StandIn> {
+        self.stand_ins.get(&(lake.map(str::to_string), schema.to_string(), name.to_string())).cloned()
     }
 }
 
@@ -30,6 +38,13 @@ impl Catalog for LakeCatalog {
 /// when they never ran or when `is_refreshed` says that the next run makes them anew.
 pub async fn lake_catalog(env: &Env, project: &Project, is_refreshed: impl Fn(&Model) -> bool) -> Result<LakeCatalog> {
     let mut catalog = LakeCatalog::default();
+    for table in project.models.iter().filter_map(|m| m.deferred.as_ref()) {
+        let Deferred { schema, alias, lake, .. } = table;
+        if let Some(found) = open_at(env, project, lake.as_deref())?.table(schema, alias).await? {
+            let stand_in = StandIn { schema: found.schema(), retracts_nothing: !found.has_deletion_vectors() };
+            catalog.stand_ins.insert((lake.clone(), schema.clone(), alias.clone()), stand_in);
+        }
+    }
     let snapshots = project.models.iter().filter(|m| m.config.snapshot.is_some());
     let snapshots = snapshots.map(|m| (m.schema.clone(), m.alias.clone()));
     let foreign: Vec<_> = project
@@ -48,14 +63,14 @@ pub async fn lake_catalog(env: &Env, project: &Project, is_refreshed: impl Fn(&M
     let lake = open(env, project)?;
     for (schema, name) in foreign {
         if let Some(table) = lake.table(&schema, &name).await? {
-            catalog.0.insert((schema, name), table.schema());
+            catalog.tables.insert((schema, name), table.schema());
         }
     }
     for model in incremental() {
         if let Some(table) = lake.table(&model.schema, &model.alias).await?
             && table.txn(&run_app(table.name())).is_some()
         {
-            catalog.0.insert((model.schema.clone(), model.alias.clone()), table.schema());
+            catalog.tables.insert((model.schema.clone(), model.alias.clone()), table.schema());
         }
     }
     Ok(catalog)
@@ -73,6 +88,23 @@ pub async fn last_runs(env: &Env, project: &Project) -> Result<BTreeMap<String, 
         }
     }
     Ok(last)
+}
+
+/// Unique ids of the models whose table is in the lake.
+pub async fn built_tables(env: &Env, project: &Project) -> Result<BTreeSet<String>> {
+    let lake = open(env, project)?;
+    let mut built = BTreeSet::new();
+    for model in project.models.iter().filter(|m| m.materialized.has_table()) {
+        if lake.table(&model.schema, &model.alias).await?.is_some() {
+            built.insert(model.unique_id.clone());
+        }
+    }
+    Ok(built)
+}
+
+/// The lake at `url`, for reading; None: the project's own.
+pub(super) fn open_at(env: &Env, project: &Project, url: Option<&str>) -> Result<Lake> {
+    Lake::open(env, url.unwrap_or(&project.target.lake), lake_options(project))
 }
 
 pub(super) fn open(env: &Env, project: &Project) -> Result<Lake> {

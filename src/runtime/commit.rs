@@ -155,9 +155,18 @@ impl Pipeline {
         }
         let mut versions = Vec::new();
         for upstream in &self.nodes[index].upstreams {
-            let Upstream::Node(up) = upstream else { continue };
-            if let Some(cell) = &self.nodes[*up].main {
-                versions.push((cell.table()?.id().to_string(), cell.table()?.version()));
+            match upstream {
+                Upstream::Node(up) => {
+                    if let Some(cell) = &self.nodes[*up].main {
+                        versions.push((cell.table()?.id().to_string(), cell.table()?.version()));
+                    }
+                }
+                Upstream::Foreign(foreign) => {
+                    if let Some(table) = &self.foreign[*foreign].table {
+                        versions.push((table.id().to_string(), table.version()));
+                    }
+                }
+                _ => {}
             }
         }
         for (_, cell) in self.nodes[index].cells() {

@@ -48,8 +48,8 @@ mod tests;
 mod warm;
 
 pub use admin::{
-    ChangeState, LakeCatalog, PlannedChange, explain, lake_catalog, last_runs, orphans, plan_changes, probe_lake,
-    probe_source,
+    ChangeState, LakeCatalog, PlannedChange, built_tables, explain, lake_catalog, last_runs, orphans, plan_changes,
+    probe_lake, probe_source,
 };
 pub use catalog::catalog_tables;
 pub use compute::How;

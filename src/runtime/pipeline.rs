@@ -128,6 +128,8 @@ pub(super) struct SourceState {
 
 /// A Delta table that somebody else maintains.
 pub(super) struct Foreign {
+    /// The lake it is in, which may be another one.
+    pub lake: Lake,
     pub schema: String,
     pub name: String,
     pub table: Option<Table>,
@@ -248,7 +250,7 @@ impl Pipeline {
                     *by_name.get(name).ok_or_else(|| Error::internal(format!("{name} stands after its reader")))?,
                 ),
                 Relation::Source(source, table) => Upstream::Source(self.source_index(source, table)?),
-                Relation::Table { schema, name } => self.foreign_index(schema, name).await?,
+                Relation::Table { lake, schema, name } => self.foreign_index(lake.as_deref(), schema, name).await?,
             });
         }
         let expectations = Expectations::new(&compiled.expectations, &compiled.schema, self.planner.session_state())?;
@@ -410,13 +412,19 @@ impl Pipeline {
         Ok(self.sources.len() - 1)
     }
 
-    async fn foreign_index(&mut self, schema: &str, name: &str) -> Result<Upstream> {
-        let known = self.foreign.iter().position(|f| f.schema == schema && f.name == name);
+    async fn foreign_index(&mut self, lake: Option<&str>, schema: &str, name: &str) -> Result<Upstream> {
+        let url = lake.unwrap_or(self.lake.url());
+        let is = |f: &Foreign| f.lake.url() == url && f.schema == schema && f.name == name;
+        let known = self.foreign.iter().position(is);
         if let Some(index) = known {
             return Ok(Upstream::Foreign(index));
         }
-        let table = self.lake.table(schema, name).await?;
-        self.foreign.push(Foreign { schema: schema.to_string(), name: name.to_string(), table });
+        let lake = match lake {
+            Some(_) => super::admin::open_at(&self.env, &self.project, lake)?,
+            None => self.lake.clone(),
+        };
+        let table = lake.table(schema, name).await?;
+        self.foreign.push(Foreign { lake, schema: schema.to_string(), name: name.to_string(), table });
         Ok(Upstream::Foreign(self.foreign.len() - 1))
     }
 
@@ -526,16 +534,17 @@ impl Pipeline {
                 continue;
             }
             for slot in 0..self.nodes[index].upstreams.len() {
-                let Upstream::Node(up) = self.nodes[index].upstreams[slot] else { continue };
-                let (reader, upstream) = (self.nodes[index].name().to_string(), self.nodes[up].name().to_string());
-                let Some(cell) = &self.nodes[up].main else {
-                    return Err(Error::user(
-                        "upstream-missing",
-                        format!("{reader} reads {upstream}, which has no table yet"),
-                    )
-                    .with_hint(format!("run it too: --select +{reader}")));
+                let table = match self.nodes[index].upstreams[slot] {
+                    Upstream::Node(up) => match &self.nodes[up].main {
+                        Some(cell) => cell.table()?,
+                        None => return Err(upstream_missing(&self.nodes[index], &self.nodes[up])),
+                    },
+                    Upstream::Foreign(foreign) => match &self.foreign[foreign].table {
+                        Some(table) => table,
+                        None => continue,
+                    },
+                    Upstream::Source(_) | Upstream::This => continue,
                 };
-                let table = cell.table()?;
                 let (id, version) = (table.id().to_string(), table.version());
                 let Some(main) = &self.nodes[index].main else { continue };
                 let app = table_app(&cell_name(main)?, &id);
@@ -559,6 +568,12 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+fn upstream_missing(reader: &Node, upstream: &Node) -> Error {
+    let reader = reader.name();
+    Error::user("upstream-missing", format!("{reader} reads {}, which has no table yet", upstream.name()))
+        .with_hint(format!("run it too: --select +{reader}; or read the table of another run: --defer --state DIR"))
 }
 
 /// Whether `new` has the columns of `old` in their places, and perhaps more after them.

@@ -128,13 +128,29 @@ impl Reader {
         Ok(tables)
     }
 
+    /// A table of another lake, as it is now.
+    async fn elsewhere(&self, lake: Option<&str>, folder: &str, name: &str, schema: &SchemaRef) -> Result<Provider> {
+        let lake = super::admin::open_at(&self.env, &self.project, lake)?;
+        match lake.table(folder, name).await? {
+            Some(table) => Ok(table.committed_snapshot().provider()),
+            None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
+        }
+    }
+
     async fn tables_of_project(&self, sql: &str) -> Result<Vec<(String, String, Provider)>> {
         let sql = sql.to_lowercase();
         let mut tables = Vec::new();
+        for deferred in &self.compilation.deferred {
+            let table = &deferred.table;
+            if mentions(&sql, &table.alias.to_lowercase()) {
+                let provider = self.input(&deferred.relation(), &deferred.columns).await?;
+                tables.push((table.schema.clone(), table.alias.clone(), provider));
+            }
+        }
         for compiled in &self.compilation.models {
             let model = &compiled.model;
             let alias = model.alias.to_lowercase();
-            if mentions(&sql, &alias) {
+            if mentions(&sql, &alias) && model.deferred.is_none() {
                 tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
             }
             for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
@@ -232,13 +248,16 @@ impl Reader {
                 Some(compiled) => Box::pin(self.provider(compiled)).await,
                 None => Err(never_run(name)),
             },
-            Relation::Table { schema: folder, name } if self.is_unknown_then(folder, name) => {
+            Relation::Table { lake, schema: folder, name } if lake.is_some() || self.is_unknown_then(folder, name) => {
+                if let (Some(_), Cut::Now) = (lake, &self.cut) {
+                    return self.elsewhere(lake.as_deref(), folder, name, schema).await;
+                }
                 let message =
                     format!("epochs do not say which version of `{folder}.{name}` they read: smelt does not write it");
                 Err(Error::user("no-table-then", message).with_hint("query a model's table instead of a view over it"))
             }
             // A table that is not there yet is empty.
-            Relation::Table { schema: folder, name } => match self.table(folder, name).await? {
+            Relation::Table { schema: folder, name, .. } => match self.table(folder, name).await? {
                 Some(table) => Ok(table),
                 None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
             },

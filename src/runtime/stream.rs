@@ -29,7 +29,7 @@ impl Pipeline {
         let (early, rest) = match self.nodes[index].upstreams[stream] {
             Upstream::Source(source) => self.source_rows(index, source, epoch)?,
             Upstream::Node(up) => self.stream_changes(index, up, epoch).await?,
-            Upstream::Foreign(foreign) => (Vec::new(), epoch.foreign[foreign].clone()),
+            Upstream::Foreign(foreign) => self.foreign_changes(index, foreign).await?,
             Upstream::This => return Err(Error::internal("a streaming table reads itself")),
         };
         let mut dimensions = self.changes_of_inputs(index, epoch)?;
@@ -150,6 +150,27 @@ impl Pipeline {
         Ok((early, rest))
     }
 
+    /// New rows of a table that somebody else maintains: those since this model's position in it. The first time all of them.
+    async fn foreign_changes(&mut self, index: usize, foreign: usize) -> Result<(Vec<SignedBatch>, Vec<SignedBatch>)> {
+        let node = &self.nodes[index];
+        let Some(table) = &self.foreign[foreign].table else { return Ok((Vec::new(), Vec::new())) };
+        let position = |cell: &Option<super::cell::Cell>| -> Result<Option<i64>> {
+            let Some(cell) = cell else { return Ok(None) };
+            Ok(cell.consumed.get(&table_app(&cell_name(cell)?, table.id())).copied())
+        };
+        let (main, version) = (position(&node.main)?, table.version());
+        let Some(main) = main else {
+            let rows = self.scan(table.committed_snapshot().provider()).await?;
+            return Ok((Vec::new(), rows.into_iter().map(SignedBatch::inserts).collect()));
+        };
+        let split = position(&node.quarantine)?.unwrap_or(main).clamp(main, version.max(main));
+        let gap = |error: Error| {
+            error.context(format!("{} cannot catch up with {} from version {main}", node.name(), table.name()))
+        };
+        let early = table.changes(main, split).await.map_err(&gap)?;
+        Ok((early, table.changes(split, version).await.map_err(&gap)?))
+    }
+
     /// Loads the state of a streaming table's circuit: the dimensions as they are, and what its deduplication has seen.
     async fn warm_stream(&mut self, index: usize, stream: usize, epoch: &EpochState) -> Result<()> {
         let compiled = Arc::clone(&self.nodes[index].compiled);
@@ -176,18 +197,29 @@ impl Pipeline {
 
     /// The rows of its stream a table has already consumed.
     async fn consumed_stream(&mut self, index: usize, stream: usize) -> Result<Vec<SignedBatch>> {
-        let Upstream::Node(up) = self.nodes[index].upstreams[stream] else {
-            return Err(Error::internal("a deduplicating streaming table reads a source directly"));
+        let upstream = self.nodes[index].upstreams[stream];
+        if let Upstream::Node(up) = upstream {
+            // An upload may hold it.
+            let cell = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
+            cell.ready().await?;
+        }
+        let table = match upstream {
+            Upstream::Node(up) => match &self.nodes[up].main {
+                Some(cell) => cell.table()?,
+                None => return Err(Error::internal("an upstream without a table")),
+            },
+            Upstream::Foreign(foreign) => match &self.foreign[foreign].table {
+                Some(table) => table,
+                None => return Ok(Vec::new()),
+            },
+            Upstream::Source(_) | Upstream::This => {
+                return Err(Error::internal("a deduplicating streaming table reads a source directly"));
+            }
         };
-        let upstream = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
-        let table = upstream.ready().await?;
-        let id = table.id().to_string();
         let Some(cell) = &self.nodes[index].main else { return Ok(Vec::new()) };
-        let Some(consumed) = cell.consumed.get(&table_app(&cell_name(cell)?, &id)).copied() else {
+        let Some(consumed) = cell.consumed.get(&table_app(&cell_name(cell)?, table.id())).copied() else {
             return Ok(Vec::new());
         };
-        let upstream = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
-        let table = upstream.ready().await?;
         // What came since is taken from what is there now: compaction may have moved the rows, not changed them.
         let since = table.changes(consumed, table.version()).await?;
         let (snapshot, schema) = (table.committed_snapshot(), table.schema());

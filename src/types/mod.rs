@@ -15,4 +15,4 @@ pub use position::{Positions, SourcePartition};
 pub use record::{DecodedChunk, RawChunk, RecordError};
 pub use reject::{RejectKind, reject_schema};
 pub use sql_type::{parse_sql_type, sql_type_name};
-pub use traits::{Catalog, ChangeKind, FileEntry, Ledger, Poll, PollLimit, Source, SourceBatch};
+pub use traits::{Catalog, ChangeKind, FileEntry, Ledger, Poll, PollLimit, Source, SourceBatch, StandIn};

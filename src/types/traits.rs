@@ -122,8 +122,21 @@ pub trait Ledger: Send + Sync {
     async fn append(&self, entries: &[FileEntry]) -> Result<()>;
 }
 
+/// A Delta table that stands in for a model.
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    pub schema: SchemaRef,
+    /// It has no deletion vectors: whether its writer rewrites files instead is not known here.
+    pub retracts_nothing: bool,
+}
+
 /// The schemas of relations a project names but does not declare.
 pub trait Catalog {
     /// Columns of the Delta table `schema.name`, when it exists.
     fn table_schema(&self, schema: &str, name: &str) -> Option<SchemaRef>;
+
+    /// The table `schema.name` of the lake at `lake` (None: the project's own) that stands in for a model, when it exists.
+    fn table_in(&self, _lake: Option<&str>, _schema: &str, _name: &str) -> Option<StandIn> {
+        None
+    }
 }

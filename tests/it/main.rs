@@ -11,6 +11,7 @@ mod contracts;
 mod crash;
 mod data_tests;
 mod dbt;
+mod defer;
 mod dialects;
 mod docs;
 mod engines;

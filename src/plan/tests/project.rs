@@ -127,6 +127,7 @@ pub fn model(name: &str, materialized: Materialization, sql: &str, before: &[Arc
         fqn: vec!["test".into(), name.into()],
         schema: "m".into(),
         alias: name.into(),
+        deferred: None,
         path: PathBuf::from(format!("queries/{name}.sql")),
         materialized,
         sql: sql.into(),

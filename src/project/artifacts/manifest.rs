@@ -22,6 +22,8 @@ pub fn manifest(project: &Project, invocation: &Invocation, env: &Env) -> Json {
     metadata["adapter_type"] = adapter(project.dialect).into();
     metadata["send_anonymous_usage_stats"] = false.into();
     metadata["run_started_at"] = rfc3339(invocation.started_at).into();
+    // Who defers to this run reads the tables there.
+    metadata["env"][crate::project::defer::LAKE] = project.target.lake.as_str().into();
     metadata["quoting"] = json!({"database": false, "schema": true, "identifier": true, "column": null});
 
     let nodes = writer.nodes();

@@ -11,7 +11,7 @@ use super::manifest::{call_finder, macro_id, relation_name, slashes};
 use super::{Invocation, node_config};
 use crate::project::data_tests::short_name;
 use crate::project::{
-    DataTest, Declared, Dependency, DisabledModel, Model, OnViolation, Project, Severity, TestMetadata,
+    DataTest, Declared, Deferred, Dependency, DisabledModel, Model, OnViolation, Project, Severity, TestMetadata,
 };
 
 /// What is needed to write any node of one project.
@@ -129,6 +129,9 @@ impl<'a> Writer<'a> {
             "raw_code": raw,
             "depends_on": {"macros": self.called_macros(&raw, None), "nodes": self.node_ids(&model.depends_on)},
         });
+        if let Some(table) = &model.deferred {
+            node["defer_relation"] = defer_relation(self.project, model, resource, table);
+        }
         if resource == "seed" {
             if let Some(file) = &model.seed {
                 node["checksum"] = json!({"name": "sha256", "checksum": file.checksum});
@@ -288,6 +291,23 @@ fn kwargs(test: &DataTest, generic: &TestMetadata) -> BTreeMap<String, Json> {
         kwargs.insert("column_name".to_string(), column.as_str().into());
     }
     kwargs
+}
+
+/// The table that the readers of a model read in its place.
+fn defer_relation(project: &Project, model: &Model, resource: &str, table: &Deferred) -> Json {
+    json!({
+        "database": null,
+        "schema": table.schema,
+        "alias": table.alias,
+        "relation_name": relation_name(project, &table.schema, &table.alias),
+        "resource_type": resource,
+        "name": model.name,
+        "description": model.description.clone().unwrap_or_default(),
+        "compiled_code": null,
+        "meta": {},
+        "tags": model.tags,
+        "config": null,
+    })
 }
 
 /// What only smelt knows of a model.

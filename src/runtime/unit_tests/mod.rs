@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 use crate::operators::{Circuit, Expectations, Mode};
 use crate::plan::incremental::Node;
 use crate::plan::stored::to_stored;
-use crate::plan::{Compilation, CompiledModel, Leaf, Planner, PlannerOptions, compile_alone, source_columns};
+use crate::plan::{
+    Compilation, CompiledModel, DeferredModel, Leaf, Planner, PlannerOptions, compile_alone, source_columns,
+};
 use crate::project::{Dependency, Materialization, Model, Project, UnitRelation, UnitRows, UnitStep, UnitTest};
 use crate::types::{Catalog, SignedBatch};
 use diff::Contents;
@@ -88,10 +90,20 @@ impl Bench {
             columns: Arc::clone(&compiled.schema),
             append_only: compiled.append_only,
         };
+        let of_deferred = |deferred: &DeferredModel| Leaf {
+            dependency: Dependency::Model(deferred.model.clone()),
+            schema: deferred.table.schema.clone(),
+            name: deferred.table.alias.clone(),
+            columns: Arc::clone(&deferred.columns),
+            append_only: deferred.append_only,
+        };
         let mut leaves = Vec::new();
         for dependency in &test.depends_on {
             leaves.push(match dependency {
-                Dependency::Model(name) => of_model(find(name)?),
+                Dependency::Model(name) => match compilation.deferred.iter().find(|d| d.model == *name) {
+                    Some(deferred) => of_deferred(deferred),
+                    None => of_model(find(name)?),
+                },
                 Dependency::Source(source, name) => {
                     let table = project.sources.iter().find(|t| t.source == *source && t.name == *name);
                     let table = table.ok_or_else(|| vec![Error::internal(format!("no source {source}.{name}"))])?;
