@@ -18,6 +18,7 @@ use crate::project::artifacts::{self, Invocation, RunResult};
 /// The artifacts of one command.
 pub(super) struct Artifacts {
     pub invocation: Invocation,
+    which: &'static str,
     manifest: bool,
     run_results: bool,
     state: Mutex<State>,
@@ -44,13 +45,18 @@ impl Artifacts {
             ("fail_fast".to_string(), global.fail_fast.into()),
         ]);
         args.insert("which".to_string(), which.into());
-        Artifacts { invocation: Invocation::new(env, args), manifest, run_results, state: Mutex::default() }
+        Artifacts { invocation: Invocation::new(env, args), which, manifest, run_results, state: Mutex::default() }
+    }
+
+    /// dbt's name of the command.
+    pub(super) fn which(&self) -> &'static str {
+        self.which
     }
 
     /// None: for work that is no command of a user's on this project.
     pub(super) fn none(env: &Env) -> Self {
         let invocation = Invocation::new(env, BTreeMap::new());
-        Artifacts { invocation, manifest: false, run_results: false, state: Mutex::default() }
+        Artifacts { invocation, which: "run", manifest: false, run_results: false, state: Mutex::default() }
     }
 
     /// The project was read: its manifest is written, where the command does that.

@@ -151,9 +151,9 @@ pub(super) async fn vacuum(
 }
 
 pub(super) async fn prune(session: &Session, dry_run: bool, yes: bool, report: Report) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile().await?;
+    let (project, _) = session.compile().await?;
     let one = |e: Error| vec![e];
-    let orphans = runtime::orphans(&session.env, &project, &compilation).await.map_err(one)?;
+    let orphans = runtime::orphans(&session.env, &project).await.map_err(one)?;
     if orphans.is_empty() {
         session.say("nothing to prune: every table has its model");
         return Ok(Exit::Success);

@@ -25,6 +25,7 @@ mod sample;
 mod schema;
 mod session;
 mod source;
+mod stages;
 mod tables;
 mod test;
 

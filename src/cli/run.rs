@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::args::{Testing, Writing};
+use super::defer::Work;
 use super::session::Session;
-use super::{Exit, print};
+use super::{Exit, print, stages};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::{Materialization, Model, Project};
-use crate::runtime::{Event, How, Options, Recorder, RetryRequests, Runner, Runs, Summary, Watcher};
+use crate::runtime::{Event, Fresh, How, Options, Recorder, RetryRequests, Runner, Runs, Summary, Watcher};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
@@ -57,7 +58,9 @@ async fn once(
     runs: Runs,
     takes: impl Fn(&Model) -> bool + Sync,
 ) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile_with(writing, &takes).await?;
+    let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &takes };
+    let (project, compilation) = session.settle(writing, work, &Fresh::Only(BTreeSet::new())).await?;
+    session.announce(&project, &compilation)?;
     let mut options = options(session, &project, &compilation, writing).await?;
     options.runs = runs;
     if project.models.iter().any(|m| !takes(m)) {
@@ -74,14 +77,8 @@ async fn once(
     let printer = Arc::new(Printer::new(session));
     let recorder = Recorder::new(&session.env);
     let selected = options.selected.clone();
-    let runner = Runner {
-        env: session.env.clone(),
-        project: project.clone(),
-        compilation,
-        options,
-        watcher: recorder.watcher(printer.watcher()),
-    };
-    let outcome = runner.run().await;
+    let watcher = recorder.watcher(printer.watcher());
+    let (project, outcome) = stages::run(session, writing, work, (project, compilation), options, watcher).await;
     for result in recorder.results(&project, selected.as_ref(), outcome.as_ref()) {
         session.artifacts.record(result);
     }
@@ -95,6 +92,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     let mut first = true;
     loop {
         let stamp = files_stamp(&session.dir);
+        let asked_at = session.env.now_micros();
         let (project, compilation) = match session.compile_with(writing, &|_| true).await {
             Ok(compiled) => compiled,
             // A project that does not compile at the start is a usage error; after an edit it is a matter of waiting.
@@ -110,7 +108,21 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
                 return Ok(Exit::Success);
             }
         };
+        // What a template asks about may never have been made.
+        let compiled = match project.waiting().is_empty() {
+            true => (project, compilation),
+            false => {
+                let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &|_| true };
+                let options = options(session, &project, &compilation, writing).await?;
+                let watcher = Arc::new(Printer::new(session)).watcher();
+                let ended = stages::run(session, writing, work, (project, compilation), options, watcher).await;
+                ended.1.map_err(|e| vec![e])?;
+                session.settle(writing, work, &Fresh::All).await?
+            }
+        };
+        let (project, compilation) = compiled;
         let mut options = options(session, &project, &compilation, writing).await?;
+        options.asked_at = asked_at;
         options.runs = Runs::Scheduled;
         if !first {
             // The claim of the lake goes on: what this process holds it need not take over.
@@ -150,6 +162,10 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         let summary = runner.up(stop.clone(), edited.clone()).await.map_err(|e| vec![e])?;
         let was_edited = *edited.borrow();
         watching.abort();
+        if summary.ask_again && !*stop.borrow() {
+            first = false;
+            continue;
+        }
         if *stop.borrow() || !was_edited {
             printer.finish(&summary);
             return Ok(Exit::Success);

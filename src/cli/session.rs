@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::plan::{self, Compilation};
 use crate::project::{self, LoadOptions, Model, Project};
-use crate::runtime;
+use crate::runtime::{self, Fresh, LakeAnswers};
 
 pub(super) struct Session {
     pub env: Env,
@@ -50,6 +50,7 @@ impl Session {
             invocation_id: Some(artifacts.invocation.id.clone()),
             profile: global.profile.clone(),
             profiles_dir: global.profiles_dir.clone(),
+            which: artifacts.which().to_string(),
             ..LoadOptions::default()
         };
         Ok(Session {
@@ -120,14 +121,53 @@ impl Session {
         writing: &Writing,
         work: Work<'_>,
     ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
+        let (project, compilation) = self.settle(writing, work, &Fresh::All).await?;
+        self.announce(&project, &compilation)?;
+        for waits in project.models.iter().filter_map(|m| m.asks.waits.as_ref()) {
+            self.warn(waits);
+        }
+        Ok((project, compilation))
+    }
+
+    /// The project with the SQL of every model whose template can be answered. The answers come from tables that are `fresh`; a model that
+    /// asks about another waits, and is not compiled.
+    pub(super) async fn settle(
+        &self,
+        writing: &Writing,
+        work: Work<'_>,
+        fresh: &Fresh,
+    ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
         let mut options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
         let mut project = project::load(&options, &self.env)?;
         options.deferred = self.deferred(&project, work).await?;
         if !options.deferred.is_empty() {
             // `ref` names other tables now.
             project = project::load(&options, &self.env)?;
-            self.say_deferred(&project);
         }
+        let (mut project, mut compilation) = self.plan(project, writing).await?;
+        loop {
+            let waiting = project.waiting();
+            if waiting.is_empty() {
+                return Ok((project, compilation));
+            }
+            let answers = LakeAnswers::open(&self.env, &project, &compilation, fresh.clone()).await;
+            options.answers = Some(answers.map_err(|e| vec![e])?);
+            // Answers block on I/O.
+            let (asking, env) = (options.clone(), self.env.clone());
+            let loaded = tokio::task::spawn_blocking(move || project::load(&asking, &env)).await;
+            let loaded = loaded.map_err(|e| vec![Error::internal(format!("loading the project ended: {e}"))])??;
+            (project, compilation) = self.plan(loaded, writing).await?;
+            if project.waiting() == waiting {
+                return Ok((project, compilation));
+            }
+        }
+    }
+
+    async fn plan(
+        &self,
+        mut project: Project,
+        writing: &Writing,
+    ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
         project.target.threads = self.threads.unwrap_or(project.target.threads);
         project.target.epoch_max_rows = writing.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         project.target.epoch_max_files = writing.epoch_files.unwrap_or(project.target.epoch_max_files);
@@ -141,6 +181,12 @@ impl Session {
         };
         let catalog = runtime::lake_catalog(&self.env, &project, is_refreshed).await.map_err(|e| vec![e])?;
         let compilation = plan::compile(&project, &catalog, &runtime::clock(&self.env))?;
+        Ok((Arc::new(project), Arc::new(compilation)))
+    }
+
+    /// Warnings and what templates printed go to the terminal, the manifest into `target/`.
+    pub(super) fn announce(&self, project: &Arc<Project>, compilation: &Compilation) -> Result<(), Vec<Error>> {
+        self.say_deferred(project);
         if self.warn_error {
             let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
             let errors: Vec<Error> = warnings.cloned().collect();
@@ -154,9 +200,7 @@ impl Session {
             }
             project.said.iter().for_each(|text| self.say(text));
         }
-        let project = Arc::new(project);
-        self.artifacts.loaded(&self.env, &project).map_err(|e| vec![e])?;
-        Ok((project, Arc::new(compilation)))
+        self.artifacts.loaded(&self.env, project).map_err(|e| vec![e])
     }
 
     pub(super) fn say(&self, text: &str) {

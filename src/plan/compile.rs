@@ -28,7 +28,8 @@ use crate::types::{Catalog, ChangeKind};
 /// A compiled project.
 #[derive(Debug)]
 pub struct Compilation {
-    /// In topological order; views and ephemeral models too, though their readers have them inlined.
+    /// In topological order; views and ephemeral models too, though their readers have them inlined. Those that wait for the lake, and
+    /// what reads them, are left out.
     pub models: Vec<Arc<CompiledModel>>,
     /// Tables that stand in for models.
     pub deferred: Vec<DeferredModel>,
@@ -111,7 +112,7 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
                 continue;
             }
         }
-        if model.depends_on.iter().any(|d| compiler.broken.contains(d)) {
+        if model.asks.waits.is_some() || model.depends_on.iter().any(|d| compiler.broken.contains(d)) {
             compiler.broken.insert(name);
             continue;
         }

@@ -7,13 +7,14 @@
 //!
 //! A step that finds problems records them and goes on with what it has; nothing is returned unless all steps found none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use super::answers::Answers;
 use super::facts;
 use super::graph::{self, NamedSource, Names, Vertex};
 use super::jinja::{Engine, MacroPackage, Scope};
@@ -48,6 +49,12 @@ pub struct LoadOptions {
     pub profiles_dir: Option<PathBuf>,
     /// Tables that stand in for models, by the models' unique ids.
     pub deferred: BTreeMap<String, Deferred>,
+    /// Where templates' questions to the lake go.
+    pub answers: Option<Arc<dyn Answers>>,
+    /// dbt's name of the command: `flags.WHICH`; empty: `run`.
+    pub which: String,
+    /// Unique ids of the nodes that are selected: `selected_resources`.
+    pub selected: Vec<String>,
 }
 
 /// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
@@ -125,6 +132,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         inventory.extend(loader.inventory(drafts, properties, &names, p));
     }
 
+    check_asking_views(&models, p);
     let vertices: Vec<Vertex<'_>> =
         models.iter().map(|(model, reads)| Vertex { name: &model.name, reads: model_reads(reads) }).collect();
     let order = graph::order(&vertices, p);
@@ -177,6 +185,7 @@ fn all_names(loaders: &[Loader<'_>], parts: &[(Properties, Vec<Draft>)], p: &mut
             table: s.table.name.clone(),
             enabled: s.enabled,
             span: s.table.span.clone(),
+            columns: all_columns(&s.table),
         }));
     }
     let quote = match loaders.first().map(|l| l.settings.dialect) {
@@ -188,6 +197,14 @@ fn all_names(loaders: &[Loader<'_>], parts: &[(Properties, Vec<Draft>)], p: &mut
     Names::new(packages, quote, models, sources, p)
 }
 
+/// Its columns, unless metadata or a Delta log add to those that are declared.
+fn all_columns(table: &super::SourceTable) -> Option<Vec<(String, String)>> {
+    let declares_all = table.include.is_empty() && table.rescued_data.is_none() && !table.columns.is_empty();
+    let is_delta = matches!(table.connector, super::Connector::Delta { .. });
+    let columns = table.columns.iter().map(|c| Some((c.name.clone(), c.data_type.clone()?)));
+    (declares_all && !is_delta).then(|| columns.collect())?
+}
+
 fn check_test_names(tests: &mut [super::DataTest], p: &mut Problems) {
     tests.sort_by(|a, b| a.name.cmp(&b.name));
     for pair in tests.windows(2).filter(|w| w[0].name == w[1].name) {
@@ -197,6 +214,32 @@ fn check_test_names(tests: &mut [super::DataTest], p: &mut Problems) {
             format!("two data tests are named `{}`", pair[1].name),
             "give one of them a `name`",
         );
+    }
+}
+
+/// A maintained table inlines the views it reads: what their templates ask the lake would not be kept up to date in it.
+fn check_asking_views(models: &[(Model, Reads)], p: &mut Problems) {
+    let find = |name: &str| models.iter().find(|(model, _)| model.name == name);
+    for (model, reads) in models {
+        let maintained = model.materialized.has_table() && !model.materialized.is_scheduled();
+        for (dependency, span) in reads.iter().filter(|_| maintained) {
+            let (mut open, mut seen) = (vec![dependency], BTreeSet::new());
+            while let Some(dependency) = open.pop() {
+                let Dependency::Model(name) = dependency else { continue };
+                let Some((view, below)) = find(name).filter(|(m, _)| !m.materialized.has_table()) else { continue };
+                if !seen.insert(&view.name) {
+                    continue;
+                }
+                if view.asks.rows {
+                    let (kind, name) = (model.materialized.name(), &view.name);
+                    let message = format!(
+                        "a {kind} is kept up to date, and `{name}`, which stands in it, asks the lake when it is compiled"
+                    );
+                    p.error("lake-dependent", span.clone(), message, format!("materialize `{name}` as `table`"));
+                }
+                open.extend(below.iter().map(|(dependency, _)| dependency));
+            }
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct NamedSource {
     pub table: String,
     pub enabled: bool,
     pub span: Span,
+    /// Name and SQL type of its columns, where the declaration names all of them.
+    pub columns: Option<Vec<(String, String)>>,
 }
 
 /// Every name of the project, with its relation.
@@ -236,6 +238,10 @@ impl Resolve for Names {
 
     fn graph(&self) -> Arc<Json> {
         Arc::clone(&self.facts)
+    }
+
+    fn source_columns(&self, schema: &str, name: &str) -> Option<Vec<(String, String)>> {
+        self.find_source(schema, name)?.columns.clone()
     }
 
     fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error> {

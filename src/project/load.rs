@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use super::answers::{Asks, WAITS};
 use super::call_sites;
 use super::config::{self, Configured, RawConfig, Setting};
 use super::contract;
@@ -20,12 +21,13 @@ use super::jinja::{Asked, ConfigCall, Engine, Globals, Relation, Rendered, Resol
 use super::naming;
 use super::problems::Problems;
 use super::properties::{ModelProperties, Owner, Properties};
+use super::schedule::When;
 use super::settings::{Defaults, Settings};
 use super::texts::{files, plain, relation_query, snapshot_blocks, stem};
 use super::unit_tests;
 use super::yaml::Text;
 use super::{Dependency, Expectation, MacroDefinition, Materialization, Model, Query, SeedFile, seed};
-use crate::error::Span;
+use crate::error::{Error, Span};
 
 /// Loads one package: the project itself, or one that it has installed.
 pub(super) struct Loader<'a> {
@@ -46,6 +48,15 @@ pub(super) enum Kind {
     Model,
     Snapshot,
     Seed,
+}
+
+/// A file, rendered.
+struct Attempt {
+    rendered: Rendered,
+    reads: Reads,
+    scope: Arc<Scope>,
+    /// Why its SQL is not known yet.
+    waits: Option<Error>,
 }
 
 /// A model's file with its configuration.
@@ -324,15 +335,23 @@ impl Loader<'_> {
     pub fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
         let this = names.own_relation(&draft.name)?;
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
-        let (rendered, mut reads, scope) =
-            self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
+        let first = self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
+        let Attempt { rendered, mut reads, scope, waits } = first;
         self.check_run_dependence(draft, &scope, p);
+        let mut asks = Asks { rows: scope.asked_rows(), waits };
         let rerun = match draft.configured.materialized {
             Materialization::Incremental => {
-                let (again, more, _) = self.render(&draft.template, names, Some(this.clone()), config, true, p)?;
-                let new = more.into_iter().filter(|(d, _)| reads.iter().all(|(known, _)| known != d));
+                let again = self.render(&draft.template, names, Some(this.clone()), config, true, p)?;
+                let new = again.reads.into_iter().filter(|(d, _)| reads.iter().all(|(known, _)| known != d));
                 reads.extend(new.collect::<Vec<_>>());
-                Some(Query { sql: again.sql, source_map: again.source_map })
+                asks.rows |= again.scope.asked_rows();
+                // Nothing is said of a table that is not there: it is asked about again before it is brought up to date.
+                let query = if again.waits.is_some() && self.is_missing(&this) { &rendered } else { &again.rendered };
+                let query = Query { sql: query.sql.clone(), source_map: query.source_map.clone() };
+                if !self.is_missing(&this) {
+                    asks.waits = asks.waits.or(again.waits);
+                }
+                Some(query)
             }
             _ => None,
         };
@@ -352,6 +371,7 @@ impl Loader<'_> {
             sql: rendered.sql,
             source_map: rendered.source_map,
             rerun,
+            asks,
             seed: draft.seed.clone(),
             depends_on: reads.iter().map(|(d, _)| d.clone()).collect(),
             config: draft.configured.config.clone(),
@@ -360,7 +380,7 @@ impl Loader<'_> {
             tags: draft.configured.tags.clone(),
             description: properties.and_then(|m| m.description.clone()),
         };
-        if model.sql.trim().is_empty() && model.seed.is_none() {
+        if model.sql.trim().is_empty() && model.seed.is_none() && model.asks.waits.is_none() {
             p.error(
                 "empty-model",
                 draft.template.text.span(0, 1),
@@ -371,7 +391,14 @@ impl Loader<'_> {
         Some((model, reads))
     }
 
-    /// Renders a file for good; unresolved names are recorded at their calls.
+    /// Whether a table is known not to be there.
+    fn is_missing(&self, table: &Relation) -> bool {
+        let there = self.globals.answers.as_ref().map(|a| a.exists(&table.schema, &table.identifier));
+        matches!(there, Some(Ok(false)))
+    }
+
+    /// Renders a file for good; unresolved names are recorded at their calls. A template that waits for the lake is rendered as
+    /// dbt parses: what it reads is known then, its SQL is not.
     fn render(
         &self,
         template: &Template,
@@ -380,13 +407,19 @@ impl Loader<'_> {
         config: BTreeMap<String, Json>,
         is_incremental: bool,
         p: &mut Problems,
-    ) -> Option<(Rendered, Reads, Arc<Scope>)> {
+    ) -> Option<Attempt> {
         let resolve: Arc<dyn Resolve> = Arc::clone(names) as Arc<dyn Resolve>;
         let id = |node: &Json| node["relation_name"].as_str() == this.as_ref().map(ToString::to_string).as_deref();
         let model = names.graph()["nodes"].as_object().and_then(|nodes| nodes.values().find(|n| id(n)).cloned());
-        let scope = Scope::compiling(&self.globals, resolve, this, config, is_incremental);
+        let mut scope = Scope::compiling(&self.globals, resolve, this, config, is_incremental);
         scope.describe(model.unwrap_or_default());
-        let rendered = p.ok(self.engine.render(template, &scope));
+        let (rendered, waits) = match self.engine.render(template, &scope) {
+            Err(error) if error.code() == WAITS => {
+                scope = scope.parsing();
+                (p.ok(self.engine.render(template, &scope)), Some(error))
+            }
+            rendered => (p.ok(rendered), None),
+        };
         let place =
             |site: Option<Site>| site.map_or_else(|| template.text.span(0, 1), |s| self.engine.site_span(template, s));
         for (error, site) in scope.take_unresolved() {
@@ -402,7 +435,7 @@ impl Loader<'_> {
             p.warn("raised", template.text.span(0, 1), message, "");
         }
         let reads = scope.mentions().into_iter().map(|(d, site)| (d, place(site))).collect();
-        Some((rendered?, reads, scope))
+        Some(Attempt { rendered: rendered?, reads, scope, waits })
     }
 
     /// A maintained table's SQL must say the same at every run, and cannot read the table it makes.
@@ -417,10 +450,19 @@ impl Loader<'_> {
             let message = "{{ this }} is not there in the first run";
             p.error("self-reference", at("this"), message, "read it inside {% if is_incremental() %} … {% endif %}");
         }
+        let continuous = draft.configured.config.schedule.as_ref().is_some_and(|s| s.when == When::Continuous);
+        let kind = draft.configured.materialized.name();
+        let maintained = draft.configured.materialized.has_table() && !draft.configured.materialized.is_scheduled();
+        if (maintained || continuous) && scope.asked_rows() {
+            let asks = ["run_query", "statement", "get_relation", "load_relation"];
+            let place = asks.into_iter().find(|name| template.find_name(name).is_some()).unwrap_or("");
+            let message = format!("a {kind} is kept up to date, and what its template asks the lake is not");
+            let hint = "join the table it asks about, or materialize the model as `table`, `incremental` or `view`";
+            p.error("lake-dependent", at(place), message, hint);
+        }
         if draft.configured.materialized.is_scheduled() {
             return;
         }
-        let kind = draft.configured.materialized.name();
         if scope.used_this() {
             let hint = match draft.configured.materialized {
                 Materialization::StreamingTable => {
@@ -505,9 +547,8 @@ impl Loader<'_> {
             }
             let Some(template) = p.ok(Template::checked(Arc::clone(&text), 0)) else { continue };
             let name = stem(&text.file);
-            let Some((rendered, reads, scope)) = self.render(&template, names, None, BTreeMap::new(), false, p) else {
-                continue;
-            };
+            let Some(attempt) = self.render(&template, names, None, BTreeMap::new(), false, p) else { continue };
+            let Attempt { rendered, reads, scope, waits } = attempt;
             let mut raw = maker.defaults.clone();
             for (_, config) in properties.tests.iter().filter(|(n, _)| *n == name) {
                 config::merge(&mut raw, config);
@@ -516,7 +557,8 @@ impl Loader<'_> {
                 config::merge(&mut raw, &self.called_config(&template, &call, p));
             }
             config::merge(&mut raw, &maker.overrides);
-            tests.extend(data_tests::singular(self.fqn(&folders, &name), rendered, reads, &raw, &text.file, p));
+            let test = data_tests::singular(self.fqn(&folders, &name), rendered, reads, &raw, &text.file, p);
+            tests.extend(test.map(|test| super::DataTest { waits, ..test }));
         }
         tests
     }

@@ -9,6 +9,7 @@
 //! is reported at its file, line and column, all of them at once; a position in compiled SQL leads back to the file
 //! ([`SourceMap`]); secret values reach neither messages nor artifacts, as long as both pass through `Env::redact`.
 
+pub mod answers;
 pub mod artifacts;
 mod assemble;
 mod call_sites;
@@ -48,6 +49,7 @@ mod texts;
 mod unit_tests;
 mod yaml;
 
+pub use answers::{Answer, Answers, Asks, Cell};
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
 pub use assemble::{LoadOptions, load};
 pub use data_tests::{StoreFailures, TestConfig};

@@ -1,10 +1,11 @@
 //! What a project is once it is loaded: validated values, no YAML and no Jinja left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answers::Asks;
 use super::data_tests::TestConfig;
 use super::freshness::FreshnessCheck;
 use super::incremental::IncrementalConfig;
@@ -41,6 +42,14 @@ pub struct Project {
     pub warnings: Vec<Error>,
     /// What templates printed: `print(…)`, `log(…, info=true)`.
     pub said: Vec<String>,
+}
+
+impl Project {
+    /// Names of the models and data tests whose SQL is not known yet: their templates ask the lake.
+    pub fn waiting(&self) -> BTreeSet<String> {
+        let models = self.models.iter().filter(|m| m.asks.waits.is_some()).map(|m| m.name.clone());
+        models.chain(self.tests.iter().filter(|t| t.waits.is_some()).map(|t| t.name.clone())).collect()
+    }
 }
 
 /// The SQL dialect of a project's models: decides `/`, NULL order, cast failure and format patterns (docs/dialects.md).
@@ -288,6 +297,8 @@ pub struct Model {
     /// Of an incremental model: its query when the table is there, `is_incremental()` being true. `sql` is that of the first run
     /// and of a full refresh.
     pub rerun: Option<Query>,
+    /// What its template asks the lake.
+    pub asks: Asks,
     /// Of a seed: its file.
     pub seed: Option<Arc<SeedFile>>,
     /// What it reads, each once, in the order of first mention.
@@ -430,6 +441,8 @@ pub struct DataTest {
     pub fqn: Vec<String>,
     /// The model it tests; None for a singular test that reads several.
     pub model: Option<String>,
+    /// Why its SQL is not known yet: it asks the lake.
+    pub waits: Option<Error>,
     /// Compiled SQL that returns the failing rows.
     pub sql: String,
     pub source_map: SourceMap,

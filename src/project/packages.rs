@@ -68,6 +68,9 @@ pub fn package_plan(options: &LoadOptions, env: &Env) -> Result<PackagePlan, Vec
         invocation_id: String::new(),
         env_overrides: Default::default(),
         env: env.clone(),
+        answers: None,
+        which: String::new(),
+        selected: Vec::new(),
     };
     let scope = Scope::reading(&Arc::new(globals));
     let engine = Engine::new(Vec::new(), Dispatch::default(), env, &mut p);

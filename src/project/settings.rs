@@ -160,6 +160,9 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         started_at: env.now_micros(),
         invocation_id: options.invocation_id.clone().unwrap_or_else(|| env.new_uuid().to_string()),
         env: env.clone(),
+        answers: options.answers.clone(),
+        which: if options.which.is_empty() { "run".to_string() } else { options.which.clone() },
+        selected: options.selected.clone(),
         env_overrides: BTreeMap::new(),
     };
     // Macros are not visible in YAML values, as in dbt.

@@ -11,6 +11,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::plan::{Compilation, CompiledModel};
+use crate::project::answers::NO_TABLE;
 use crate::project::{Connector, Deferred, Materialization, Model, Project, SourceTable};
 use crate::source::OpenContext;
 use crate::types::{Catalog, Positions, RejectKind, StandIn};
@@ -189,7 +190,7 @@ pub async fn plan_changes(env: &Env, project: &Project, compilation: &Compilatio
         };
         changes.push(PlannedChange { model: Some(model.name.clone()), table: full_name(model), state, detail });
     }
-    for (schema, name) in orphans(env, project, compilation).await? {
+    for (schema, name) in orphans(env, project).await? {
         changes.push(PlannedChange {
             model: None,
             table: format!("{schema}.{name}"),
@@ -205,11 +206,10 @@ pub(super) fn has_table(compiled: &CompiledModel) -> bool {
 }
 
 /// Tables in the lake's model schemas that neither a model nor a source nor a data test makes or names.
-pub async fn orphans(env: &Env, project: &Project, compilation: &Compilation) -> Result<Vec<(String, String)>> {
+pub async fn orphans(env: &Env, project: &Project) -> Result<Vec<(String, String)>> {
     let lake = open(env, project)?;
     let mut known: BTreeSet<(String, String)> = BTreeSet::new();
-    for compiled in compilation.models.iter().filter(|m| has_table(m)) {
-        let model = &compiled.model;
+    for model in project.models.iter().filter(|m| m.materialized.has_table()) {
         known.insert((model.schema.clone(), model.alias.clone()));
         for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
             known.insert((model.schema.clone(), kind.table(&model.alias)));
@@ -249,7 +249,7 @@ pub async fn probe_source(env: &Env, project: &Project, table: &Arc<SourceTable>
 
 /// An error for a table that a command needs and that is not there yet.
 pub(super) fn never_run(model: &str) -> Error {
-    Error::user("no-table", format!("{model} has no table yet")).with_hint("`smelt run` makes it")
+    Error::user(NO_TABLE, format!("{model} has no table yet")).with_hint("`smelt run` makes it")
 }
 
 /// How a model is maintained, for a person.

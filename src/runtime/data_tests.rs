@@ -94,12 +94,16 @@ impl Reader {
     /// Runs a data test.
     pub async fn test(&self, test: &DataTest, options: TestOptions) -> TestResult {
         let started = Instant::now();
-        let mut result = match self.judged(test, options).await {
-            Ok(result) => result,
-            Err(errors) => TestResult {
-                message: errors.first().map(|e| e.message().to_string()).unwrap_or_default(),
-                errors,
-                ..TestResult::new(TestStatus::Error)
+        let waits = test.waits.as_ref().map(|e| e.message().to_string());
+        let mut result = match waits {
+            Some(why) => TestResult::skipped(why),
+            None => match self.judged(test, options).await {
+                Ok(result) => result,
+                Err(errors) => TestResult {
+                    message: errors.first().map(|e| e.message().to_string()).unwrap_or_default(),
+                    errors,
+                    ..TestResult::new(TestStatus::Error)
+                },
             },
         };
         result.elapsed = started.elapsed();

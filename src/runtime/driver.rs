@@ -43,6 +43,8 @@ pub struct Options {
     pub event_time: (Option<i64>, Option<i64>),
     /// Incremental models whose full refresh was asked for and is not committed yet.
     pub unfinished: BTreeSet<String>,
+    /// When the lake was asked for what models' templates wanted to know, µs.
+    pub asked_at: i64,
 }
 
 /// How a run ended.
@@ -55,6 +57,8 @@ pub struct Summary {
     pub parked: Vec<(String, Error)>,
     /// State of each model at the end.
     pub last: Option<EpochReport>,
+    /// `up` ended because a run is due whose SQL depends on what the lake holds now: compile again.
+    pub ask_again: bool,
 }
 
 /// Longest pause between attempts after transient errors.
@@ -199,6 +203,11 @@ impl Runner {
                 Runs::All { planned: Some(_) } => (EpochRuns::None, false),
                 Runs::Tables | Runs::All { planned: None } => (EpochRuns::First, false),
             };
+            if due && pipeline.must_ask_again() {
+                // Input that was read and not committed is read again.
+                summary.ask_again = true;
+                break;
+            }
             if !collected.is_empty() || !pipeline.foreign.is_empty() || due || pipeline.has_woken() {
                 let report = pipeline.run_epoch(collected, runs, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {

@@ -14,6 +14,7 @@
 //! of a circuit is a cache of its inputs at the last epoch, dropped whenever in doubt.
 
 mod admin;
+mod answers;
 mod bulk;
 mod catalog;
 mod cell;
@@ -51,6 +52,7 @@ pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, built_tables, explain, lake_catalog, last_runs, orphans, plan_changes,
     probe_lake, probe_source,
 };
+pub use answers::{Fresh, LakeAnswers};
 pub use catalog::catalog_tables;
 pub use compute::How;
 pub use data_tests::{TestOptions, TestResult, TestStatus};

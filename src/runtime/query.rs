@@ -85,6 +85,28 @@ impl Reader {
         }
     }
 
+    /// Rows of what a template asks; `this` is the table (schema, name) of the model that asks, made or not by this project as it is
+    /// compiled.
+    pub(super) async fn rows(&self, sql: &str, this: Option<(&str, &str)>) -> Result<Vec<RecordBatch>, Vec<Error>> {
+        let mut tables = self.tables_in(sql).await?;
+        if let Some((schema, name)) = this
+            && mentions(&sql.to_lowercase(), &name.to_lowercase())
+            && !tables.iter().any(|(s, n, _)| s == schema && n == name)
+        {
+            let table = self.table(schema, name).await.map_err(|e| vec![e])?;
+            let table = table.ok_or_else(|| vec![never_run(name)])?;
+            tables.push((schema.to_string(), name.to_string(), table));
+        }
+        let plan = self.planner.plan_query(sql, &SourceMap::verbatim(PathBuf::from("query"), sql), &tables)?;
+        let columns = Arc::clone(plan.schema().inner());
+        let named = |errors: Vec<Error>| errors.into_iter().map(|e| self.name_relations(e)).collect::<Vec<_>>();
+        let mut batches = self.collect(&plan).await.map_err(named)?;
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(columns));
+        }
+        Ok(batches)
+    }
+
     async fn run(&self, sql: &str, map: &SourceMap) -> Result<Vec<RecordBatch>, Vec<Error>> {
         let plan = self.plan(sql, map).await?;
         self.collect(&plan).await
@@ -270,7 +292,7 @@ impl Reader {
 }
 
 /// Whether `name` stands in `sql`, as a word if it is one. Both in lower case.
-fn mentions(sql: &str, name: &str) -> bool {
+pub(super) fn mentions(sql: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     if !name.chars().all(|c| is_word(c) || c == '.') {
         return sql.contains(name);

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use std::sync::Arc;
 
 use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
-use super::jobs::Runs;
+use super::jobs::{Job, Runs};
 use super::pipeline::Pipeline;
 use crate::error::{Error, Result};
 use crate::operators::History;
@@ -121,6 +121,19 @@ impl Pipeline {
     pub(super) fn is_run_due(&self) -> bool {
         let now = self.env.now_micros();
         self.nodes.iter().any(|n| n.runs() && n.job.as_ref().is_some_and(|job| job.due(now, false).is_some()))
+    }
+
+    /// Whether a run is due of a model whose template asked the lake before the run's time.
+    pub(super) fn must_ask_again(&self) -> bool {
+        let now = self.env.now_micros();
+        let late = |job: &Job| match (job.due(now, false), job.last) {
+            // Its SQL is new, and it runs at once.
+            (Some(_), Some(_)) if job.edited && job.is_untried() => false,
+            (Some(planned), Some(_)) => planned > self.options.asked_at && job.schedule.is_some(),
+            (Some(_), None) => !job.is_untried(),
+            (None, _) => false,
+        };
+        self.nodes.iter().any(|n| n.runs() && n.compiled.model.asks.rows && n.job.as_ref().is_some_and(late))
     }
 
     /// The runs a bounded command makes once its input has ended.

@@ -132,6 +132,7 @@ pub fn model(name: &str, materialized: Materialization, sql: &str, before: &[Arc
         materialized,
         sql: sql.into(),
         source_map: SourceMap::verbatim(format!("queries/{name}.sql").into(), sql),
+        asks: Default::default(),
         rerun: None,
         seed: None,
         depends_on,

@@ -16,11 +16,11 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&root, e)),
         _ => {}
     }
-    let written = || project.models.iter().filter(|m| m.seed.is_none());
+    let written = || project.models.iter().filter(|m| m.seed.is_none() && m.asks.waits.is_none());
     let models = written().map(|m| (model_path(m), &m.sql));
     // What an incremental model runs once its table is there.
     let reruns = written().filter_map(|m| Some((model_path(m).with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
-    let tests = project.tests.iter().map(|t| (test_path(t), &t.sql));
+    let tests = project.tests.iter().filter(|t| t.waits.is_none()).map(|t| (test_path(t), &t.sql));
     models.chain(reruns).chain(tests).try_for_each(|(path, sql)| write_below(&root, &path, sql, env))?;
     Ok(root)
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::answers::WAITS;
 use super::config::{self, RawConfig, Setting};
 use super::graph::Names;
 use super::jinja::{Engine, Globals, Relation, Rendered, Resolve, Scope, map_to_node};
@@ -142,7 +143,11 @@ impl Maker<'_> {
         for (error, _) in scope.take_unresolved() {
             p.errors.push(error.with_span(written.argument("to").unwrap_or(written.node).span()));
         }
-        let sql = sql?;
+        let (sql, waits) = match sql {
+            Some(sql) => (sql, None),
+            // Not an error: it is rendered again once the lake can be asked.
+            None => (String::new(), Some(p.errors.pop_if(|e| e.code() == WAITS)?)),
+        };
         let mut depends_on: Vec<Dependency> = subject.relation.dependency.iter().cloned().collect();
         for (dependency, _) in scope.mentions() {
             if !depends_on.contains(&dependency) {
@@ -156,6 +161,7 @@ impl Maker<'_> {
             fqn: self.fqn(&item.text.file, &name),
             name,
             model: subject.model.clone(),
+            waits,
             source_map: map_to_node(&sql, written.node),
             sql,
             depends_on,
@@ -351,6 +357,7 @@ pub(super) fn singular(
         package,
         fqn,
         model,
+        waits: None,
         sql: rendered.sql,
         source_map: rendered.source_map,
         depends_on: reads.into_iter().map(|(d, _)| d).collect(),

@@ -106,6 +106,18 @@ impl Moment {
         Moment::value(Kind::Stamp(instant.naive_utc(), Some(Zone::utc())), Some(taint))
     }
 
+    /// A date, in days since 1970-01-01.
+    pub fn date(days: i32) -> Value {
+        let day = NaiveDate::default().checked_add_signed(TimeDelta::days(i64::from(days)));
+        Moment::plain(Kind::Date(day.unwrap_or_default()))
+    }
+
+    /// A time without a zone, in µs since 1970-01-01.
+    pub fn timestamp(micros: i64) -> Value {
+        let instant = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        Moment::plain(Kind::Stamp(instant.naive_utc(), None))
+    }
+
     fn touch(&self) {
         if let Some(taint) = &self.taint {
             taint.scope.note_run_dependent(taint.name);

@@ -1,7 +1,7 @@
 //! The rest of what dbt puts before a template: `adapter`, `api`, `graph`, `model`, `flags`, `builtins`, `log`, …
 //!
 //! Nothing here changes anything outside the render. What a template asks of its project is answered from the project;
-//! what it asks of the lake, in [`super::answers`].
+//! what it asks of the lake (columns, tables that are there) goes the way of [`super::lake`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,13 @@ use serde_json::{Value as Json, json};
 
 use super::columns::{Column, Maker};
 use super::containers::{Dict, List};
+use super::lake::carried;
 use super::namespaces::DISPATCH;
 use super::objects::{Relation, relation_of};
 use super::scope::Scope;
 use super::values::from_json;
 use crate::error::Error as Failure;
+use crate::project::answers::waits;
 
 /// The dbt whose context this is.
 const DBT_VERSION: &str = "1.10.0";
@@ -40,7 +42,8 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
     environment.add_global("dbt_version", DBT_VERSION);
     environment.add_global("thread_id", "main");
     environment.add_global("dbt_metadata_envs", Dict::value([]));
-    environment.add_global("selected_resources", List::value(Vec::new()));
+    let selected = scope.globals.selected.iter().map(|id| Value::from(id.as_str())).collect();
+    environment.add_global("selected_resources", List::value(selected));
     environment.add_global("database", Value::from(()));
     let schema =
         scope.this.as_ref().map_or_else(|| scope.globals.target.get("schema").cloned(), |t| Some(json!(t.schema)));
@@ -53,8 +56,10 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
         .map(|(name, value)| (Value::from(name), value))
         .collect();
     environment.add_global("builtins", Value::from_pairs(builtins));
-    environment.add_function("load_relation", |relation: Value| {
-        relation_of(&relation).map_or_else(|| Value::from(()), Value::from_object)
+    let asking = Arc::clone(scope);
+    environment.add_function("load_relation", move |relation: Value| match relation_of(&relation) {
+        Some(found) => asking.existing(found),
+        None => Ok(Value::from(())),
     });
     let said = Arc::clone(scope);
     environment.add_function("log", move |message: Value, rest: Rest<ValueOrKwargs>| {
@@ -79,7 +84,7 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
 fn flags(scope: &Scope) -> Value {
     from_json(&json!({
         "FULL_REFRESH": scope.globals.full_refresh,
-        "WHICH": "run",
+        "WHICH": scope.globals.which,
         "STORE_FAILURES": false,
         "FAIL_FAST": false,
         "WARN_ERROR": false,
@@ -130,26 +135,41 @@ impl fmt::Debug for Adapter {
     }
 }
 
-impl Adapter {
-    /// The columns the project declares for a relation: sources and models with `columns` in YAML.
-    fn declared(&self, relation: &Relation) -> Vec<(String, String)> {
-        let Some(resolve) = &self.0.resolve else { return Vec::new() };
-        let graph = resolve.graph();
-        let same = |node: &&Json| {
-            let is = |key: &str, name: &str| node[key].as_str().is_some_and(|v| v.eq_ignore_ascii_case(name));
-            is("schema", &relation.schema)
-                && (is("alias", &relation.identifier) || is("identifier", &relation.identifier))
-        };
-        let nodes =
-            ["nodes", "sources"].into_iter().filter_map(|kind| graph[kind].as_object()).flat_map(|m| m.values());
-        let Some(columns) = nodes.into_iter().find(same).and_then(|n| n["columns"].as_object()) else {
-            return Vec::new();
-        };
-        let typed = columns.values().map(|c| {
-            let text = |key: &str| c[key].as_str().unwrap_or("").to_string();
-            (text("name"), text("data_type"))
+impl Scope {
+    /// The columns of a relation: name and SQL type. None are known while the project is being read.
+    fn columns(&self, relation: &Relation) -> Result<Vec<(String, String)>, Error> {
+        let Some(resolve) = self.resolve.as_ref().filter(|_| self.executes()) else { return Ok(Vec::new()) };
+        let (schema, name) = (&relation.schema, &relation.identifier);
+        if let Some(columns) = resolve.source_columns(schema, name) {
+            return Ok(columns);
+        }
+        match &self.globals.answers {
+            Some(answers) => answers.columns(schema, name, self.own_table()).map_err(carried),
+            None => Err(carried(waits(format!("for the columns of {relation}")))),
+        }
+    }
+
+    /// The relation if it is there: what the project makes is, by the time it is read; the model's own table and those that the
+    /// project does not know are looked for in the lake.
+    fn existing(&self, relation: Relation) -> Result<Value, Error> {
+        if !self.executes() {
+            return Ok(Value::from(()));
+        }
+        let is_own = self.own_table().is_some_and(|(schema, name)| {
+            schema.eq_ignore_ascii_case(&relation.schema) && name.eq_ignore_ascii_case(&relation.identifier)
         });
-        typed.collect()
+        let there = match (is_own, &self.globals.answers) {
+            (false, _) if self.exists(&relation.schema, &relation.identifier) => true,
+            (_, Some(answers)) => {
+                self.note_asked_rows();
+                answers.exists(&relation.schema, &relation.identifier).map_err(carried)?
+            }
+            (_, None) => {
+                self.note_asked_rows();
+                return Err(carried(waits(format!("whether {relation} is there"))));
+            }
+        };
+        Ok(if there { Value::from_object(relation) } else { Value::from(()) })
     }
 }
 
@@ -188,21 +208,18 @@ impl Object for Adapter {
             "type" => Ok(Value::from("smelt")),
             "get_columns_in_relation" => {
                 let column = |(name, data_type): (String, String)| Column::value(&name, &data_type, quote);
-                Ok(List::value(self.declared(&relation()?).into_iter().map(column).collect()))
+                Ok(List::value(scope.columns(&relation()?)?.into_iter().map(column).collect()))
             }
             "get_missing_columns" => {
                 let other = find("to_relation", 1).and_then(|v| relation_of(&v));
-                let known = other.map(|r| self.declared(&r)).unwrap_or_default();
+                let known = other.map(|r| scope.columns(&r)).transpose()?.unwrap_or_default();
                 let missing = |(name, _): &(String, String)| known.iter().all(|(k, _)| !k.eq_ignore_ascii_case(name));
-                let columns = self.declared(&relation()?).into_iter().filter(missing);
+                let columns = scope.columns(&relation()?)?.into_iter().filter(missing);
                 Ok(List::value(columns.map(|(name, data_type)| Column::value(&name, &data_type, quote)).collect()))
             }
             "get_relation" | "load_relation" => {
                 let (schema, identifier) = (text("schema", 1), text("identifier", 2));
-                Ok(match scope.exists(&schema, &identifier) {
-                    true => Value::from_object(Relation { schema, identifier, quote, dependency: None }),
-                    false => Value::from(()),
-                })
+                scope.existing(Relation { schema, identifier, quote, dependency: None })
             }
             "check_schema_exists" => Ok(Value::from(true)),
             // The lake makes folders as it needs them, and tables belong to their models.

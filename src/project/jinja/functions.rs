@@ -113,7 +113,7 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
     environment.add_function("is_incremental", move || is_incremental);
     let full_refresh = scope.globals.full_refresh;
     environment.add_function("should_full_refresh", move || full_refresh);
-    environment.add_global("execute", scope.resolve.is_some());
+    environment.add_global("execute", scope.executes());
     environment.add_global("flags", from_json(&serde_json::json!({ "FULL_REFRESH": full_refresh })));
     let started = DateTime::from_timestamp_micros(scope.globals.started_at).unwrap_or_default();
     let taint = Taint { name: "run_started_at", scope: Arc::clone(scope) };
@@ -123,6 +123,7 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
     environment.add_global("invocation_id", Value::from_object(invocation));
     environment.add_global("modules", super::modules::modules(started, scope));
     super::dbt::add(environment, scope);
+    super::lake::add(environment, scope);
 }
 
 /// `var('name', default)` and `var.has_var('name')`.

@@ -12,6 +12,7 @@ use super::template::Site;
 use crate::env::Env;
 use crate::error::Error;
 use crate::project::Dependency;
+use crate::project::answers::{Answer, Answers};
 
 /// What all templates of a project see.
 #[derive(Clone)]
@@ -28,6 +29,12 @@ pub(in crate::project) struct Globals {
     pub started_at: i64,
     pub invocation_id: String,
     pub env: Env,
+    /// Where templates' questions to the lake go; without, a template that asks waits.
+    pub answers: Option<Arc<dyn Answers>>,
+    /// dbt's name of the command: `flags.WHICH`.
+    pub which: String,
+    /// Unique ids of what the command line selects: `selected_resources`.
+    pub selected: Vec<String>,
     /// What `env_var` answers instead.
     pub env_overrides: BTreeMap<String, String>,
 }
@@ -49,6 +56,11 @@ pub(in crate::project) trait Resolve: fmt::Debug + Send + Sync {
         '"'
     }
 
+    /// The columns of a source table whose declaration names all of them.
+    fn source_columns(&self, _schema: &str, _name: &str) -> Option<Vec<(String, String)>> {
+        None
+    }
+
     /// The project as `graph` shows it.
     fn graph(&self) -> Arc<Json> {
         Arc::new(crate::project::facts::empty())
@@ -67,6 +79,8 @@ pub(in crate::project) struct Scope {
     pub config: BTreeMap<String, Json>,
     /// What `is_incremental()` answers.
     pub is_incremental: bool,
+    /// `execute` is false although names are known: of a template that waits for the lake.
+    parsing: bool,
     record: Mutex<Record>,
 }
 
@@ -84,6 +98,8 @@ struct Record {
     said: Vec<String>,
     model: Json,
     asked: Vec<Asked>,
+    asked_rows: bool,
+    results: BTreeMap<String, (Answer, bool)>,
 }
 
 /// What a template asks for before names are known.
@@ -139,7 +155,53 @@ impl Scope {
         is_incremental: bool,
     ) -> Arc<Self> {
         let record = Mutex::new(Record::default());
-        Arc::new(Scope { globals: Arc::clone(globals), resolve, this, config, is_incremental, record })
+        let globals = Arc::clone(globals);
+        Arc::new(Scope { globals, resolve, this, config, is_incremental, parsing: false, record })
+    }
+
+    /// The scope of a template that waits for the lake: as dbt parses, `execute` and `is_incremental()` being false, but with the
+    /// names known. What was read so far stays read.
+    pub fn parsing(&self) -> Arc<Self> {
+        let known = self.record.lock();
+        let record = Record {
+            overrides: known.overrides.clone(),
+            mentions: known.mentions.clone(),
+            model: known.model.clone(),
+            asked_rows: known.asked_rows,
+            ..Record::default()
+        };
+        Arc::new(Scope {
+            globals: Arc::clone(&self.globals),
+            resolve: self.resolve.clone(),
+            this: self.this.clone(),
+            config: self.config.clone(),
+            is_incremental: false,
+            parsing: true,
+            record: Mutex::new(record),
+        })
+    }
+
+    /// `execute`
+    pub(super) fn executes(&self) -> bool {
+        self.resolve.is_some() && !self.parsing
+    }
+
+    pub(super) fn note_asked_rows(&self) {
+        self.record.lock().asked_rows = true;
+    }
+
+    /// Whether the template has asked what tables hold.
+    pub fn asked_rows(&self) -> bool {
+        self.record.lock().asked_rows
+    }
+
+    /// What a statement gave, and whether the template wants its rows.
+    pub(super) fn keep_result(&self, name: String, answer: Answer, fetched: bool) {
+        self.record.lock().results.insert(name, (answer, fetched));
+    }
+
+    pub(super) fn result(&self, name: &str) -> Option<(Answer, bool)> {
+        self.record.lock().results.get(name).cloned()
     }
 
     /// Calls of these macros give these values in this render.
