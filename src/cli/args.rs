@@ -376,7 +376,7 @@ pub(super) enum Command {
         #[command(flatten)]
         writing: Writing,
     },
-    /// Run models and snapshots once, in order, then their data tests
+    /// Run models, snapshots and their tests once, in order; what stands behind a test that fails is skipped
     Build {
         #[command(flatten)]
         writing: Writing,

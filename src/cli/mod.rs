@@ -5,6 +5,7 @@
 
 mod args;
 mod artifacts;
+mod build;
 mod choose;
 mod completions;
 mod defer;
@@ -100,7 +101,7 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Plan { selection } => inspect::plan(session, selection).await,
         Command::Explain { model } => inspect::explain(session, model).await,
         Command::Run { writing } => run::run(session, writing).await,
-        Command::Build { writing, testing, planned } => run::build(session, writing, testing, *planned).await,
+        Command::Build { writing, testing, planned } => build::build(session, writing, testing, *planned).await,
         Command::Snapshot { writing, planned } => run::snapshot(session, writing, *planned).await,
         Command::Seed { writing } => run::seed(session, writing).await,
         // It has become another command above.

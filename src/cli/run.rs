@@ -1,4 +1,4 @@
-//! `smelt run`, `build`, `snapshot` and `up`: wiring of signals and edits, and what a person sees meanwhile.
+//! `smelt run`, `snapshot`, `seed` and `up`: wiring of signals and edits, and what a person sees meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,35 +9,20 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::args::{Testing, Writing};
+use super::args::Writing;
 use super::defer::Work;
 use super::session::Session;
 use super::{Exit, print, stages};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::{Materialization, Model, Project};
-use crate::runtime::{Event, Fresh, How, Options, Recorder, RetryRequests, Runner, Runs, Summary, Watcher};
+use crate::runtime::{Event, Fresh, How, Options, Recorder, RetryRequests, Runner, Runs, SKIPPED, Summary, Watcher};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
 
 pub(super) async fn run(session: &Session, writing: &Writing) -> Result<Exit, Vec<Error>> {
     once(session, writing, Runs::Tables, |_| true).await
-}
-
-/// Everything once, then the data tests; they run even when a model stopped, over what its table holds.
-pub(super) async fn build(
-    session: &Session,
-    writing: &Writing,
-    testing: &Testing,
-    planned: Option<i64>,
-) -> Result<Exit, Vec<Error>> {
-    let made = once(session, writing, Runs::All { planned }, |_| true).await?;
-    if session.fail_fast && made == Exit::Failed {
-        return Ok(made);
-    }
-    let tested = super::test::test(session, &writing.selection, &writing.deferring, testing).await?;
-    Ok(if made == Exit::Success { tested } else { made })
 }
 
 /// Snapshots only; what they read stays as it is.
@@ -78,7 +63,8 @@ async fn once(
     let recorder = Recorder::new(&session.env);
     let selected = options.selected.clone();
     let watcher = recorder.watcher(printer.watcher());
-    let (project, outcome) = stages::run(session, writing, work, (project, compilation), options, watcher).await;
+    let (project, outcome) =
+        stages::run(session, writing, work, (project, compilation), options, watcher, &stages::AtOnce).await;
     for result in recorder.results(&project, selected.as_ref(), outcome.as_ref()) {
         session.artifacts.record(result);
     }
@@ -115,7 +101,9 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
                 let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &|_| true };
                 let options = options(session, &project, &compilation, writing).await?;
                 let watcher = Arc::new(Printer::new(session)).watcher();
-                let ended = stages::run(session, writing, work, (project, compilation), options, watcher).await;
+                let ended =
+                    stages::run(session, writing, work, (project, compilation), options, watcher, &stages::AtOnce)
+                        .await;
                 ended.1.map_err(|e| vec![e])?;
                 session.settle(writing, work, &Fresh::All).await?
             }
@@ -200,7 +188,7 @@ async fn wait_for_request(mut requests: RetryRequests, stopped: &AtomicBool) {
     }
 }
 
-async fn options(
+pub(super) async fn options(
     session: &Session,
     project: &Project,
     compilation: &Compilation,
@@ -359,6 +347,8 @@ impl Printer {
                     error.render()
                 )));
             }
+            // Its line says so.
+            Event::Parked { error, .. } if error.code() == SKIPPED => {}
             Event::Parked { model, error } => {
                 print::error(&self.redact.redact(&format!("{} {model} stopped: {}", print::clock(), error.render())));
             }
@@ -438,35 +428,55 @@ impl Printer {
         for (n, (name, total)) in models.iter().enumerate() {
             let stopped = summary.parked.iter().any(|(model, _)| name.ends_with(&format!(".{model}")));
             let label = format!("{} {name} ", total.materialized);
-            let mut text = format!(
-                "{:>3} of {count} {} {label:.<width$} {} rows (+{} −{}) v{} in {:.2} s",
-                n + 1,
-                if stopped { "ERROR" } else { "OK   " },
-                total.rows,
-                total.inserted,
-                total.deleted,
-                total.version,
-                total.busy.as_secs_f64(),
-            );
-            if total.dead_letters > 0 {
-                text.push_str(&format!(", {} dead letters", total.dead_letters));
-            }
-            if total.quarantined > 0 {
-                text.push_str(&format!(", {} quarantined", total.quarantined));
-            }
-            for (expectation, rows) in &total.violations {
-                text.push_str(&format!(", {rows} violated {expectation}"));
-            }
-            self.line(&text);
+            let status = if stopped { "ERROR" } else { "OK   " };
+            self.line(&format!("{:>3} of {count} {status} {label:.<width$} {}", n + 1, total.described()));
         }
+        drop(state);
+        self.verdict(summary);
+    }
+
+    /// What was done to a model's table; None if it has none.
+    pub(super) fn described(&self, model: &Model) -> Option<String> {
+        let state = self.state.lock();
+        state.models.get(&format!("{}.{}", model.schema, model.alias)).map(Total::described)
+    }
+
+    /// The last line.
+    pub(super) fn verdict(&self, summary: &Summary) {
+        let state = self.state.lock();
+        let skipped = summary.parked.iter().filter(|(_, e)| e.code() == SKIPPED).count();
+        let failed = summary.parked.len() - skipped;
         let verdict = if summary.parked.is_empty() { "Completed successfully" } else { "Completed with errors" };
         self.line(&format!(
-            "{verdict}: {} epochs, {} rows read in {:.2} s. {} OK, {} ERROR",
+            "{verdict}: {} epochs, {} rows read in {:.2} s. {} OK, {failed} ERROR{}",
             state.epochs,
             summary.rows_read,
             summary.elapsed.as_secs_f64(),
-            count.saturating_sub(summary.parked.len()),
-            summary.parked.len(),
+            state.models.len().saturating_sub(summary.parked.len()),
+            if skipped > 0 { format!(", {skipped} SKIP") } else { String::new() },
         ));
+    }
+}
+
+impl Total {
+    fn described(&self) -> String {
+        let mut text = format!(
+            "{} rows (+{} −{}) v{} in {:.2} s",
+            self.rows,
+            self.inserted,
+            self.deleted,
+            self.version,
+            self.busy.as_secs_f64(),
+        );
+        if self.dead_letters > 0 {
+            text.push_str(&format!(", {} dead letters", self.dead_letters));
+        }
+        if self.quarantined > 0 {
+            text.push_str(&format!(", {} quarantined", self.quarantined));
+        }
+        for (expectation, rows) in &self.violations {
+            text.push_str(&format!(", {rows} violated {expectation}"));
+        }
+        text
     }
 }

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::args::Writing;
 use super::defer::Work;
 use super::session::Session;
@@ -17,6 +19,23 @@ use crate::runtime::{Event, Fresh, Options, Runner, Summary, Watcher};
 
 type Compiled = (Arc<Project>, Arc<Compilation>);
 
+/// How the models of one stage are made.
+#[async_trait(?Send)]
+pub(super) trait Make {
+    /// Makes `models`, which `runner` runs.
+    async fn make(&self, runner: Runner, models: &BTreeSet<String>) -> Result<Summary>;
+}
+
+/// All of them at once.
+pub(super) struct AtOnce;
+
+#[async_trait(?Send)]
+impl Make for AtOnce {
+    async fn make(&self, runner: Runner, _: &BTreeSet<String>) -> Result<Summary> {
+        runner.run().await
+    }
+}
+
 /// Runs what `options` selects of `first`, stage by stage; returns the project as it was compiled last, and how all of it ended.
 pub(super) async fn run(
     session: &Session,
@@ -25,6 +44,7 @@ pub(super) async fn run(
     first: Compiled,
     mut options: Options,
     watcher: Watcher,
+    make: &dyn Make,
 ) -> (Arc<Project>, Result<Summary>) {
     let (mut project, mut compilation) = first;
     let all = || project.models.iter().map(|m| m.name.clone()).collect();
@@ -48,7 +68,7 @@ pub(super) async fn run(
                 options: Options { selected, ..options.clone() },
                 watcher: Arc::clone(&watcher),
             };
-            match runner.run().await {
+            match make.make(runner, &turn).await {
                 Ok(summary) => add(&mut total, summary),
                 Err(error) => return (project, Err(error)),
             }

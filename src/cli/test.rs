@@ -1,7 +1,5 @@
 //! `smelt test`: unit tests, then data tests, a line each, what failed at the end, and dbt's summary.
 
-use std::collections::BTreeSet;
-
 use super::args::{Deferring, Selection, Testing};
 use super::session::Session;
 use super::{Exit, print};
@@ -50,17 +48,16 @@ pub(super) fn chosen_units<'a>(project: &'a Project, selected: Option<&Selected>
     project.unit_tests.iter().filter(is_chosen).collect()
 }
 
-/// Runs unit tests; returns the models of those that did not pass.
-pub(super) async fn run_units(
+/// Runs unit tests.
+async fn run_units(
     session: &Session,
     project: &Project,
     compilation: &Compilation,
     units: &[&UnitTest],
     report: &mut Report<'_>,
-) -> Result<BTreeSet<String>, Vec<Error>> {
-    let mut failed = BTreeSet::new();
+) -> Result<(), Vec<Error>> {
     if units.is_empty() {
-        return Ok(failed);
+        return Ok(());
     }
     project::write_compiled_unit_tests(project, units, &session.env).map_err(|e| vec![e])?;
     let catalog = runtime::lake_catalog(&session.env, project, |_| false).await.map_err(|e| vec![e])?;
@@ -69,12 +66,9 @@ pub(super) async fn run_units(
             true => TestResult::skipped("an earlier test failed, and --fail-fast is set"),
             false => runtime::unit_test(project, compilation, &catalog, unit).await,
         };
-        if result.status != TestStatus::Pass {
-            failed.insert(unit.model.clone());
-        }
         report.add_unit(unit, result);
     }
-    Ok(failed)
+    Ok(())
 }
 
 /// What a person sees of tests, and what they come to.
@@ -167,8 +161,6 @@ impl<'a> Report<'a> {
     }
 
     fn line(&mut self, name: &str, result: &TestResult) {
-        self.done += 1;
-        self.counts[result.status as usize] += 1;
         let (first, verdict) = match result.status {
             TestStatus::Pass => ("PASS".to_string(), "PASS".to_string()),
             TestStatus::Warn => (format!("WARN {}", result.failures), format!("WARN {}", result.failures)),
@@ -176,14 +168,20 @@ impl<'a> Report<'a> {
             TestStatus::Error => ("ERROR".to_string(), "ERROR".to_string()),
             TestStatus::Skipped => ("SKIP".to_string(), "SKIP".to_string()),
         };
-        let label = format!("{first} {name} ");
         let seconds = result.elapsed.as_secs_f64();
         let timed = match result.status {
             TestStatus::Skipped => format!("[{verdict}: {}]", result.message),
             _ => format!("[{verdict} in {seconds:.2}s]"),
         };
-        let line = format!("{:>3} of {} {label:.<DOTS$} {timed}", self.done, self.total);
-        if !self.session.quiet || !matches!(result.status, TestStatus::Pass | TestStatus::Skipped) {
+        self.put(result.status, format!("{first} {name} "), &timed);
+    }
+
+    /// Prints the next line and counts what it says.
+    pub fn put(&mut self, status: TestStatus, label: String, verdict: &str) {
+        self.done += 1;
+        self.counts[status as usize] += 1;
+        let line = format!("{:>3} of {} {label:.<DOTS$} {verdict}", self.done, self.total);
+        if !self.session.quiet || !matches!(status, TestStatus::Pass | TestStatus::Skipped) {
             print::line(&self.session.env.redact(&line));
         }
     }

@@ -43,6 +43,7 @@ mod settings;
 mod snapshot;
 mod source_map;
 mod sources;
+mod stages;
 mod targets;
 mod test_names;
 mod texts;
@@ -66,6 +67,7 @@ pub use select::{LakeState, State, compares_with_lake};
 pub use settings::clean_targets;
 pub use snapshot::{HardDeletes, SnapshotColumns, SnapshotConfig, SnapshotStrategy};
 pub use source_map::{Piece, SourceMap};
+pub use stages::Stages;
 pub use unit_tests::{
     UnitCell, UnitInput, UnitOp, UnitRelation, UnitRow, UnitRows, UnitStep, UnitTest, unit_test_path,
 };

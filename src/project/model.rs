@@ -310,6 +310,13 @@ pub struct Model {
     pub description: Option<String>,
 }
 
+impl Model {
+    /// Whether a run does something for it, as dbt counts: an ephemeral model only lives in its readers.
+    pub fn is_made(&self) -> bool {
+        self.materialized != Materialization::Ephemeral
+    }
+}
+
 /// Compiled SQL, as [`Model::sql`], with its places.
 #[derive(Debug, Clone)]
 pub struct Query {

@@ -16,6 +16,7 @@ mod loading;
 mod schemas;
 mod selection;
 mod snapshots;
+mod stages;
 mod state;
 
 /// A project file that most tests share.

@@ -198,7 +198,7 @@ impl Pipeline {
             epoch: self.epoch,
             instance: self.instance,
             committed_at: now,
-            partial: self.partial || self.nodes.iter().any(|node| node.waits),
+            partial: self.partial || self.unfinished || self.nodes.iter().any(|node| node.waits),
             versions,
             positions,
         })

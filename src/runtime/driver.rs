@@ -17,6 +17,7 @@ use super::jobs::Runs;
 use super::pipeline::{Pipeline, lake_options};
 use super::report::{EpochReport, Event, Watcher};
 use super::snapshot::FailedRun;
+use super::stages::{Course, Gate};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::Lake;
@@ -86,12 +87,18 @@ impl Runner {
     /// Catches up with everything available now, commits, returns.
     pub async fn run(&self) -> Result<Summary> {
         let (_keep, stop) = watch::channel(false);
-        self.work(true, stop, None).await
+        self.work(true, stop, None, Course::undivided()).await
+    }
+
+    /// The same stage by stage; a model that is in none is not made. `gate` decides before each stage, and is told when the last has ended.
+    pub async fn run_in_stages(&self, stages: &[BTreeSet<String>], gate: &dyn Gate) -> Result<Summary> {
+        let (_keep, stop) = watch::channel(false);
+        self.work(true, stop, None, Course::new(stages, gate)).await
     }
 
     /// Runs until `stop` becomes true. `edited` becomes true when the project's files have changed: the call returns then.
     pub async fn up(&self, stop: watch::Receiver<bool>, edited: watch::Receiver<bool>) -> Result<Summary> {
-        self.work(false, stop, Some(edited)).await
+        self.work(false, stop, Some(edited), Course::undivided()).await
     }
 
     async fn work(
@@ -99,6 +106,7 @@ impl Runner {
         bounded: bool,
         mut stop: watch::Receiver<bool>,
         mut edited: Option<watch::Receiver<bool>>,
+        mut course: Course<'_>,
     ) -> Result<Summary> {
         let started = Instant::now();
         let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project))?;
@@ -129,7 +137,8 @@ impl Runner {
             let committed_before = summary.epochs;
             let end = match opened {
                 Ok(mut pipeline) => {
-                    let end = self.epochs(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary).await;
+                    let end =
+                        self.stages(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary, &mut course).await;
                     diverged = std::mem::take(&mut pipeline.diverged);
                     let refreshing = pipeline.nodes.iter().filter(|n| n.job.as_ref().is_some_and(|job| job.full));
                     options.unfinished = refreshing.map(|n| n.name().to_string()).collect();
@@ -168,13 +177,15 @@ impl Runner {
         transient && (!bounded || failures < ATTEMPTS)
     }
 
-    async fn epochs(
+    /// One stage after the other, from the one that was reached.
+    async fn stages(
         &self,
         pipeline: &mut Pipeline,
         bounded: bool,
         stop: &mut watch::Receiver<bool>,
         edited: &mut Option<watch::Receiver<bool>>,
         summary: &mut Summary,
+        course: &mut Course<'_>,
     ) -> Result<End> {
         (self.watcher)(&Event::Opened {
             tables: pipeline.nodes.iter().filter(|n| n.main.is_some()).count(),
@@ -182,14 +193,37 @@ impl Runner {
             instance: pipeline.instance,
         });
         pipeline.may_wait = !bounded;
+        while course.enter().await? {
+            pipeline.enter(course).await?;
+            if let End::Restart(error) = self.epochs(pipeline, bounded, stop, edited, summary, course).await? {
+                return Ok(End::Restart(error));
+            }
+            course.leave(&summary.parked);
+        }
+        pipeline.drain_maintenance(Duration::from_secs(60)).await?;
+        pipeline.keep_all_states().await?;
+        Ok(End::Done)
+    }
+
+    async fn epochs(
+        &self,
+        pipeline: &mut Pipeline,
+        bounded: bool,
+        stop: &mut watch::Receiver<bool>,
+        edited: &mut Option<watch::Receiver<bool>>,
+        summary: &mut Summary,
+        course: &mut Course<'_>,
+    ) -> Result<End> {
         let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
         if let Err(error) = self.tell(pipeline, recovered, summary) {
             return Ok(End::Restart(error));
         }
-        for warning in pipeline.start_sources(bounded).await? {
+        for warning in pipeline.start_sources(bounded, course).await? {
             (self.watcher)(&Event::Note(&warning));
         }
-        let mut ended = BTreeSet::new();
+        // What an earlier stage has read to its end.
+        let mut ended: BTreeSet<usize> =
+            (0..pipeline.sources.len()).filter(|source| !pipeline.is_read(*source)).collect();
         loop {
             let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
             if failed || *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
@@ -222,8 +256,6 @@ impl Runner {
                 break;
             }
         }
-        pipeline.drain_maintenance(Duration::from_secs(60)).await?;
-        pipeline.keep_all_states().await?;
         Ok(End::Done)
     }
 

@@ -101,7 +101,10 @@ impl Pipeline {
     async fn poll_foreign(&mut self) -> Result<Vec<Vec<crate::types::SignedBatch>>> {
         let mut all = Vec::with_capacity(self.foreign.len());
         for foreign in &mut self.foreign {
-            let newest = foreign.lake.table(&foreign.schema, &foreign.name).await?;
+            let newest = match self.keeps_foreign {
+                true => None,
+                false => foreign.lake.table(&foreign.schema, &foreign.name).await?,
+            };
             let mut changes = Vec::new();
             if let Some(newest) = newest {
                 match &foreign.table {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::stages::before;
 use crate::error::Error;
 use crate::types::{Poll, PollLimit, Positions, Source, SourceBatch};
 
@@ -42,12 +43,12 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Starts polling an opened source.
-    pub(super) fn start(source: Box<dyn Source>, limit: PollLimit) -> Self {
+    /// Starts polling an opened source; nothing at or behind `until` is handed over.
+    pub(super) fn start(source: Box<dyn Source>, limit: PollLimit, until: Option<Positions>) -> Self {
         let (sender, receiver) = mpsc::channel(CHANNEL);
         let (committed, committed_rx) = watch::channel(Positions::new());
         let status = Arc::new(Mutex::new(FeedStatus::default()));
-        let task = tokio::spawn(drive(source, limit, sender, committed_rx, Arc::clone(&status)));
+        let task = tokio::spawn(drive(source, limit, until, sender, committed_rx, Arc::clone(&status)));
         Feed { receiver, status, committed, task }
     }
 
@@ -67,6 +68,7 @@ impl Drop for Feed {
 async fn drive(
     mut source: Box<dyn Source>,
     limit: PollLimit,
+    until: Option<Positions>,
     sender: mpsc::Sender<FeedEvent>,
     mut committed: watch::Receiver<Positions>,
     status: Arc<Mutex<FeedStatus>>,
@@ -94,7 +96,10 @@ async fn drive(
         let event = match source.poll(limit).await {
             Ok(Poll::Batches(batches)) => {
                 status.lock().idle = false;
-                FeedEvent::Batches(batches)
+                FeedEvent::Batches(match &until {
+                    Some(until) => batches.into_iter().filter_map(|batch| before(batch, until)).collect(),
+                    None => batches,
+                })
             }
             Ok(Poll::Idle) => {
                 status.lock().idle = true;

@@ -39,6 +39,7 @@ mod replay;
 mod requests;
 mod retention;
 mod snapshot;
+mod stages;
 mod starts;
 mod states;
 mod stream;
@@ -66,6 +67,7 @@ pub use query::{At, Reader};
 pub use record::Recorder;
 pub use report::{EpochReport, Event, ModelReport, Watcher};
 pub use requests::{RetryRequests, ask_to_retry};
+pub use stages::{Gate, SKIPPED};
 pub use unit_tests::unit_test;
 pub use upkeep::{Listener, Upkeep, drop_tables, optimize, table_sizes, vacuum};
 

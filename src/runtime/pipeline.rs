@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub since: Since,
     /// It sits this epoch out: its state, or that of a model it reads, is still being loaded.
     pub waits: bool,
+    /// It has no part in the stage at hand ([`super::stages`]).
+    pub rests: bool,
     pub expectations: Expectations,
     /// Must be recomputed and compared with its table: never computed, edited, diverged, full refresh, recovery.
     pub refresh: Option<Refresh>,
@@ -104,7 +106,7 @@ impl Node {
 
     /// Whether it has a table this run writes.
     pub(super) fn runs(&self) -> bool {
-        self.active && self.main.is_some() && self.parked.is_none()
+        self.active && !self.rests && self.main.is_some() && self.parked.is_none()
     }
 
     pub(super) fn cells(&mut self) -> impl Iterator<Item = (Option<RejectKind>, &mut Cell)> {
@@ -149,6 +151,10 @@ pub struct Pipeline {
     pub(super) epoch: i64,
     pub(super) instance: i64,
     pub(super) partial: bool,
+    /// Stages are still to come, or models of this run were stopped before their own.
+    pub(super) unfinished: bool,
+    /// Tables that somebody else maintains are read as they were when the pipeline was opened.
+    pub(super) keeps_foreign: bool,
     /// Models whose table was found to differ from their state: recomputed after the restart.
     pub(super) diverged: BTreeSet<String>,
     pub(super) failed_runs: Vec<FailedRun>,
@@ -211,6 +217,8 @@ impl Pipeline {
             epoch,
             instance,
             partial: options.selected.is_some(),
+            unfinished: false,
+            keeps_foreign: false,
             diverged: BTreeSet::new(),
             failed_runs: Vec::new(),
             may_wait: false,
@@ -265,6 +273,7 @@ impl Pipeline {
             keyed: None,
             kept: None,
             waits: false,
+            rests: false,
             since: Since { written: self.env.now_micros(), rows: 0 },
             expectations,
             refresh: None,
@@ -528,7 +537,7 @@ impl Pipeline {
 
     /// Compares every table's positions with its upstreams' versions. A view that is behind is recomputed in the recovery
     /// epoch; a streaming table catches up there.
-    async fn find_what_is_behind(&mut self) -> Result<()> {
+    pub(super) async fn find_what_is_behind(&mut self) -> Result<()> {
         for index in 0..self.nodes.len() {
             if !self.nodes[index].runs() {
                 continue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::driver::Summary;
 use super::report::{Event, Watcher};
+use super::stages::SKIPPED;
 use crate::env::Env;
 use crate::error::Error;
 use crate::project::artifacts::{RunResult, RunStatus};
@@ -95,7 +96,7 @@ impl Recorder {
     ) -> Vec<RunResult> {
         let tallies = self.tallies.lock();
         let taken = project.models.iter().filter(|m| selected.is_none_or(|s| s.contains(&m.name)));
-        let made = taken.filter(|m| m.materialized.has_table() || m.materialized.name() == "view");
+        let made = taken.filter(|m| m.is_made());
         let mut results: Vec<RunResult> = Vec::new();
         // Models stand in topological order: what a view reads has its result already.
         let mut stopped: BTreeSet<&str> = BTreeSet::new();
@@ -124,7 +125,9 @@ impl Recorder {
         let tally = tally.unwrap_or(&none);
         let parked = outcome.ok().and_then(|s| s.parked.iter().find(|(name, _)| *name == model.name));
         let (status, message) = match (parked.map(|(_, e)| e).or(tally.error.as_ref()), outcome) {
-            (Some(error), _) if error.code() == "upstream-parked" => (RunStatus::Skipped, error.message().to_string()),
+            (Some(error), _) if [SKIPPED, "upstream-parked"].contains(&error.code()) => {
+                (RunStatus::Skipped, error.message().to_string())
+            }
             (Some(error), _) => (RunStatus::Error, error.render()),
             (None, Err(error)) if tally.epoch.is_none() => {
                 (RunStatus::Skipped, format!("the run ended before it: {}", error.message()))

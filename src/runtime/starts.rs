@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::feed::Feed;
 use super::pipeline::{IDENTITY, Pipeline, Upstream, cell_name};
 use super::positions::{INSTANCE, source_app, source_positions};
+use super::stages::Course;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::project::{Connector, SourceTable, Start};
@@ -12,9 +13,9 @@ use crate::source::OpenContext;
 use crate::types::{Ledger, PollLimit, Positions};
 
 impl Pipeline {
-    /// Opens the sources that active models read, at the lowest position of their readers, and starts their feeds.
+    /// Opens the sources that models at work read, at the lowest position of their readers, and starts their feeds.
     /// Returns what the sources warn of.
-    pub(super) async fn start_sources(&mut self, bounded: bool) -> Result<Vec<String>> {
+    pub(super) async fn start_sources(&mut self, bounded: bool, course: &mut Course<'_>) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         let limit = PollLimit {
             max_rows: self.project.target.epoch_max_rows.min(131_072),
@@ -39,7 +40,11 @@ impl Pipeline {
             source.open(&from, bounded).await.map_err(context)?;
             self.check_identity(&readers, &name, &source.identity())?;
             warnings.extend(source.warning().map(|text| format!("warning: source {name}: {text}")));
-            self.sources[index].feed = Some(Feed::start(source, limit));
+            let until = match (source.ends(), course.is_divided() && bounded) {
+                (Some(ends), true) => Some(course.ends.entry(name).or_insert(ends).clone()),
+                _ => None,
+            };
+            self.sources[index].feed = Some(Feed::start(source, limit, until));
         }
         Ok(warnings)
     }

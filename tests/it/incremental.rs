@@ -322,7 +322,7 @@ fn seeds_are_loaded_before_what_reads_them_and_again_when_edited() {
         "select s.id, s.city, e.n from {{ ref('cities') }} as s join {{ ref('events') }} as e on e.city = s.city",
     );
     let built = sandbox.smelt(&["build"]).ok();
-    assert!(built.stdout.contains("PASS=1"), "{}", built.stdout);
+    assert!(built.stdout.contains("ERROR=0 SKIP=0 TOTAL=5"), "{}", built.stdout);
     assert_eq!(sandbox.rows("select * from cities"), [r#"{"id":"1","city":"Cairo"}"#]);
     assert_eq!(held(&sandbox), "1 Cairo 10");
     // A cell that does not fit names its line.

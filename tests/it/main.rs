@@ -7,6 +7,7 @@ mod artifacts;
 mod bad_input;
 mod broker;
 mod broker_down;
+mod build;
 mod completions;
 mod contracts;
 mod crash;

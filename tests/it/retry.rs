@@ -91,6 +91,9 @@ fn failing_fast_leaves_the_rest_alone() {
     let ended = sandbox.smelt(&["test", "--fail-fast"]).fails(1, "");
     assert!(ended.stdout.contains("ERROR=1") && ended.stdout.contains("SKIP=1"), "{}", ended.stdout);
     assert!(sandbox.smelt(&["test", "-x", "--no-fail-fast"]).fails(1, "").stdout.contains("b_second"));
+    let ended = sandbox.smelt(&["build", "-x"]).fails(1, "");
+    assert!(ended.stdout.contains("Done. PASS=0 WARN=0 ERROR=1 SKIP=5 TOTAL=6"), "{}", ended.stdout);
+    sandbox.remove("queries/tests");
     sandbox.smelt(&["build", "-x"]).fails(1, "positive");
     sandbox.smelt(&["run", "--threads", "0"]).fails(2, "--threads");
 }

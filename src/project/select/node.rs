@@ -172,7 +172,7 @@ impl Graph {
     }
 
     /// Everything that `from` reads within `depth` steps (None: at any distance), without `from` unless it is reached.
-    pub(super) fn ancestors(&self, from: &BTreeSet<usize>, depth: Option<usize>) -> BTreeSet<usize> {
+    pub(in crate::project) fn ancestors(&self, from: &BTreeSet<usize>, depth: Option<usize>) -> BTreeSet<usize> {
         reach(from, &self.parents, depth)
     }
 
@@ -181,7 +181,7 @@ impl Graph {
         reach(from, &self.children, depth)
     }
 
-    pub(super) fn parents(&self, of: usize) -> &[usize] {
+    pub(in crate::project) fn parents(&self, of: usize) -> &[usize] {
         &self.parents[of]
     }
 
