@@ -343,6 +343,15 @@ pub(super) enum Command {
         #[arg(long)]
         lock: bool,
     },
+    /// Call a macro for the SQL it runs (docs/hooks.md)
+    RunOperation {
+        /// The macro: name, or package.name
+        #[arg(value_name = "MACRO")]
+        name: String,
+        /// Its arguments, as YAML or JSON: --args '{days: 3}'
+        #[arg(long, value_name = "YAML")]
+        args: Option<String>,
+    },
     /// Check every model and write its SQL to target/compiled
     Compile {
         #[command(flatten)]

@@ -48,6 +48,16 @@ impl Artifacts {
         Artifacts { invocation: Invocation::new(env, args), which, manifest, run_results, state: Mutex::default() }
     }
 
+    /// The project, when it has been read.
+    pub(super) fn project(&self) -> Option<Arc<Project>> {
+        self.state.lock().project.clone()
+    }
+
+    /// What was recorded so far.
+    pub(super) fn results(&self) -> Vec<RunResult> {
+        self.state.lock().results.clone()
+    }
+
     /// dbt's name of the command.
     pub(super) fn which(&self) -> &'static str {
         self.which
@@ -100,6 +110,7 @@ fn written_by(command: &Command) -> (&'static str, bool, bool) {
         Command::Seed { .. } => ("seed", true, true),
         Command::Test { .. } => ("test", true, true),
         Command::Up { .. } => ("up", true, false),
+        Command::RunOperation { .. } => ("run-operation", false, false),
         Command::Docs { command: Docs::Generate(_) } => ("generate", true, true),
         Command::Source { command: SourceCommand::Freshness { .. } } => ("freshness", true, false),
         Command::Show { .. } => ("show", false, false),

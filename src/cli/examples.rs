@@ -87,6 +87,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("smelt source infer s3://bucket/orders/*.parquet", "from an object store"),
         ],
     ),
+    (
+        "run-operation",
+        &[("smelt run-operation tidy_up --args '{days: 3}'", "runs what macros/tidy_up.sql says, with an argument")],
+    ),
     ("test", &[("smelt test", "all data tests"), ("smelt test --select gold_customers", "those of one model")]),
     (
         "generate",

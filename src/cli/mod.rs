@@ -15,6 +15,7 @@ mod docs;
 mod examples;
 mod freshness;
 mod generate;
+mod hooks;
 mod init;
 mod inspect;
 mod list;
@@ -100,13 +101,18 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
         Command::Plan { selection } => inspect::plan(session, selection).await,
         Command::Explain { model } => inspect::explain(session, model).await,
-        Command::Run { writing } => run::run(session, writing).await,
-        Command::Build { writing, testing, planned } => build::build(session, writing, testing, *planned).await,
-        Command::Snapshot { writing, planned } => run::snapshot(session, writing, *planned).await,
-        Command::Seed { writing } => run::seed(session, writing).await,
+        Command::Run { writing } => hooks::end(session, writing, run::run(session, writing).await).await,
+        Command::Build { writing, testing, planned } => {
+            hooks::end(session, writing, build::build(session, writing, testing, *planned).await).await
+        }
+        Command::Snapshot { writing, planned } => {
+            hooks::end(session, writing, run::snapshot(session, writing, *planned).await).await
+        }
+        Command::Seed { writing } => hooks::end(session, writing, run::seed(session, writing).await).await,
+        Command::RunOperation { name, args } => hooks::run_operation(session, name, args.as_deref()).await,
         // It has become another command above.
         Command::Retry { .. } => Ok(Exit::Success),
-        Command::Up { writing, no_http: _ } => run::up(session, writing).await,
+        Command::Up { writing, no_http: _ } => hooks::end(session, writing, run::up(session, writing).await).await,
         Command::Show { model, limit, columns, past, output } => {
             tables::show(session, model, *limit, *columns, past, *output).await
         }

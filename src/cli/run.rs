@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use super::args::Writing;
 use super::defer::Work;
 use super::session::Session;
-use super::{Exit, print, stages};
+use super::{Exit, hooks, print, stages};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
-use crate::project::{Materialization, Model, Project};
+use crate::project::{HookPoint, Materialization, Model, Project};
 use crate::runtime::{Event, Fresh, How, Options, Recorder, RetryRequests, Runner, Runs, SKIPPED, Summary, Watcher};
 
 /// How often `up` looks for edited files.
@@ -109,8 +109,12 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             }
         };
         let (project, compilation) = compiled;
+        if first && !hooks_of_start(session, &project, &compilation, writing).await? {
+            return Ok(Exit::Failed);
+        }
         let mut options = options(session, &project, &compilation, writing).await?;
         options.asked_at = asked_at;
+        let (selected, hooked) = (options.selected.clone(), Arc::clone(&compilation));
         options.runs = Runs::Scheduled;
         if !first {
             // The claim of the lake goes on: what this process holds it need not take over.
@@ -156,7 +160,14 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         }
         if *stop.borrow() || !was_edited {
             printer.finish(&summary);
-            return Ok(Exit::Success);
+            let stopped = |name: &String| summary.parked.iter().any(|(parked, _)| parked == name);
+            let mut made = names(&project, selected.as_ref());
+            made.retain(|name| !stopped(name));
+            let (point, take_over) = (HookPoint::Post, writing.take_over);
+            let failed = hooks::of_models(session, &project, &hooked, &made, point, take_over).await;
+            let failed = failed.map_err(|e| vec![e])?;
+            failed.iter().for_each(|(_, error)| session.print_error(error));
+            return Ok(if failed.is_empty() { Exit::Success } else { Exit::Failed });
         }
         session.say(match asked.load(Ordering::Relaxed) {
             true => "asked to try stopped models again: opening from the lake",
@@ -164,6 +175,36 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         });
         first = false;
     }
+}
+
+/// The selected models.
+fn names(project: &Project, selected: Option<&BTreeSet<String>>) -> BTreeSet<String> {
+    let all = project.models.iter().map(|m| m.name.clone());
+    all.filter(|name| selected.is_none_or(|s| s.contains(name))).collect()
+}
+
+/// What stands at `on-run-start`, and before models, when `up` begins; false when it failed.
+async fn hooks_of_start(
+    session: &Session,
+    project: &Arc<Project>,
+    compilation: &Arc<Compilation>,
+    writing: &Writing,
+) -> Result<bool, Vec<Error>> {
+    if session.hooks_started.load(Ordering::Relaxed) {
+        // The tables that templates ask about were made first, with their hooks.
+        return Ok(true);
+    }
+    let selected = session.selected(project, Some(compilation), &writing.selection).await?;
+    let models = names(project, selected.as_ref());
+    if let Err(error) = hooks::start(session, project, compilation, &models, writing.take_over).await {
+        session.print_error(&error);
+        return Ok(false);
+    }
+    let (point, take_over) = (HookPoint::Pre, writing.take_over);
+    let failed = hooks::of_models(session, project, compilation, &models, point, take_over).await;
+    let failed = failed.map_err(|e| vec![e])?;
+    failed.iter().for_each(|(_, error)| session.print_error(error));
+    Ok(failed.is_empty())
 }
 
 /// The watcher, which also notes that a model has stopped.

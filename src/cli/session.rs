@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -31,6 +32,8 @@ pub(super) struct Session {
     options: LoadOptions,
     /// Warnings about the selection that have been printed.
     pub(super) warned: Mutex<BTreeSet<String>>,
+    /// Whether the command got as far as its `on-run-start`.
+    pub(super) hooks_started: AtomicBool,
 }
 
 impl Session {
@@ -63,6 +66,7 @@ impl Session {
             artifacts,
             options,
             warned: Mutex::default(),
+            hooks_started: AtomicBool::new(false),
         })
     }
 
@@ -84,6 +88,7 @@ impl Session {
             artifacts: Artifacts::none(&self.env),
             options,
             warned: Mutex::default(),
+            hooks_started: AtomicBool::new(false),
         }
     }
 

@@ -11,10 +11,11 @@ use async_trait::async_trait;
 
 use super::args::Writing;
 use super::defer::Work;
+use super::hooks;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
-use crate::project::{Dependency, Project};
+use crate::project::{Dependency, HookPoint, Project};
 use crate::runtime::{Event, Fresh, Options, Runner, Summary, Watcher};
 
 type Compiled = (Arc<Project>, Arc<Compilation>);
@@ -51,14 +52,31 @@ pub(super) async fn run(
     let wanted: BTreeSet<String> = options.selected.clone().unwrap_or_else(all);
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut total = Summary::default();
+    let take_over = options.take_over;
+    if let Err(error) = hooks::start(session, &project, &compilation, &wanted, take_over).await {
+        session.print_error(&error);
+        let skipped = || Error::user("upstream-parked", "not made: on-run-start failed");
+        total.parked.extend(wanted.into_iter().map(|name| (name, skipped())));
+        return (project, Ok(total));
+    }
     loop {
         stop_readers(&project, &wanted, &mut total, &watcher);
         let compiled: BTreeSet<String> = compilation.models.iter().map(|m| m.model.name.clone()).collect();
+        let is_stopped = |name: &String| total.parked.iter().any(|(parked, _)| parked == name);
+        let turn = wanted.iter().filter(|n| !done.contains(*n) && compiled.contains(*n) && !is_stopped(n));
+        let turn: BTreeSet<String> = turn.cloned().collect();
+        match hooks::of_models(session, &project, &compilation, &turn, HookPoint::Pre, take_over).await {
+            Ok(failed) => failed.into_iter().for_each(|(name, error)| {
+                stop(&BTreeSet::from([name]), Some(error), &mut total, &watcher);
+            }),
+            Err(error) => return (project, Err(error)),
+        }
+        stop_readers(&project, &wanted, &mut total, &watcher);
         let stopped: BTreeSet<String> = total.parked.iter().map(|(name, _)| name.clone()).collect();
         let left: BTreeSet<String> =
             wanted.iter().filter(|n| !done.contains(*n) && !stopped.contains(*n)).cloned().collect();
         let turn: BTreeSet<String> = left.intersection(&compiled).cloned().collect();
-        let is_whole = done.is_empty() && turn.len() == left.len();
+        let is_whole = done.is_empty() && stopped.is_empty() && turn.len() == left.len();
         if !turn.is_empty() || is_whole {
             let selected = if is_whole { options.selected.clone() } else { Some(turn.clone()) };
             let runner = Runner {
@@ -70,6 +88,13 @@ pub(super) async fn run(
             };
             match make.make(runner, &turn).await {
                 Ok(summary) => add(&mut total, summary),
+                Err(error) => return (project, Err(error)),
+            }
+            let made = turn.iter().filter(|n| !total.parked.iter().any(|(name, _)| name == *n)).cloned().collect();
+            match hooks::of_models(session, &project, &compilation, &made, HookPoint::Post, take_over).await {
+                Ok(failed) => failed.into_iter().for_each(|(name, error)| {
+                    stop(&BTreeSet::from([name]), Some(error), &mut total, &watcher);
+                }),
                 Err(error) => return (project, Err(error)),
             }
             options.reset_sources.clear();

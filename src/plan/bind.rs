@@ -8,7 +8,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::sqlparser::ast::visit_relations;
+use datafusion::sql::sqlparser::parser::Parser;
 use futures::TryStreamExt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::compile::CompiledModel;
@@ -98,6 +101,21 @@ impl Planner {
         })();
         let plan = plan.map_err(|e| origin.errors(diagnose::of_text(&e, sql, self)))?;
         bind_slots(plan, &slots, &providers).map_err(|e| vec![e])
+    }
+}
+
+impl Planner {
+    /// The relations a query names, as text: `schema.name`, separated by blanks; None when it does not parse.
+    pub fn relations_in(&self, sql: &str) -> Option<String> {
+        let statements = Parser::parse_sql(&*self.sql_dialect(), sql).ok()?;
+        let mut names = Vec::new();
+        let _ = visit_relations(&statements, |name| {
+            let parts: Vec<&str> =
+                name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.as_str()).collect();
+            names.push(parts.join("."));
+            ControlFlow::<()>::Continue(())
+        });
+        Some(names.join(" "))
     }
 }
 

@@ -19,6 +19,7 @@ use super::facts;
 use super::graph::{self, NamedSource, Names, Vertex};
 use super::jinja::{Engine, MacroPackage, Scope};
 use super::load::{Draft, Loader, Reads};
+use super::operations::Operations;
 use super::problems::Problems;
 use super::properties::Properties;
 use super::select;
@@ -89,7 +90,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
     let macros: Vec<MacroPackage> = macros.collect();
     let definitions: Vec<_> = macros.iter().map(|m| super::macros::definitions(&m.name, &m.files)).collect();
     let dispatch = settings.first().map(|s| s.dispatch.clone()).unwrap_or_default();
-    let engine = Engine::new(macros, dispatch, env, p);
+    let engine = Arc::new(Engine::new(macros, dispatch, env, p));
     let mut definitions = definitions.into_iter();
     let loader = |settings: Settings| {
         let macros = definitions.next().unwrap_or_default();
@@ -141,6 +142,12 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
     let declared = parts.into_iter().flat_map(|(properties, _)| properties.sources);
     let mut sources: Vec<_> = declared.filter(|s| s.enabled).map(|s| Arc::new(s.table)).collect();
     sources.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
+    let globals: Vec<_> = loaders.iter().map(|l| Arc::clone(&l.globals)).collect();
+    let written: Vec<_> = loaders.iter().map(|l| (l.settings.name.clone(), l.settings.hooks.clone())).collect();
+    let operations = globals.split_first().map(|(own, packages)| {
+        let (engine, names) = (Arc::clone(&engine), Arc::clone(&names));
+        Arc::new(Operations::new(engine, names, own, packages.to_vec(), &written))
+    });
     let said = loaders.iter().flat_map(|l| std::mem::take(&mut *l.said.lock())).collect();
     let root = loaders.into_iter().next().map(|l| l.settings);
     let selectors = match &root {
@@ -158,6 +165,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         selectors,
         unit_tests,
         inventory,
+        operations,
         warnings: Vec::new(),
         said,
     }

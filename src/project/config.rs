@@ -54,6 +54,10 @@ pub(super) const MODEL_KEYS: &[&str] = &[
 /// Keys of dbt and later versions: kept, and harmless.
 pub(super) const KEPT_KEYS: &[&str] = &[
     "description",
+    "pre_hook",
+    "pre-hook",
+    "post_hook",
+    "post-hook",
     "database",
     "unique_key",
     "incremental_strategy",
@@ -103,7 +107,33 @@ pub(super) const KEPT_KEYS: &[&str] = &[
 ];
 
 /// Keys that would change what a table holds, and do not yet: saying nothing would be lying.
-pub(super) const LATER_KEYS: &[&str] = &["emit", "pre_hook", "pre-hook", "post_hook", "post-hook", "sql_header"];
+pub(super) const LATER_KEYS: &[&str] = &["emit", "sql_header"];
+
+/// Hooks: their Jinja is rendered when they run.
+pub(super) const HOOK_KEYS: &[&str] =
+    &["pre_hook", "pre-hook", "post_hook", "post-hook", "+pre_hook", "+pre-hook", "+post_hook", "+post-hook"];
+
+/// The name under which hooks add up, however the key is written.
+fn canonical(key: &str) -> &str {
+    match key {
+        "pre_hook" => "pre-hook",
+        "post_hook" => "post-hook",
+        other => other,
+    }
+}
+
+/// Records hooks that are neither SQL, nor a list of it, nor mappings with `sql`.
+pub(super) fn check_hooks(key: &str, value: &Json, span: &Span, p: &mut Problems) {
+    let is_hook = |hook: &Json| match hook {
+        Json::String(_) => true,
+        Json::Object(members) => members.get("sql").is_some_and(Json::is_string),
+        _ => false,
+    };
+    if !as_list(value).iter().all(is_hook) {
+        let message = format!("`{key}` must be SQL, or a list of SQL");
+        p.error("wrong-type", span.clone(), message, "a hook is text, or a mapping: {sql: …, transaction: false}");
+    }
+}
 
 /// Flattens `models: {project: {folder: {+key: …}}}`, outermost folders first.
 pub(super) fn flatten(node: &Node, p: &mut Problems) -> Vec<Level> {
@@ -192,7 +222,13 @@ pub(super) fn warn_unknown_in_file(key: &str, span: Span, p: &mut Problems) {
 /// `over` on top of `base`: tags add up, `meta` and table properties merge by key, everything else is replaced.
 pub(super) fn merge(base: &mut RawConfig, over: &RawConfig) {
     for (key, setting) in over {
-        let merged = match (key.as_str(), base.get(key)) {
+        let key = canonical(key);
+        let merged = match (key, base.get(key)) {
+            ("pre-hook" | "post-hook", below) => {
+                let mut hooks = below.map(|s| as_list(&s.value)).unwrap_or_default();
+                hooks.extend(as_list(&setting.value));
+                Json::Array(hooks)
+            }
             ("tags", Some(below)) => {
                 let mut tags = as_list(&below.value);
                 for tag in as_list(&setting.value) {
@@ -214,7 +250,7 @@ pub(super) fn merge(base: &mut RawConfig, over: &RawConfig) {
             }
             _ => setting.value.clone(),
         };
-        base.insert(key.clone(), Setting { value: merged, span: setting.span.clone() });
+        base.insert(key.to_string(), Setting { value: merged, span: setting.span.clone() });
     }
 }
 
@@ -274,6 +310,11 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
     };
     let mut table_properties = properties("tblproperties", p);
     table_properties.extend(properties("table_properties", p));
+    for key in ["pre-hook", "post-hook"] {
+        if let Some(hooks) = raw.get(key) {
+            check_hooks(key, &hooks.value, &hooks.span, p);
+        }
+    }
     let flag = |key: &str, p: &mut Problems| raw.get(key).and_then(|s| s.boolean(key, p));
     let strict = raw.get("incremental").is_some_and(|s| match s.value.as_str() {
         Some("strict") => true,

@@ -10,6 +10,7 @@ use super::data_tests::TestConfig;
 use super::freshness::FreshnessCheck;
 use super::incremental::IncrementalConfig;
 use super::inventory::Inventory;
+use super::operations::Operations;
 use super::schedule::Schedule;
 use super::seed::SeedFile;
 use super::select::Selector;
@@ -38,6 +39,8 @@ pub struct Project {
     pub unit_tests: Vec<UnitTest>,
     /// What artifacts and documentation say beyond that.
     pub inventory: Inventory,
+    /// The templates that hooks and operations are; None of a project that was made by hand.
+    pub operations: Option<Arc<Operations>>,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
     /// What templates printed: `print(…)`, `log(…, info=true)`.

@@ -64,7 +64,8 @@ const ON_VIOLATION: &[(&str, OnViolation)] = &[
 ];
 
 /// Texts that are not Jinja, or are rendered where they are used.
-const UNRENDERED: &[&str] = &["description", "data_tests", "tests", "unit_tests", "expect"];
+const UNRENDERED: &[&str] =
+    &["description", "data_tests", "tests", "unit_tests", "expect", "pre_hook", "pre-hook", "post_hook", "post-hook"];
 
 /// What a properties file says about one model or snapshot.
 #[derive(Debug, Clone)]

@@ -58,6 +58,8 @@ pub(super) struct Settings {
     pub overrides: Defaults,
     /// Of the root project.
     pub dispatch: Dispatch,
+    /// `on-run-start` and `on-run-end`, as written: they are rendered when they run.
+    pub hooks: [Option<Json>; 2],
     /// The project file, for problems that stand nowhere else.
     pub span: Span,
 }
@@ -322,6 +324,13 @@ impl ProjectFiles {
     }
 }
 
+/// Hooks of a project file: SQL, a list of it, or mappings with `sql`.
+fn hooks(key: &str, node: &Node, p: &mut Problems) -> Json {
+    let json = node.json();
+    config::check_hooks(key, &json, &node.span(), p);
+    json
+}
+
 fn project_text(dir: &Path, shown: &Path, name: &str) -> Result<Option<Arc<Text>>> {
     match std::fs::read_to_string(dir.join(name)) {
         Ok(content) => Ok(Some(Text::new(shown.join(name), content))),
@@ -415,7 +424,7 @@ impl Reader<'_> {
             }
         };
         let defaults = |key: &str, p: &mut Problems| match root.get(key) {
-            Some(node) => config::flatten(&self.engine.render_yaml(node, &[], self.scope, p), p),
+            Some(node) => config::flatten(&self.engine.render_yaml(node, config::HOOK_KEYS, self.scope, p), p),
             None => Vec::new(),
         };
         Settings {
@@ -443,6 +452,7 @@ impl Reader<'_> {
             globals: Arc::clone(&self.scope.globals),
             overrides: Defaults::default(),
             dispatch: Dispatch::default(),
+            hooks: ["on-run-start", "on-run-end"].map(|key| root.get(key).map(|node| hooks(key, node, p))),
             span: root.span(),
         }
     }

@@ -63,11 +63,20 @@ impl LakeAnswers {
 
     /// A table that `sql` names and that is not to be read yet.
     fn too_early(&self, sql: &str, this: Option<(&str, &str)>) -> Option<&str> {
-        let sql = sql.to_lowercase();
+        let named = self.reader.planner.relations_in(sql).unwrap_or_else(|| sql.to_string());
+        let sql = named.to_lowercase();
         let models = self.project.models.iter().filter(|m| m.deferred.is_none());
         let models = models.filter(|m| this != Some((m.schema.as_str(), m.alias.as_str())));
         let mut named = models.filter(|m| mentions(&sql, &m.alias.to_lowercase()));
         named.find(|m| !self.is_ready(&m.name)).map(|m| m.name.as_str())
+    }
+
+    /// The rows of a query, in batches of which there is at least one.
+    pub(super) async fn rows(&self, sql: &str, this: Option<(&str, &str)>) -> Result<Vec<RecordBatch>> {
+        if let Some(model) = self.too_early(sql, this) {
+            return Err(waits(format!("and {model} is not made yet")));
+        }
+        self.reader.rows(sql, this).await.map_err(|errors| first(errors, sql))
     }
 
     fn is_ready(&self, model: &str) -> bool {
@@ -86,12 +95,7 @@ impl LakeAnswers {
 
 impl Answers for LakeAnswers {
     fn query(&self, sql: &str, this: Option<(&str, &str)>) -> Result<Answer> {
-        if let Some(model) = self.too_early(sql, this) {
-            return Err(waits(format!("and {model} is not made yet")));
-        }
-        let done = self.handle.block_on(self.reader.rows(sql, this));
-        let batches = done.map_err(|errors| first(errors, sql))?;
-        answer(&batches)
+        answer(&self.handle.block_on(self.rows(sql, this))?)
     }
 
     fn columns(&self, schema: &str, name: &str, this: Option<(&str, &str)>) -> Result<Vec<(String, String)>> {

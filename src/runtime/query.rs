@@ -88,9 +88,11 @@ impl Reader {
     /// Rows of what a template asks; `this` is the table (schema, name) of the model that asks, made or not by this project as it is
     /// compiled.
     pub(super) async fn rows(&self, sql: &str, this: Option<(&str, &str)>) -> Result<Vec<RecordBatch>, Vec<Error>> {
-        let mut tables = self.tables_in(sql).await?;
+        // A word of a text is no table.
+        let named = self.planner.relations_in(sql).unwrap_or_else(|| sql.to_string());
+        let mut tables = self.tables_in(&named).await?;
         if let Some((schema, name)) = this
-            && mentions(&sql.to_lowercase(), &name.to_lowercase())
+            && mentions(&named.to_lowercase(), &name.to_lowercase())
             && !tables.iter().any(|(s, n, _)| s == schema && n == name)
         {
             let table = self.table(schema, name).await.map_err(|e| vec![e])?;

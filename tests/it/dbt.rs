@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use smelt::env::Env;
-use smelt::project::{self, Dependency, LoadOptions, Model, Project};
+use smelt::project::{self, Dependency, HookPoint, LoadOptions, Model, Project};
 
 use crate::support::Sandbox;
 
@@ -87,8 +87,15 @@ fn dbt_parses_the_same_nodes() {
     let manifest = std::fs::read_to_string(sandbox.path().join("target/manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
 
-    let theirs = nodes_of_dbt(&manifest);
-    let ours = nodes_of_smelt(&load(&sandbox));
+    let mut theirs = nodes_of_dbt(&manifest);
+    let project = load(&sandbox);
+    let operations = project.operations.clone().unwrap();
+    let points = [HookPoint::RunEnd, HookPoint::RunStart];
+    let hooks: Vec<String> = points.iter().flat_map(|p| operations.hooks(*p)).map(|h| h.unique_id()).collect();
+    let is_hook = |id: &String| id.starts_with("operation.");
+    assert_eq!(hooks, theirs.keys().filter(|id| is_hook(id)).cloned().collect::<Vec<_>>(), "the same hooks");
+    theirs.retain(|id, _| !is_hook(id));
+    let ours = nodes_of_smelt(&project);
     let names = |nodes: &BTreeMap<String, Value>| nodes.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&ours), names(&theirs), "the same nodes");
     for (id, node) in &theirs {

@@ -23,6 +23,7 @@ mod full_disk;
 mod generate;
 mod getting_started;
 mod incremental;
+mod hooks;
 mod infer;
 mod init;
 mod jinja;

@@ -105,6 +105,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         sources: sources.into_iter().map(std::sync::Arc::new).collect(),
         models: models.into_iter().map(std::sync::Arc::new).collect(),
         tests: vec![],
+        operations: None,
         selectors: Vec::new(),
         unit_tests: vec![],
         inventory: Default::default(),

@@ -168,6 +168,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         sources: sources(),
         models,
         tests: vec![],
+        operations: None,
         selectors: Vec::new(),
         unit_tests: vec![],
         inventory: Default::default(),

@@ -29,6 +29,7 @@ mod template;
 mod tokens;
 mod values;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::{Environment, UndefinedBehavior, Value};
@@ -162,7 +163,20 @@ impl Engine {
 
     /// Renders a template in `scope`. What the template asked for is in the scope's record, also after an error.
     pub fn render(&self, template: &Template, scope: &Arc<Scope>) -> Result<Rendered> {
-        let environment = self.model_environment(scope);
+        self.render_with(template, scope, &BTreeMap::new())
+    }
+
+    /// The same, with more names that the template sees.
+    pub fn render_with(
+        &self,
+        template: &Template,
+        scope: &Arc<Scope>,
+        values: &BTreeMap<String, serde_json::Value>,
+    ) -> Result<Rendered> {
+        let mut environment = self.model_environment(scope);
+        for (name, value) in values {
+            environment.add_global(name.clone(), values::from_json(value));
+        }
         let name = template.text.file.to_string_lossy();
         let source = format!("{}{}", self.prelude(scope), template.jinja);
         let output = environment
