@@ -333,7 +333,10 @@ pub(super) enum Command {
         path: PathBuf,
     },
     /// Show what this project, target and lake look like from here, and try their connections
-    Debug,
+    Debug {
+        #[arg(long, value_enum, default_value_t = Report::Text)]
+        output: Report,
+    },
     /// Install the packages that packages.yml or dependencies.yml asks for
     Deps {
         /// Take the newest commits again, whatever package-lock.yml says
@@ -413,6 +416,19 @@ pub(super) enum Command {
         /// Folder with the run_results.json to go by [default: target]
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
+    },
+    /// List past runs of models and tests, newest first, of commands and of schedules in `up`
+    Runs {
+        /// Name or unique id of a model, snapshot, seed or test [default: all]
+        name: Option<String>,
+        /// Only those that failed or were skipped
+        #[arg(long)]
+        failed: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Keep every table up to date until stopped
     Up {

@@ -15,6 +15,9 @@ use crate::error::Result;
 use crate::project::Project;
 use crate::project::artifacts::{self, Invocation, RunResult};
 
+/// Commands whose results become rows of `_smelt/runs`.
+const NOTED: [&str; 5] = ["run", "build", "snapshot", "seed", "test"];
+
 /// The artifacts of one command.
 pub(super) struct Artifacts {
     pub invocation: Invocation,
@@ -85,6 +88,17 @@ impl Artifacts {
             Some(earlier) => *earlier = result,
             None => results.push(result),
         }
+    }
+
+    /// What `_smelt/runs` is to know: the project, dbt's name of the command, and what it did to each node; `None` when it makes and tests
+    /// nothing.
+    pub fn past(&self) -> Option<(Arc<Project>, String, Vec<RunResult>)> {
+        let state = self.state.lock();
+        let which = self.invocation.args.get("which").and_then(Json::as_str).filter(|w| NOTED.contains(w))?;
+        // Unit tests open no lake.
+        let is_noted = state.results.iter().any(|r| !r.unique_id.starts_with("unit_test."));
+        let project = state.project.clone().filter(|_| is_noted)?;
+        Some((project, which.to_string(), state.results.clone()))
     }
 
     /// Writes the results, where the command does that and got as far as reading the project.

@@ -7,7 +7,13 @@ use super::args::Cli;
 /// Command → (example, what it does).
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("init", &[("smelt init shop", "a project named shop, in a new folder"), ("smelt init", "in this folder")]),
-    ("debug", &[("smelt debug --target prod", "can the lake and every broker of prod be reached?")]),
+    (
+        "debug",
+        &[
+            ("smelt debug --target prod", "can the lake and every broker of prod be reached?"),
+            ("smelt debug --output json", "the same for a program"),
+        ],
+    ),
     ("compile", &[("smelt compile", "all models"), ("smelt compile --select gold_customers", "one")]),
     (
         "ls",
@@ -46,6 +52,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("snapshot", &[("smelt snapshot --select snap_users", "take one snapshot now")]),
+    (
+        "runs",
+        &[
+            ("smelt runs", "the newest of everything"),
+            ("smelt runs gold_customers --failed --limit 5", "when a model failed last, and why"),
+        ],
+    ),
     (
         "up",
         &[

@@ -1,11 +1,11 @@
-//! `compile`, `ls`, `plan`, `explain`, `debug`: commands that look and do not write tables.
+//! `compile`, `ls`, `plan`, `explain`: commands that look and do not write tables.
 
 use super::args::{Deferring, Selection};
 use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
+use crate::project;
 use crate::project::artifacts::{RunResult, RunStatus};
-use crate::project::{self, Connector};
 use crate::runtime;
 
 pub(super) async fn compile(
@@ -68,41 +68,4 @@ pub(super) fn unknown_model<'a>(name: &str, known: impl IntoIterator<Item = &'a 
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),
         None => error.with_hint("`smelt ls` lists them"),
     }
-}
-
-pub(super) async fn debug(session: &Session) -> Result<Exit, Vec<Error>> {
-    print::line(&format!("smelt {}", env!("CARGO_PKG_VERSION")));
-    print::line(&format!("project folder  {}", session.dir.display()));
-    let project = session.load()?;
-    let say = |text: String| print::line(&session.env.redact(&text));
-    say(format!(
-        "project         {} ({} models, {} sources)",
-        project.name,
-        project.models.len(),
-        project.sources.len()
-    ));
-    say(format!("target          {}", project.target.name));
-    say(format!("lake            {}", project.target.lake));
-    let mut failed = false;
-    match runtime::probe_lake(&session.env, &project).await {
-        Ok(text) => say(format!("                {text}")),
-        Err(error) => {
-            failed = true;
-            session.print_error(&error);
-        }
-    }
-    for (name, connection) in &project.target.connections {
-        say(format!("connection      {name} ({})", connection.kind));
-    }
-    for source in project.sources.iter().filter(|s| matches!(s.connector, Connector::Kafka(_))) {
-        let name = format!("{}.{}", source.source, source.name);
-        match runtime::probe_source(&session.env, &project, source).await {
-            Ok(partitions) => say(format!("source          {name}: {partitions} partitions")),
-            Err(error) => {
-                failed = true;
-                session.print_error(&error);
-            }
-        }
-    }
-    Ok(if failed { Exit::Failed } else { Exit::Success })
 }

@@ -10,6 +10,7 @@ mod choose;
 mod completions;
 mod defer;
 mod demo;
+mod debug;
 mod deps;
 mod docs;
 mod examples;
@@ -23,6 +24,7 @@ mod maintain;
 mod print;
 mod retry;
 mod run;
+mod runs;
 mod sample;
 mod schema;
 mod session;
@@ -84,6 +86,9 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
         };
     }
     let result = run_command(&session, cli).await;
+    if result.is_ok() {
+        session.record_runs().await;
+    }
     // What was done is written down also when something failed.
     match (result, session.artifacts.finish(&session.env)) {
         (Ok(_), Err(error)) => Err(vec![error]),
@@ -95,7 +100,7 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
 async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
     match &cli.command {
         Command::Init { path } => init::init(session, path).map_err(|e| vec![e]),
-        Command::Debug => inspect::debug(session).await,
+        Command::Debug { output } => debug::debug(session, *output).await,
         Command::Deps { upgrade, lock } => deps::deps(session, *upgrade, *lock),
         Command::Compile { selection, deferring } => inspect::compile(session, selection, deferring).await,
         Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
@@ -110,6 +115,9 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         }
         Command::Seed { writing } => hooks::end(session, writing, run::seed(session, writing).await).await,
         Command::RunOperation { name, args } => hooks::run_operation(session, name, args.as_deref()).await,
+        Command::Runs { name, failed, limit, output } => {
+            runs::runs(session, name.as_deref(), *failed, *limit, *output).await
+        }
         // It has become another command above.
         Command::Retry { .. } => Ok(Exit::Success),
         Command::Up { writing, no_http: _ } => hooks::end(session, writing, run::up(session, writing).await).await,

@@ -16,7 +16,9 @@ use super::{Exit, hooks, print, stages};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::{HookPoint, Materialization, Model, Project};
-use crate::runtime::{Event, Fresh, How, Options, Recorder, RetryRequests, Runner, Runs, SKIPPED, Summary, Watcher};
+use crate::runtime::{
+    Event, Fresh, How, Options, Recorder, RetryRequests, RunLog, Runner, Runs, SKIPPED, Summary, Watcher,
+};
 
 /// How often `up` looks for edited files.
 const EDIT_POLL: Duration = Duration::from_millis(1000);
@@ -124,12 +126,13 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         }
         let printer = Arc::new(Printer::new(session));
         let stopped = Arc::new(AtomicBool::new(false));
+        let log = RunLog::start(&session.env, &project, &session.artifacts.invocation).map_err(|e| vec![e])?;
         let runner = Runner {
             env: session.env.clone(),
             project: project.clone(),
             compilation,
             options,
-            watcher: noting_stops(printer.watcher(), &stopped),
+            watcher: log.watcher(noting_stops(printer.watcher(), &stopped)),
         };
         let (edited_tx, edited) = watch::channel(false);
         let requests = RetryRequests::open(&session.env, &project).await.map_err(|e| vec![e])?;
@@ -154,6 +157,8 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         let summary = runner.up(stop.clone(), edited.clone()).await.map_err(|e| vec![e])?;
         let was_edited = *edited.borrow();
         watching.abort();
+        drop(runner);
+        log.finish().await;
         if summary.ask_again && !*stop.borrow() {
             first = false;
             continue;

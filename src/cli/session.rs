@@ -208,6 +208,15 @@ impl Session {
         self.artifacts.loaded(&self.env, project).map_err(|e| vec![e])
     }
 
+    /// Notes in the lake what this command did. It is a record: what cannot be written costs a warning.
+    pub(super) async fn record_runs(&self) {
+        let Some((project, which, results)) = self.artifacts.past() else { return };
+        let noted = runtime::record_runs(&self.env, &project, &self.artifacts.invocation, &which, &results).await;
+        if let Err(error) = noted {
+            self.warn(&error.context("the run is not noted in _smelt.runs"));
+        }
+    }
+
     pub(super) fn say(&self, text: &str) {
         if !self.quiet {
             print::line(&self.env.redact(text));

@@ -3,7 +3,7 @@
 //! A model's change is split before it reaches its table: kept rows, and quarantined ones in the shape of
 //! [`crate::types::reject_schema`]. Both are signed, so corrected input takes rows out of quarantine again.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use arrow::json::WriterBuilder;
@@ -57,6 +57,45 @@ impl Expectations {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.expectations.is_empty()
+    }
+
+    /// Of `counts`, which were made over all rows of a model, those that its tables did not hold before: rows that violate and came
+    /// (`delta`), or were set aside (`quarantined`). Dropped rows leave no trace: they count as they are.
+    pub fn newly_counted(
+        &self,
+        counts: Vec<(String, usize)>,
+        delta: &[SignedBatch],
+        quarantined: &[SignedBatch],
+    ) -> Result<Vec<(String, usize)>> {
+        let inserted = |batch: &SignedBatch, hit: &dyn Fn(usize) -> bool| -> usize {
+            let rows = (0..batch.num_rows()).filter(|i| hit(*i));
+            rows.map(|i| usize::try_from(batch.weight(i)).unwrap_or(0)).sum()
+        };
+        let mut newly = Vec::with_capacity(counts.len());
+        for (name, count) in counts {
+            let known = self.expectations.iter().find(|(known, ..)| *known == name);
+            let mut new = count;
+            match known {
+                Some((_, OnViolation::Warn, predicate)) => {
+                    new = 0;
+                    for batch in delta {
+                        let holds = predicate.evaluate(&batch.rows)?;
+                        new += inserted(batch, &|i| !holds.value(i));
+                    }
+                }
+                Some((_, OnViolation::Quarantine, _)) => {
+                    new = 0;
+                    for batch in quarantined {
+                        let reasons = batch.rows.column_by_name("reason").and_then(|c| c.as_string_opt::<i32>());
+                        let reasons = reasons.ok_or_else(|| Error::internal("quarantined rows without a reason"))?;
+                        new += inserted(batch, &|i| reasons.is_valid(i) && reasons.value(i) == name);
+                    }
+                }
+                _ => {}
+            }
+            newly.push((name, new));
+        }
+        Ok(newly)
     }
 
     /// Splits `change`, rows of the model `model` in stored types.

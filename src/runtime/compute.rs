@@ -278,6 +278,7 @@ impl Pipeline {
         apply_expectations(node, wanted, &mut full)?;
         outcome.violations = full.violations;
         let replace = std::mem::take(&mut node.replace);
+        let mut is_first = replace;
         let main = node.main.as_mut().ok_or_else(|| Error::internal("a view without a table"))?;
         let table = main.ready().await?;
         if replace {
@@ -291,6 +292,7 @@ impl Pipeline {
                 }
             }
         } else if table.row_count() == 0 {
+            is_first = true;
             outcome.delta = full.delta;
         } else {
             outcome.delta = table.diff(stream_of(full.delta)?).await?;
@@ -300,6 +302,10 @@ impl Pipeline {
             let table = quarantine.ready().await?;
             outcome.quarantine =
                 if table.row_count() == 0 { full.quarantine } else { table.diff(stream_of(full.quarantine)?).await? };
+        }
+        if !is_first {
+            let counts = std::mem::take(&mut outcome.violations);
+            outcome.violations = node.expectations.newly_counted(counts, &outcome.delta, &outcome.quarantine)?;
         }
         Ok(outcome)
     }

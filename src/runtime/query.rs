@@ -193,6 +193,11 @@ impl Reader {
                 tables.push((schema.to_string(), name.to_string(), table.committed_snapshot().provider()));
             }
         }
+        if mentions_of(&sql, OWN, "runs")
+            && let Some(table) = self.lake.runs().await?
+        {
+            tables.push((OWN.to_string(), "runs".to_string(), table.committed_snapshot().provider()));
+        }
         for source in &self.project.sources {
             let (schema, name) = (&source.source, &source.name);
             let taken =

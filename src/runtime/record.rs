@@ -33,6 +33,8 @@ struct Tally {
     /// The last commit.
     version: Option<i64>,
     epoch: Option<i64>,
+    /// Planned instant of its last run, µs.
+    planned: Option<i64>,
     rows: u64,
     error: Option<Error>,
 }
@@ -75,6 +77,7 @@ impl Recorder {
                     }
                     if model.committed {
                         tally.epoch = Some(report.epoch);
+                        tally.planned = model.run.or(tally.planned);
                         // A run that failed and then was made is made.
                         tally.error = None;
                     }
@@ -143,7 +146,7 @@ impl Recorder {
                 .response("rows_deleted", tally.deleted)
                 .response("rows", tally.rows);
         }
-        for (key, value) in [("version", tally.version), ("epoch", tally.epoch)] {
+        for (key, value) in [("version", tally.version), ("epoch", tally.epoch), ("planned_at", tally.planned)] {
             if let Some(value) = value {
                 result = result.response(key, value);
             }

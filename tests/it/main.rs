@@ -34,6 +34,7 @@ mod python;
 mod readme;
 mod replay;
 mod retry;
+mod runs;
 mod s3;
 mod sample;
 mod sample_plan;

@@ -185,3 +185,49 @@ fn values_that_do_not_fit_are_errors_at_their_place() {
     );
     shop(&test).smelt(&["test"]).fails(1, "`customers`: no row has these values");
 }
+
+#[test]
+fn overrides_reach_the_macros_that_macros_call() {
+    let sandbox = Sandbox::with(&[
+        ("dbt_project.yml", "name: app\nprofile: app\n"),
+        ("profiles.yml", "app: {outputs: {dev: {type: snowflake, schema: s}}}\n"),
+        ("smelt.yml", "lake: ./lake\n"),
+        ("packages.yml", "packages:\n  - local: tools\n"),
+        ("tools/dbt_project.yml", "name: tools\nprofile: app\n"),
+        (
+            "tools/macros/rates.sql",
+            "{% macro rate() %}3{% endmacro %}\n{% macro times(c) %}{{ c }} * {{ tools.rate() }}{% endmacro %}\n",
+        ),
+        (
+            "macros/money.sql",
+            "{% macro tax() %}7{% endmacro %}\n{% macro plus(c) %}{{ tools.times(c) }} + {{ tax() }}{% endmacro %}\n\
+             {% macro newer() %}{% if is_incremental() %}where id > (select max(id) from {{ this }}){% endif %}{% endmacro %}\n",
+        ),
+        ("seeds/x.csv", "id,net\n1,10\n2,20\n"),
+        (
+            "models/m.sql",
+            "{{ config(materialized='incremental', unique_key='id') }}\nselect id, {{ plus('net') }} as gross from {{ ref('x') }}\n{{ newer() }}",
+        ),
+        (
+            "models/m.yml",
+            "version: 2
+unit_tests:
+  - name: as_they_are
+    model: m
+    overrides: {macros: {is_incremental: false}}
+    given: [{input: ref('x'), rows: [{id: 1, net: 10}, {id: 2, net: 20}]}]
+    expect: {rows: [{id: 1, gross: 37}, {id: 2, gross: 67}]}
+  - name: overridden
+    model: m
+    overrides: {macros: {tax: 1, tools.rate: 2, is_incremental: true}}
+    given:
+      - {input: ref('x'), rows: [{id: 1, net: 10}, {id: 2, net: 20}]}
+      - {input: this, rows: [{id: 1, gross: 0}]}
+    expect: {rows: [{id: 2, gross: 41}]}
+",
+        ),
+    ]);
+    sandbox.smelt(&["deps"]).ok();
+    let ended = sandbox.smelt(&["test"]);
+    assert!(ended.stdout.contains("Done. PASS=2 WARN=0 ERROR=0 SKIP=0 TOTAL=2"), "{}\n{}", ended.stdout, ended.stderr);
+}

@@ -14,6 +14,7 @@ use minijinja::value::{Kwargs, Object, ObjectRepr, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::containers::Dict;
+use super::overrides;
 
 /// What [`super::template`] calls behind a macro.
 pub(super) const WRAP: &str = "__macro";
@@ -38,7 +39,9 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         Err(Error::new(ErrorKind::InvalidOperation, returned.to_string()).with_source(returned))
     });
     let absent = absent();
-    environment.add_function(WRAP, move |inner: Value| Macro::around(inner, absent.clone()));
+    environment.add_function(WRAP, move |state: &State<'_, '_>, inner: Value| {
+        Macro::around(state.name(), inner, absent.clone())
+    });
 }
 
 /// An undefined value that prints as nothing and is false without an error: what dbt gives for an argument left out.
@@ -50,6 +53,8 @@ fn absent() -> Value {
 
 struct Macro {
     inner: Value,
+    /// Name of the template it stands in: its package's.
+    template: String,
     name: String,
     /// Parameters but `varargs` and `kwargs`.
     parameters: Vec<String>,
@@ -59,7 +64,7 @@ struct Macro {
 }
 
 impl Macro {
-    fn around(inner: Value, absent: Value) -> Result<Value, Error> {
+    fn around(template: &str, inner: Value, absent: Value) -> Result<Value, Error> {
         let mut parameters: Vec<String> =
             inner.get_attr("arguments")?.try_iter()?.map(|name| name.to_string()).collect();
         let mut takes = |name: &str| match parameters.iter().position(|p| p == name) {
@@ -71,7 +76,15 @@ impl Macro {
         };
         let (varargs, kwargs) = (takes("varargs"), takes("kwargs"));
         let name = inner.get_attr("name")?.to_string();
-        Ok(Value::from_object(Macro { inner, name, parameters, varargs, kwargs, absent }))
+        Ok(Value::from_object(Macro {
+            inner,
+            template: template.to_string(),
+            name,
+            parameters,
+            varargs,
+            kwargs,
+            absent,
+        }))
     }
 
     /// The arguments as minijinja's macro takes them: each parameter by position, the rest collected.
@@ -136,6 +149,9 @@ impl Object for Macro {
     }
 
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        if let Some(value) = overrides::of(state, &self.template, &self.name) {
+            return Ok(value);
+        }
         let args = self.arguments(args)?;
         self.inner.call(state, &args).or_else(|error| returned(&error).ok_or(error))
     }

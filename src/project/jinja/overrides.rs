@@ -1,6 +1,7 @@
 //! Macros that give a set value in one render: `overrides: {macros: …}` of a unit test.
 //!
-//! A name is set anew before the template's own text; `package.name` wraps the package, so that its other macros stay.
+//! A name is set anew before the template's own text; `package.name` wraps the package, so that its other macros stay. Macros that call an
+//! overridden one find it so too: a macro asks [`of`] before it runs, and a built-in function is replaced for the whole render.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +9,17 @@ use std::sync::Arc;
 use minijinja::value::{Object, ObjectRepr};
 use minijinja::{Environment, Error, State, Value};
 
+use serde_json::Value as Json;
+
+use super::namespaces::Namespaces;
 use super::scope::Scope;
 use super::values::from_json;
 
 /// Gives the value of an overridden name.
 const OVERRIDE: &str = "__override";
+
+/// The overrides of a render, as macros find them.
+const TABLE: &str = "__overrides";
 
 /// What stands before a template so that it sees the overrides of `scope`.
 pub(super) fn prelude(scope: &Scope) -> String {
@@ -33,6 +40,10 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
     if overrides.is_empty() {
         return;
     }
+    environment.add_global(TABLE, Value::from_object(Table(overrides.clone())));
+    for (name, value) in overrides.iter().filter(|(name, _)| !name.contains('.')) {
+        environment.add_global(name.clone(), Value::from_object(Constant(from_json(value))));
+    }
     environment.add_function(OVERRIDE, move |name: &str, before: Value| match overrides.get(name) {
         Some(value) => Value::from_object(Constant(from_json(value))),
         None => {
@@ -43,6 +54,26 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
             Value::from_object(Package { before, overrides: inside.collect() })
         }
     });
+}
+
+/// The value that the macro `name` of the package whose macros stand in `template` is to give in this render, if it is overridden.
+pub(super) fn of(state: &State<'_, '_>, template: &str, name: &str) -> Option<Value> {
+    let table = state.lookup(TABLE)?;
+    let Table(overrides) = table.downcast_object_ref::<Table>()?;
+    let is_own = |full: &str| {
+        full.split_once('.').is_some_and(|(package, own)| own == name && Namespaces::template(package) == template)
+    };
+    let value = overrides.get(name).or_else(|| overrides.iter().find(|(full, _)| is_own(full)).map(|(_, value)| value));
+    value.map(from_json)
+}
+
+#[derive(Debug)]
+struct Table(BTreeMap<String, Json>);
+
+impl Object for Table {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
 }
 
 /// A macro that always gives one value.
