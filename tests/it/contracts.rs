@@ -45,6 +45,19 @@ fn a_row_that_breaks_a_constraint_stops_the_model_by_name() {
 }
 
 #[test]
+fn the_columns_of_a_primary_key_are_not_null() {
+    let key = "{name: amount, data_type: bigint}, {name: id, data_type: BIGINT, constraints: [{type: primary_key}]}";
+    let sandbox = project("{enforced: true}", key);
+    sandbox.write("data/2.json", "{\"id\": 1, \"amount\": 4}\n");
+    let ended = sandbox.smelt(&["run"]).ok();
+    assert!(ended.stderr.contains("warning["), "that they are unique is not enforced: {}", ended.stderr);
+    assert_eq!(sandbox.count("orders"), 3);
+    sandbox.write("data/3.json", "{\"id\": null, \"amount\": 3}\n");
+    sandbox.smelt(&["run"]).fails(1, "of orders failed on row {\"id\":null,\"amount\":3}");
+    assert_eq!(sandbox.count("orders"), 3);
+}
+
+#[test]
 fn other_columns_than_promised_are_compile_errors() {
     let broken = |columns: &str, text: &str| {
         project("{enforced: true}", columns).smelt(&["compile"]).fails(2, text);
