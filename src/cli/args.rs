@@ -554,6 +554,22 @@ fn moment(text: &str) -> Result<i64, String> {
 }
 
 impl Command {
+    /// Whether it takes a selection.
+    pub fn chooses(&self) -> bool {
+        matches!(
+            self,
+            Command::Compile { .. }
+                | Command::Ls { .. }
+                | Command::Plan { .. }
+                | Command::Test { .. }
+                | Command::Run { .. }
+                | Command::Build { .. }
+                | Command::Snapshot { .. }
+                | Command::Seed { .. }
+                | Command::Up { .. }
+        )
+    }
+
     /// What it chooses nodes by, where it does.
     pub fn selection_mut(&mut self) -> Option<&mut Selection> {
         match self {

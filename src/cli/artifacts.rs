@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Cli, Command, Docs, Selection, SourceCommand, Writing};
+use super::args::{Cli, Command, Docs, SourceCommand};
 use crate::env::Env;
 use crate::error::Result;
 use crate::project::Project;
@@ -38,15 +38,14 @@ impl Artifacts {
     pub(super) fn of(env: &Env, cli: &Cli) -> Self {
         let command = &cli.command;
         let (which, manifest, run_results) = written_by(command);
-        let mut args = flags(command);
-        let global = &cli.global;
-        args.extend([
-            ("target".to_string(), json!(global.target)),
-            ("vars".to_string(), json!(global.vars)),
-            ("lake".to_string(), json!(global.lake)),
-            ("threads".to_string(), json!(global.threads)),
-            ("fail_fast".to_string(), global.fail_fast.into()),
-        ]);
+        // Every flag that was given, so that `retry` can repeat the command.
+        let mut args = cli.given.clone();
+        // These dbt's tools look for whether given or not.
+        if command.chooses() {
+            for (key, value) in [("select", json!([])), ("exclude", json!([])), ("full_refresh", json!(false))] {
+                args.entry(key.to_string()).or_insert(value);
+            }
+        }
         args.insert("which".to_string(), which.into());
         Artifacts { invocation: Invocation::new(env, args), which, manifest, run_results, state: Mutex::default() }
     }
@@ -131,29 +130,4 @@ fn written_by(command: &Command) -> (&'static str, bool, bool) {
         Command::Plan { .. } => ("plan", false, false),
         _ => ("other", false, false),
     }
-}
-
-/// The flags that were given, as `args` has them.
-fn flags(command: &Command) -> BTreeMap<String, Json> {
-    let mut args = BTreeMap::new();
-    let (selection, writing): (Option<&Selection>, Option<&Writing>) = match command {
-        Command::Compile { selection, .. }
-        | Command::Ls { selection, .. }
-        | Command::Test { selection, .. }
-        | Command::Plan { selection, .. } => (Some(selection), None),
-        Command::Run { writing, .. }
-        | Command::Build { writing, .. }
-        | Command::Snapshot { writing, .. }
-        | Command::Seed { writing }
-        | Command::Up { writing, .. } => (Some(&writing.selection), Some(writing)),
-        _ => (None, None),
-    };
-    if let Some(selection) = selection {
-        args.insert("select".to_string(), json!(selection.select));
-        args.insert("exclude".to_string(), json!(selection.exclude));
-    }
-    if let Some(writing) = writing {
-        args.insert("full_refresh".to_string(), writing.full_refresh.into());
-    }
-    args
 }

@@ -69,7 +69,12 @@ impl Session {
             state: None,
             lake: None,
         };
-        let state = selection.state.as_ref().map(|dir| State::read(dir, project)).transpose().map_err(|e| vec![e])?;
+        let state = selection
+            .state
+            .as_ref()
+            .map(|dir| State::read(dir, project, &self.env))
+            .transpose()
+            .map_err(|e| vec![e])?;
         let request = Request { state: state.as_ref(), ..request };
         let lake = match project::compares_with_lake(project, &request).map_err(|e| vec![e])? {
             true => Some(self.lake_state(project, compilation).await?),

@@ -20,7 +20,7 @@ const AGAIN: [&str; 5] = ["error", "fail", "skipped", "runtime error", "partial 
 const COMMANDS: [&str; 7] = ["run", "build", "test", "snapshot", "seed", "compile", "run-operation"];
 /// Flags of the last command that say nothing about this one: which nodes is known by name now, and the rest is this
 /// command line's.
-const LEFT_OUT: [&str; 12] = [
+const LEFT_OUT: [&str; 11] = [
     "select",
     "exclude",
     "selector",
@@ -28,7 +28,6 @@ const LEFT_OUT: [&str; 12] = [
     "exclude_resource_type",
     "indirect_selection",
     "project_dir",
-    "profiles_dir",
     "log_format",
     "quiet",
     "take_over",
@@ -90,6 +89,9 @@ fn overridden(now: &Global, then: Global) -> Global {
         target: now.target.clone().or(then.target.clone()),
         vars: now.vars.clone().or(then.vars.clone()),
         lake: now.lake.clone().or(then.lake.clone()),
+        profile: now.profile.clone().or(then.profile.clone()),
+        profiles_dir: now.profiles_dir.clone().or(then.profiles_dir.clone()),
+        warn_error: now.warn_error || then.warn_error,
         threads: now.threads.or(then.threads),
         quiet: now.quiet,
         log_format: now.log_format,

@@ -10,7 +10,7 @@ use super::load::{Draft, Kind, Loader};
 use super::problems::{Problems, suggest};
 use super::properties::Properties;
 use super::texts::files;
-use super::yaml::Text;
+use super::yaml::{Node, Text};
 use super::{Declared, DeclaredSource, DisabledModel, Inventory, macros};
 
 impl Loader<'_> {
@@ -47,7 +47,12 @@ impl Loader<'_> {
             .map(|m| (m.name.to_lowercase(), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
         let sources = properties.sources.iter().map(|s| {
             let path = s.node.text.file.clone();
-            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json() };
+            let of = |node: &Node| match node.get("config").map(Node::written_json) {
+                Some(serde_json::Value::Object(members)) => members,
+                _ => serde_json::Map::new(),
+            };
+            let written = of(&s.source).into_iter().chain(of(&s.node)).collect();
+            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json(), written };
             ((s.table.source.clone(), s.table.name.clone()), declared)
         });
         let disabled = drafts.iter().filter(|d| !d.configured.config.enabled).map(|d| DisabledModel {
@@ -61,11 +66,15 @@ impl Loader<'_> {
             tags: d.configured.tags.clone(),
             config: d.configured.config.all.clone(),
         });
+        let exposure = |node: &Node, p: &mut Problems| {
+            let folders = [std::slice::from_ref(&self.settings.name), &self.folders(&node.text.file)].concat();
+            exposures::exposure(node, &folders, &**names, p)
+        };
         Inventory {
             models: models.collect(),
             sources: sources.collect(),
             disabled: disabled.collect(),
-            exposures: properties.exposures.iter().filter_map(|n| exposures::exposure(n, &**names, p)).collect(),
+            exposures: properties.exposures.iter().filter_map(|n| exposure(n, p)).collect(),
             docs: std::mem::take(&mut properties.docs).into_blocks(),
             groups,
             macros,

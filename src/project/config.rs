@@ -18,6 +18,8 @@ use crate::error::Span;
 pub(super) struct Setting {
     pub value: Json,
     pub span: Span,
+    /// What the last level that says it has written, where that is not `value`: Jinja, and what is not merged with the levels below.
+    pub written: Option<Json>,
 }
 
 pub(super) type RawConfig = BTreeMap<String, Setting>;
@@ -157,7 +159,7 @@ fn flatten_into(node: &Node, path: Vec<String>, span: Option<Span>, levels: &mut
         let bare = entry.key.strip_prefix('+');
         if bare.is_some() || is_known || !matches!(entry.value.value, Value::Map(_)) {
             let key = bare.unwrap_or(&entry.key).to_string();
-            config.insert(key.clone(), Setting { value: entry.value.json(), span: entry.value.span() });
+            config.insert(key.clone(), Setting::of(&entry.value));
             warn_unknown(&key, entry.value.span_of(entry.key_mark), MODEL_KEYS, p);
         } else {
             let mut below = path.clone();
@@ -182,12 +184,12 @@ pub(super) fn read(node: &Node, known: &[&str], p: &mut Problems) -> RawConfig {
     // dbt and smelt can share a repository: `meta: {smelt: {…}}` says what dbt would not accept.
     for entry in node.get("meta").and_then(|m| m.get("smelt")).map_or(&[][..], Node::entries) {
         warn_unknown(&entry.key, entry.value.span_of(entry.key_mark), known, p);
-        config.insert(entry.key.clone(), Setting { value: entry.value.json(), span: entry.value.span() });
+        config.insert(entry.key.clone(), Setting::of(&entry.value));
     }
     for entry in entries {
         let key = entry.key.strip_prefix('+').unwrap_or(&entry.key);
         warn_unknown(key, entry.value.span_of(entry.key_mark), known, p);
-        config.insert(key.to_string(), Setting { value: entry.value.json(), span: entry.value.span() });
+        config.insert(key.to_string(), Setting::of(&entry.value));
     }
     config
 }
@@ -250,8 +252,14 @@ pub(super) fn merge(base: &mut RawConfig, over: &RawConfig) {
             }
             _ => setting.value.clone(),
         };
-        base.insert(key.to_string(), Setting { value: merged, span: setting.span.clone() });
+        let written = setting.written.clone().or_else(|| (merged != setting.value).then(|| setting.value.clone()));
+        base.insert(key.to_string(), Setting { value: merged, span: setting.span.clone(), written });
     }
+}
+
+/// Configuration as it is written: Jinja as text, of each key what the last level says.
+pub(super) fn written(raw: &RawConfig) -> BTreeMap<String, Json> {
+    raw.iter().map(|(k, s)| (k.clone(), s.written.clone().unwrap_or_else(|| s.value.clone()))).collect()
 }
 
 fn as_list(value: &Json) -> Vec<Json> {
@@ -360,6 +368,7 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
         event_time: incremental::event_time(raw, p),
         table_properties,
         all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
+        written: written(raw),
     };
     let name = |key: &str, p: &mut Problems| {
         let setting = raw.get(key).filter(|s| !s.value.is_null())?;
@@ -408,6 +417,18 @@ fn materialization(setting: &Setting, default: Materialization, p: &mut Problems
 }
 
 impl Setting {
+    /// The value of a node.
+    pub fn of(node: &Node) -> Self {
+        let (value, written) = (node.json(), node.written_json());
+        let written = (written != value).then_some(written);
+        Setting { value, span: node.span(), written }
+    }
+
+    /// A value that stands at `span`.
+    pub fn new(value: Json, span: Span) -> Self {
+        Setting { value, span, written: None }
+    }
+
     fn wrong(&self, key: &str, expected: &str, p: &mut Problems) {
         let message = format!("`{key}` must be {expected}, found {}", self.shown());
         p.error("wrong-type", self.span.clone(), message, "");

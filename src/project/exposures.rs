@@ -22,8 +22,9 @@ const KINDS: &[(&str, &str)] = &[
 ];
 const MATURITIES: &[(&str, &str)] = &[("high", "high"), ("medium", "medium"), ("low", "low")];
 
-/// Reads an entry of `exposures:`; what it depends on is resolved by `names`. None: disabled, or too broken to keep.
-pub(super) fn exposure(node: &Node, names: &dyn Resolve, p: &mut Problems) -> Option<Exposure> {
+/// Reads an entry of `exposures:` of a file in `folders` (`[package, folder, …]`); what it depends on is resolved by `names`. None:
+/// disabled, or too broken to keep.
+pub(super) fn exposure(node: &Node, folders: &[String], names: &dyn Resolve, p: &mut Problems) -> Option<Exposure> {
     if !node.check_keys("an exposure", EXPOSURE_KEYS, p) {
         return None;
     }
@@ -54,6 +55,9 @@ pub(super) fn exposure(node: &Node, names: &dyn Resolve, p: &mut Problems) -> Op
     let text = |key: &str, p: &mut Problems| node.get(key).and_then(|n| n.text(key, p));
     let meta = config.and_then(|c| c.get("meta")).or_else(|| node.get("meta")).map_or(json!({}), Node::json);
     let exposure = Exposure {
+        unique_id: format!("exposure.{}.{name}", folders.first().map_or("", String::as_str)),
+        package: folders.first().cloned().unwrap_or_default(),
+        fqn: [folders, std::slice::from_ref(&name)].concat(),
         path: node.text.file.clone(),
         kind: kind?,
         label: text("label", p),

@@ -52,6 +52,35 @@ pub struct DeclaredSource {
     pub path: PathBuf,
     pub table: Json,
     pub source: Json,
+    /// `config:` of both as it is written, the table's over the source's.
+    pub written: serde_json::Map<String, Json>,
+}
+
+impl DeclaredSource {
+    /// Tags of the source and of the table, in that order.
+    pub fn tags(&self) -> Vec<String> {
+        let config = |entry: &Json| entry.get("config").and_then(|c| c.get("tags")).cloned();
+        let above = config(&self.source).or_else(|| self.source.get("tags").cloned());
+        let mut tags: Vec<String> = Vec::new();
+        for written in [above, self.table.get("tags").cloned(), config(&self.table)].into_iter().flatten() {
+            let written = match written {
+                Json::Array(items) => items,
+                one => vec![one],
+            };
+            for tag in written.iter().filter_map(Json::as_str) {
+                if !tags.iter().any(|t| t == tag) {
+                    tags.push(tag.to_string());
+                }
+            }
+        }
+        tags
+    }
+
+    /// `config:` of the table over that of its source.
+    pub fn config(&self) -> serde_json::Map<String, Json> {
+        let of = |entry: &Json| entry.get("config").and_then(Json::as_object).cloned().unwrap_or_default();
+        of(&self.source).into_iter().chain(of(&self.table)).collect()
+    }
 }
 
 /// `{% macro name(…) %}` or `{% test name(…) %}`.
@@ -82,6 +111,11 @@ pub struct DocsBlock {
 #[derive(Debug, Clone)]
 pub struct Exposure {
     pub name: String,
+    /// `exposure.<package>.<name>`.
+    pub unique_id: String,
+    pub package: String,
+    /// `[package, folder, …, name]`.
+    pub fqn: Vec<String>,
     pub path: PathBuf,
     /// `dashboard`, `notebook`, `analysis`, `ml` or `application`.
     pub kind: &'static str,

@@ -153,7 +153,7 @@ impl Loader<'_> {
     }
 
     /// The folders between the path of the project that holds a file, and the file.
-    fn folders(&self, file: &Path) -> Vec<String> {
+    pub(super) fn folders(&self, file: &Path) -> Vec<String> {
         let s = &self.settings;
         let paths = s.model_paths.iter().chain(&s.property_paths).chain(&s.snapshot_paths).chain(&s.test_paths);
         let paths = paths.chain(&s.seed_paths).chain(&s.macro_paths);
@@ -296,14 +296,14 @@ impl Loader<'_> {
                 None => template.text.span(0, 1),
             };
             config::warn_unknown_in_file(key, span.clone(), p);
-            config.insert(key.clone(), Setting { value: value.clone(), span });
+            config.insert(key.clone(), Setting::new(value.clone(), span));
         }
         if let Some(Json::Object(members)) =
             call.values.iter().find(|(k, _)| k == "meta").and_then(|(_, v)| v.get("smelt"))
         {
             for (key, value) in members {
                 let span = config["meta"].span.clone();
-                config.entry(key.clone()).or_insert(Setting { value: value.clone(), span });
+                config.entry(key.clone()).or_insert(Setting::new(value.clone(), span));
             }
         }
         config
@@ -584,14 +584,18 @@ impl Loader<'_> {
             .filter(|d| d.readable && d.configured.config.enabled)
             .map(|draft| unit_tests::Subject {
                 name: &draft.name,
-                fqn: &draft.fqn,
                 template: &draft.template,
                 materialized: draft.configured.materialized,
                 config: draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
             })
             .collect();
-        let mut tests: Vec<super::UnitTest> =
-            properties.unit_tests.iter().filter_map(|declared| maker.make(declared, &subjects, p)).collect();
+        let made = properties.unit_tests.iter().filter_map(|declared| maker.make(declared, &subjects, p));
+        // It stands where its file does, whatever folder its model is in.
+        let fqn = |test: &super::UnitTest| {
+            let folders = [self.folders(&test.path), vec![test.model.clone()]].concat();
+            self.fqn(&folders, &test.name)
+        };
+        let mut tests: Vec<super::UnitTest> = made.map(|test| super::UnitTest { fqn: fqn(&test), ..test }).collect();
         tests.sort_by(|a, b| (&a.name, &a.model).cmp(&(&b.name, &b.model)));
         for pair in tests.windows(2).filter(|w| w[0].name == w[1].name && w[0].model == w[1].model) {
             let message = format!("two unit tests of `{}` are named `{}`", pair[1].model, pair[1].name);

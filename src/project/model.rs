@@ -419,6 +419,8 @@ pub struct ModelConfig {
     pub table_properties: BTreeMap<String, String>,
     /// Everything as written, known or not, for the manifest.
     pub all: BTreeMap<String, serde_json::Value>,
+    /// The same as it is written: Jinja as text, of each key what the last level says.
+    pub written: BTreeMap<String, serde_json::Value>,
 }
 
 /// A row predicate that must be TRUE.

@@ -106,7 +106,7 @@ pub(super) fn read(
 
 fn name_node(name: &str, folders: &[PathBuf]) -> Node {
     let file = folders.first().cloned().unwrap_or_default().join(FILE);
-    Node { value: yaml::Value::Null, mark: yaml::Mark::default(), text: Text::new(file, name) }
+    Node { value: yaml::Value::Null, mark: yaml::Mark::default(), text: Text::new(file, name), written: None }
 }
 
 /// Where `profiles.yml` may be: where the command line or `DBT_PROFILES_DIR` say, else beside the project, else in `~/.dbt`.

@@ -202,7 +202,7 @@ fn read_model(node: &Node, what: &str, keys: &[&str], p: &mut Problems) -> Optio
     // Older dbt files say these beside `config:`.
     for key in ["tags", "meta", "group", "access"] {
         if let Some(value) = node.get(key) {
-            config.insert(key.to_string(), config::Setting { value: value.json(), span: value.span() });
+            config.insert(key.to_string(), config::Setting::of(value));
         }
     }
     if let Some(own) = node.get("config") {

@@ -222,7 +222,7 @@ mod tests {
     fn parse(value: Json) -> Result<Schedule, String> {
         let span = Span { file: "x.yml".into(), line: 1, column: 1, width: 1, text: String::new() };
         let mut p = Problems::default();
-        let schedule = read(&Setting { value, span }, &mut p);
+        let schedule = read(&Setting::new(value, span), &mut p);
         match p.errors.first() {
             Some(error) => Err(error.message().to_string()),
             None => Ok(schedule.unwrap()),

@@ -51,6 +51,8 @@ pub(super) struct Node {
     pub value: Value,
     pub mark: Mark,
     pub text: Arc<Text>,
+    /// What stands in the file, where `value` is what its Jinja gives.
+    pub written: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -127,6 +129,19 @@ impl Node {
         }
     }
 
+    /// The same as it is written in the file: Jinja as text.
+    pub fn written_json(&self) -> serde_json::Value {
+        use serde_json::Value as J;
+        match (&self.written, &self.value) {
+            (Some(text), _) => J::String(text.to_string()),
+            (None, Value::Seq(items)) => J::Array(items.iter().map(Node::written_json).collect()),
+            (None, Value::Map(entries)) => {
+                J::Object(entries.iter().map(|e| (e.key.clone(), e.value.written_json())).collect())
+            }
+            (None, _) => self.json(),
+        }
+    }
+
     /// The value as JSON, positions forgotten.
     pub fn json(&self) -> serde_json::Value {
         use serde_json::Value as J;
@@ -156,6 +171,7 @@ pub(super) fn parse(text: &Arc<Text>) -> Result<Node> {
         value: Value::Null,
         mark: Mark { line: 1, column: 1, width: 1 },
         text: Arc::clone(text),
+        written: None,
     }))
 }
 
@@ -196,7 +212,7 @@ impl Builder<'_> {
             }
             Event::Scalar(value, style, anchor, tag) => {
                 let value = scalar(&value, style, tag.as_deref());
-                self.add(Node { value, mark, text: Arc::clone(self.text) }, anchor)?;
+                self.add(Node { value, mark, text: Arc::clone(self.text), written: None }, anchor)?;
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(mut node) => {
@@ -223,7 +239,11 @@ impl Builder<'_> {
                 error.with_hint("put the key in quotes")
             });
         }
-        self.stack.push(Open { node: Node { value, mark, text: Arc::clone(self.text) }, anchor, key: None });
+        self.stack.push(Open {
+            node: Node { value, mark, text: Arc::clone(self.text), written: None },
+            anchor,
+            key: None,
+        });
         Ok(())
     }
 
@@ -270,7 +290,7 @@ impl Builder<'_> {
     }
 
     fn span(&self, mark: Mark) -> Span {
-        Node { value: Value::Null, mark, text: Arc::clone(self.text) }.span()
+        Node { value: Value::Null, mark, text: Arc::clone(self.text), written: None }.span()
     }
 
     fn syntax(&self, at: Marker, info: &str) -> Error {
@@ -298,9 +318,9 @@ impl Builder<'_> {
 
 /// Resolves `<<: *base` (and a list of them): the mapping's own keys win.
 fn merged(node: Node) -> Node {
-    let Node { value: Value::Map(entries), mark, text } = node else { return node };
+    let Node { value: Value::Map(entries), mark, text, written } = node else { return node };
     if entries.iter().all(|e| e.key != "<<") {
-        return Node { value: Value::Map(entries), mark, text };
+        return Node { value: Value::Map(entries), mark, text, written };
     }
     let (bases, own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|e| e.key == "<<");
     let mut all = own;
@@ -317,7 +337,7 @@ fn merged(node: Node) -> Node {
             }
         }
     }
-    Node { value: Value::Map(all), mark, text }
+    Node { value: Value::Map(all), mark, text, written }
 }
 
 fn mark(span: YamlSpan) -> Mark {

@@ -65,6 +65,28 @@ fn what_failed_or_was_skipped_runs_again_with_the_flags_of_then() {
 }
 
 #[test]
+fn every_flag_of_the_last_command_is_repeated() {
+    let sandbox = project();
+    let flags =
+        ["--vars", "{limit: 100}", "--epoch-rows", "5", "--target", "dev", "--threads", "1", "--exclude", "other"];
+    sandbox.smelt(&[&["run"], &flags[..]].concat()).fails(1, "positive");
+    let path = sandbox.path().join("target/run_results.json");
+    let results = std::fs::read_to_string(&path).unwrap();
+    let args = serde_json::from_str::<serde_json::Value>(&results).unwrap()["args"].clone();
+    assert_eq!(args["vars"], serde_json::json!({"limit": 100}));
+    assert_eq!((&args["epoch_rows"], &args["threads"]), (&serde_json::json!(5), &serde_json::json!(1)));
+    sandbox.write("data/2.json", "{\"id\": 2, \"amount\": 20}\n{\"id\": 3, \"amount\": 500}\n");
+    sandbox.smelt(&["run", "--select", "orders"]).ok();
+    sandbox.write("target/run_results.json", &results);
+    let ended = sandbox.smelt(&["retry"]).ok();
+    assert!(!ended.stdout.contains("shop.other"), "{}", ended.stdout);
+    assert_eq!(sandbox.value("select count(*) from shares where amount > 100"), 0, "with the variable of then");
+    let again = std::fs::read_to_string(&path).unwrap();
+    let args = serde_json::from_str::<serde_json::Value>(&again).unwrap()["args"].clone();
+    assert_eq!((&args["epoch_rows"], &args["vars"]["limit"]), (&serde_json::json!(5), &serde_json::json!(100)));
+}
+
+#[test]
 fn a_running_up_tries_its_stopped_models_again() {
     let sandbox = project();
     let mut up = sandbox.spawn(&["up"], &[]);

@@ -11,7 +11,10 @@ use serde_json::{Value as Json, json};
 use super::nodes::{self, Writer};
 use super::{Invocation, rfc3339};
 use crate::env::Env;
-use crate::project::{Connector, Declared, DeclaredSource, Dependency, Dialect, MacroDefinition, Project, SourceTable};
+use crate::project::{
+    Connector, Declared, DeclaredSource, Dependency, Dialect, MacroDefinition, Project, SourceTable, UnitOp,
+    UnitRelation, UnitRow, UnitRows, UnitStep,
+};
 
 /// The artifact.
 pub fn manifest(project: &Project, invocation: &Invocation, env: &Env) -> Json {
@@ -103,18 +106,12 @@ fn source(writer: &Writer<'_>, table: &SourceTable) -> Json {
     };
     let setting = |key: &str| own_config(key).or_else(|| own(key)).or_else(|| above(key)).cloned();
     let (schema, identifier, loader, location) = place(table);
-    let mut tags: Vec<Json> = Vec::new();
-    for tag in [above("tags"), own("tags"), own_config("tags")].into_iter().flat_map(|t| nodes::list(t).into_iter()) {
-        if !tags.contains(&tag) {
-            tags.push(tag);
-        }
-    }
+    let tags = declared.tags();
     let source_meta = nodes::object(above("meta"));
     let mut meta = source_meta.clone();
     meta.extend(nodes::object(own("meta")));
     meta.extend(nodes::object(own_config("meta")));
-    let mut config = nodes::object(declared.source.get("config"));
-    config.extend(nodes::object(declared.table.get("config")));
+    let mut config = declared.config();
     let freshness = freshness(setting("freshness"), above("freshness").cloned());
     config.insert("enabled".to_string(), true.into());
     config.insert("meta".to_string(), meta.clone().into());
@@ -148,7 +145,7 @@ fn source(writer: &Writer<'_>, table: &SourceTable) -> Json {
         "tags": tags,
         "config": config,
         "patch_path": null,
-        "unrendered_config": nodes::object(declared.table.get("config")),
+        "unrendered_config": declared.written,
         "relation_name": relation_name(project, &table.source, &table.name),
         "created_at": writer.created_at,
     })
@@ -255,7 +252,6 @@ fn exposures(writer: &Writer<'_>) -> BTreeMap<String, Json> {
     let project = writer.project;
     let one = |exposure: &crate::project::Exposure| {
         let path = slashes(&exposure.path);
-        let id = format!("exposure.{}.{}", project.name, exposure.name);
         let (refs, sources) = nodes::mentions(&exposure.depends_on);
         let mut config = nodes::object(Some(&exposure.config));
         config.insert("enabled".to_string(), true.into());
@@ -264,11 +260,11 @@ fn exposures(writer: &Writer<'_>) -> BTreeMap<String, Json> {
         let node = json!({
             "name": exposure.name,
             "resource_type": "exposure",
-            "package_name": project.name,
+            "package_name": exposure.package,
             "path": path,
             "original_file_path": path,
-            "unique_id": id,
-            "fqn": [project.name, exposure.name],
+            "unique_id": exposure.unique_id,
+            "fqn": exposure.fqn,
             "type": exposure.kind,
             "owner": exposure.owner,
             "description": exposure.description,
@@ -285,7 +281,7 @@ fn exposures(writer: &Writer<'_>) -> BTreeMap<String, Json> {
             "metrics": [],
             "created_at": writer.created_at,
         });
-        (id, node)
+        (exposure.unique_id.clone(), node)
     };
     project.inventory.exposures.iter().map(one).collect()
 }
@@ -293,17 +289,23 @@ fn exposures(writer: &Writer<'_>) -> BTreeMap<String, Json> {
 fn unit_tests(writer: &Writer<'_>) -> BTreeMap<String, Json> {
     let one = |test: &crate::project::UnitTest| {
         let path = slashes(&test.path);
-        let given = |input: &Dependency| match input {
-            Dependency::Model(name) => json!({"input": format!("ref('{name}')"), "rows": null, "format": "dict"}),
-            Dependency::Source(source, table) => {
-                json!({"input": format!("source('{source}', '{table}')"), "rows": null, "format": "dict"})
-            }
-        };
+        let mut meta = nodes::object(test.config.get("meta"));
+        // dbt has no place for the steps after the first.
+        if let [_, later @ ..] = test.steps.as_slice()
+            && !later.is_empty()
+        {
+            let steps: Vec<Json> =
+                later.iter().map(|s| json!({"given": given(s), "expect": rows(&s.expect)})).collect();
+            let mut smelt = nodes::object(meta.get("smelt"));
+            smelt.insert("then".to_string(), steps.into());
+            meta.insert("smelt".to_string(), smelt.into());
+        }
+        let first = test.steps.first();
         let node = json!({
             "model": test.model,
-            // Rows stay in the properties file: those of steps after the first have no place here.
-            "given": test.depends_on.iter().map(given).collect::<Vec<_>>(),
-            "expect": {"rows": null, "format": "dict"},
+            "given": first.map(given).unwrap_or_default(),
+            "expect": first.map(|s| rows(&s.expect)),
+            "overrides": test.overrides,
             "name": test.name,
             "resource_type": "unit_test",
             "package_name": test.package,
@@ -313,12 +315,48 @@ fn unit_tests(writer: &Writer<'_>) -> BTreeMap<String, Json> {
             "fqn": test.fqn,
             "description": test.description.clone().unwrap_or_default(),
             "depends_on": {"macros": [], "nodes": writer.node_ids(&[Dependency::Model(test.model.clone())])},
-            "config": {"tags": test.tags, "meta": {}, "enabled": true},
+            "config": {"tags": test.tags, "meta": meta, "enabled": true},
             "created_at": writer.created_at,
         });
         (test.unique_id.clone(), node)
     };
     writer.project.unit_tests.iter().map(one).collect()
+}
+
+/// What a step of a unit test gives to each input.
+fn given(step: &UnitStep) -> Vec<Json> {
+    let one = |input: &crate::project::UnitInput| {
+        let mut given = rows(&input.rows);
+        given["input"] = match &input.relation {
+            UnitRelation::Read(Dependency::Model(name)) => format!("ref('{name}')"),
+            UnitRelation::Read(Dependency::Source(source, table)) => format!("source('{source}', '{table}')"),
+            UnitRelation::This => "this".to_string(),
+        }
+        .into();
+        given
+    };
+    step.given.iter().map(one).collect()
+}
+
+/// Rows of a unit test as dbt has them: mappings, whatever they are written as, or a query.
+fn rows(rows: &UnitRows) -> Json {
+    match rows {
+        UnitRows::Query { sql, .. } => json!({"rows": sql, "format": "sql"}),
+        UnitRows::Values(rows) => {
+            let one = |row: &UnitRow| {
+                let mut members: serde_json::Map<String, Json> =
+                    row.cells.iter().map(|c| (c.column.clone(), c.value.clone())).collect();
+                match row.op {
+                    UnitOp::Weight(1) => {}
+                    UnitOp::Weight(count) => drop(members.insert("_weight".to_string(), count.into())),
+                    UnitOp::Delete => drop(members.insert("_op".to_string(), "delete".into())),
+                    UnitOp::Update => drop(members.insert("_op".to_string(), "update".into())),
+                }
+                Json::Object(members)
+            };
+            json!({"rows": rows.iter().map(one).collect::<Vec<_>>(), "format": "dict"})
+        }
+    }
 }
 
 fn groups(project: &Project) -> BTreeMap<String, Json> {

@@ -130,7 +130,7 @@ impl Maker<'_> {
         if !own.is_empty() {
             let mut raw = self.defaults.clone();
             for (key, value) in own.into_iter().flat_map(|call| call.values) {
-                raw.insert(key, Setting { value, span: item.span() });
+                raw.insert(key, Setting::new(value, item.span()));
             }
             config::merge(&mut raw, &written.config);
             config::merge(&mut raw, &self.overrides);
@@ -292,7 +292,7 @@ fn written<'a>(item: &'a Node, p: &mut Problems) -> Option<Written<'a>> {
             "arguments" => written.arguments.extend(entry.value.entries().iter().map(|e| (e.key.clone(), &e.value))),
             "config" => config::merge(&mut written.config, &config::read(&entry.value, CONFIG_KEYS, p)),
             key if CONFIG_KEYS.contains(&key) => {
-                written.config.insert(key.to_string(), Setting { value: entry.value.json(), span: entry.value.span() });
+                written.config.insert(key.to_string(), Setting::of(&entry.value));
             }
             key => written.arguments.push((key.to_string(), &entry.value)),
         }

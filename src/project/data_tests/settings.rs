@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::super::Severity;
-use super::super::config::{RawConfig, Setting};
+use super::super::config::{RawConfig, Setting, written};
 use super::super::problems::Problems;
 
 /// Keys of a test's configuration; written in `config:` or beside the arguments.
@@ -48,8 +48,10 @@ pub struct TestConfig {
     pub store: Option<StoreFailures>,
     /// Table of the failing rows, as (schema, name).
     pub audit: (String, String),
-    /// Everything as written, for the manifest.
+    /// Everything that is said, for the manifest.
     pub all: BTreeMap<String, Json>,
+    /// The same as it is written: Jinja as text.
+    pub written: BTreeMap<String, Json>,
 }
 
 /// What becomes of failing rows.
@@ -93,6 +95,7 @@ impl Settings {
                 text("alias", p).unwrap_or_else(|| short_name(name)),
             ),
             all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
+            written: written(raw),
         };
         Settings {
             severity: given("severity").and_then(|s| choice("severity", s, &severities, p)).unwrap_or(Severity::Error),

@@ -248,8 +248,10 @@ impl Engine {
         scope: &Scope,
         p: &mut Problems,
     ) -> Node {
+        let mut written = node.written.clone();
         let value = match &node.value {
             yaml::Value::Str(text) if text.contains("{{") || text.contains("{%") => {
+                written = Some(text.as_str().into());
                 let before = scope.secrets_read();
                 let rendered = render_value(text, environment).map_err(|e| self.yaml_failure(&e, node, environment));
                 let Some(value) = p.ok(rendered) else {
@@ -275,7 +277,7 @@ impl Engine {
             }
             other => other.clone(),
         };
-        Node { value, ..node.clone() }
+        Node { value, written, ..node.clone() }
     }
 
     /// A secret may stand in SQL only where everything it becomes is known, so that it can be kept out of logs and

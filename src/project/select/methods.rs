@@ -83,9 +83,9 @@ fn matcher<'a>(criterion: &'a Criterion, project: &'a Project, ignores_case: boo
     Ok(match criterion.method {
         Method::Fqn => {
             let fqn = Fqn::new(value, ignores_case);
-            Box::new(move |node| in_manifest(node) && (fqn.matches(&node.fqn) || fqn.matches(&node.fqn[1..])))
+            Box::new(move |node| has_own_name(node) && (fqn.matches(&node.fqn) || fqn.matches(&node.fqn[1..])))
         }
-        Method::Name => Box::new(move |node| in_manifest(node) && wildcard.matches(&node.name)),
+        Method::Name => Box::new(move |node| has_own_name(node) && wildcard.matches(&node.name)),
         Method::Tag => Box::new(move |node| node.tags.iter().any(|t| wildcard.matches(t))),
         Method::Group => Box::new(move |node| text(node, "group").is_some_and(|g| wildcard.matches(g))),
         Method::Access => Box::new(move |node| {
@@ -106,7 +106,11 @@ fn matcher<'a>(criterion: &'a Criterion, project: &'a Project, ignores_case: boo
         Method::Config => {
             let severity = criterion.arguments == ["severity"];
             let expected = Wildcard::new(value, severity);
-            Box::new(move |node| config(node, &criterion.arguments).is_some_and(|v| is_value(v, &expected, value)))
+            Box::new(move |node| {
+                // dbt looks at no exposure here.
+                node.resource_type != ResourceType::Exposure
+                    && config(node, &criterion.arguments).is_some_and(|v| is_value(v, &expected, value))
+            })
         }
         Method::TestName => {
             Box::new(move |node| matches!(&node.test, Some(TestKind::Generic(name)) if wildcard.matches(name)))
@@ -121,9 +125,9 @@ fn matcher<'a>(criterion: &'a Criterion, project: &'a Project, ignores_case: boo
     })
 }
 
-/// dbt's manifest keeps these in `nodes`; fqn and name look there only.
-fn in_manifest(node: &Node) -> bool {
-    !matches!(node.resource_type, ResourceType::Source | ResourceType::Exposure | ResourceType::UnitTest)
+/// A source table is named with its source only, by `source:`.
+fn has_own_name(node: &Node) -> bool {
+    node.resource_type != ResourceType::Source
 }
 
 fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
@@ -278,7 +282,7 @@ fn unknown(what: &str, value: &str, known: &[&str]) -> Error {
 pub(super) fn nearest(criterion: &Criterion, graph: &Graph) -> Option<String> {
     let value = criterion.value.as_str();
     let of = |what: &str, names: Vec<&str>| Some(suggest(value, names, what));
-    let tested = |n: &&Node| in_manifest(n) && !n.resource_type.is_test();
+    let tested = |n: &&Node| has_own_name(n) && !n.resource_type.is_test();
     match criterion.method {
         Method::Fqn if has_wildcards(value) => {
             let name = Wildcard::new(value, true);

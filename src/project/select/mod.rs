@@ -9,7 +9,6 @@
 //! Nothing here reads files but [`definitions`], at load, and [`artifact`].
 
 mod artifact;
-mod current;
 mod definitions;
 mod evaluate;
 mod methods;

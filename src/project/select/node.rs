@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use crate::project::{DataTest, Dependency, Materialization, Model, Project, SourceTable, UnitTest};
+use crate::project::{
+    DataTest, DeclaredSource, Dependency, Exposure, Materialization, Model, Project, SourceTable, UnitTest,
+};
 
 /// What a node is, by dbt's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,8 +150,9 @@ impl Graph {
     pub fn new(project: &Project) -> Self {
         let ids = Ids::new(project);
         let mut nodes: Vec<Node> = Vec::new();
-        nodes.extend(project.models.iter().map(|m| model(m, &ids)));
-        nodes.extend(project.sources.iter().map(|s| source(s)));
+        nodes.extend(project.models.iter().map(|m| model(m, project, &ids)));
+        nodes.extend(project.sources.iter().map(|s| source(s, project)));
+        nodes.extend(project.inventory.exposures.iter().map(|e| exposure(e, &ids)));
         nodes.extend(project.tests.iter().map(|t| data_test(t, &ids)));
         nodes.extend(project.unit_tests.iter().map(|t| unit_test(t, &ids)));
         Self::of(nodes)
@@ -225,7 +228,7 @@ impl Ids {
     }
 }
 
-fn model(model: &Model, ids: &Ids) -> Node {
+fn model(model: &Model, project: &Project, ids: &Ids) -> Node {
     let mut config = model.config.all.clone();
     let mut default = |key: &str, value: Json| {
         config.entry(key.to_string()).or_insert(value);
@@ -248,7 +251,7 @@ fn model(model: &Model, ids: &Ids) -> Node {
         package: model.package.clone(),
         fqn: model.fqn.clone(),
         path: model.path.clone(),
-        described_in: None,
+        described_in: project.inventory.models.get(&model.name.to_lowercase()).map(|d| d.path.clone()),
         tags: model.tags.clone(),
         config,
         depends_on: ids.of(&model.depends_on),
@@ -258,7 +261,12 @@ fn model(model: &Model, ids: &Ids) -> Node {
     }
 }
 
-fn source(source: &SourceTable) -> Node {
+fn source(source: &SourceTable, project: &Project) -> Node {
+    let declared = project.inventory.sources.get(&(source.source.clone(), source.name.clone()));
+    let tags = declared.map(DeclaredSource::tags).unwrap_or_default();
+    let mut config: BTreeMap<String, Json> = declared.map(DeclaredSource::config).into_iter().flatten().collect();
+    config.insert("enabled".to_string(), true.into());
+    config.insert("tags".to_string(), tags.clone().into());
     Node {
         unique_id: source.unique_id.clone(),
         resource_type: ResourceType::Source,
@@ -268,9 +276,32 @@ fn source(source: &SourceTable) -> Node {
         fqn: source.fqn.clone(),
         path: source.span.file.clone(),
         described_in: None,
-        tags: Vec::new(),
-        config: BTreeMap::from([("enabled".to_string(), true.into())]),
+        tags,
+        config,
         depends_on: Vec::new(),
+        test: None,
+        schema: None,
+        alias: None,
+    }
+}
+
+fn exposure(exposure: &Exposure, ids: &Ids) -> Node {
+    let mut config: BTreeMap<String, Json> = exposure.config.as_object().cloned().into_iter().flatten().collect();
+    config.insert("enabled".to_string(), true.into());
+    config.insert("tags".to_string(), exposure.tags.clone().into());
+    config.insert("meta".to_string(), exposure.meta.clone());
+    Node {
+        unique_id: exposure.unique_id.clone(),
+        resource_type: ResourceType::Exposure,
+        name: exposure.name.clone(),
+        source_name: None,
+        package: exposure.package.clone(),
+        fqn: exposure.fqn.clone(),
+        path: exposure.path.clone(),
+        described_in: None,
+        tags: exposure.tags.clone(),
+        config,
+        depends_on: ids.of(&exposure.depends_on),
         test: None,
         schema: None,
         alias: None,

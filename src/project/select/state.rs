@@ -7,16 +7,16 @@
 //! Without such a folder the lake says what has changed: each table carries the fingerprint of the SQL it holds the rows of.
 
 use serde_json::{Map, Value as Json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::artifact::artifact;
-use super::current::entries;
+use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::project::{Project, problems::suggest};
+use crate::project::{Project, artifacts, problems::suggest};
 
 /// Values of `state:`.
-pub(super) const CHECKS: [&str; 9] = [
+pub(super) const CHECKS: [&str; 10] = [
     "new",
     "old",
     "modified",
@@ -26,6 +26,7 @@ pub(super) const CHECKS: [&str; 9] = [
     "modified.persisted_descriptions",
     "modified.relation",
     "modified.contract",
+    "modified.macros",
 ];
 
 /// Values of `result:`.
@@ -45,8 +46,7 @@ pub enum LakeState {
 #[derive(Debug)]
 pub struct State {
     dir: PathBuf,
-    /// Entries of the manifest by unique id, then and now.
-    nodes: Option<(BTreeMap<String, Json>, BTreeMap<String, Json>)>,
+    manifests: Option<Manifests>,
     /// Status by unique id.
     results: Option<BTreeMap<String, String>>,
     /// `max_loaded_at` by unique id, then and now.
@@ -56,7 +56,49 @@ pub struct State {
 
 type Freshness = BTreeMap<String, String>;
 
-/// Everything of a manifest that can be selected, by unique id.
+/// The manifest of then and the one this project would write now.
+#[derive(Debug)]
+struct Manifests {
+    /// Everything that can be selected, by unique id.
+    before: BTreeMap<String, Json>,
+    now: BTreeMap<String, Json>,
+    /// Ids of macros that differ, or call one that does.
+    other_macros: BTreeSet<String>,
+}
+
+impl Manifests {
+    fn new(mut before: Json, mut now: Json) -> Self {
+        let other_macros = other_macros(before["macros"].take(), now["macros"].take());
+        Manifests { before: nodes_of(before), now: nodes_of(now), other_macros }
+    }
+
+    fn has_other_macros(&self, node: &Json) -> bool {
+        called(node).any(|id| self.other_macros.contains(id))
+    }
+}
+
+/// Ids of the macros that a node or macro calls.
+fn called(node: &Json) -> impl Iterator<Item = &str> {
+    node["depends_on"]["macros"].as_array().into_iter().flatten().filter_map(Json::as_str)
+}
+
+/// Macros of now that are new or whose text differs, those that are gone, and all that call one of them, however far away.
+fn other_macros(before: Json, now: Json) -> BTreeSet<String> {
+    let (Json::Object(before), Json::Object(now)) = (before, now) else { return BTreeSet::new() };
+    let sql = |node: &Json| text(node, "macro_sql").trim().to_string();
+    let differs = |(id, node): &(&String, &Json)| before.get(*id).is_none_or(|old| sql(old) != sql(node));
+    let mut other: BTreeSet<String> = now.iter().filter(differs).map(|(id, _)| id.clone()).collect();
+    other.extend(before.keys().filter(|id| !now.contains_key(*id)).cloned());
+    loop {
+        let callers = now.iter().filter(|(id, node)| !other.contains(*id) && called(node).any(|c| other.contains(c)));
+        let callers: Vec<String> = callers.map(|(id, _)| id.clone()).collect();
+        if callers.is_empty() {
+            return other;
+        }
+        other.extend(callers);
+    }
+}
+
 fn nodes_of(mut manifest: Json) -> BTreeMap<String, Json> {
     let mut nodes = BTreeMap::new();
     for key in ["nodes", "sources", "exposures", "unit_tests"] {
@@ -69,17 +111,22 @@ fn nodes_of(mut manifest: Json) -> BTreeMap<String, Json> {
 
 impl State {
     /// Reads what is in `dir`, a path relative to the project or absolute. Any of its artifacts may be missing.
-    pub fn read(dir: &Path, project: &Project) -> Result<Self> {
+    pub fn read(dir: &Path, project: &Project, env: &Env) -> Result<Self> {
         let dir = project.dir.join(dir);
         if !dir.is_dir() {
             return Err(Error::user("no-state", format!("--state {}: there is no such folder", dir.display()))
                 .with_hint("name the folder that holds manifest.json of another run: its `target`, or a copy of it"));
         }
-        let nodes = artifact(&dir, "manifest.json")?.map(|old| (nodes_of(old), entries(project)));
+        let manifests = artifact(&dir, "manifest.json")?.map(|old| {
+            let mut now = artifacts::manifest(project, &artifacts::Invocation::default(), env);
+            // What has been written went through the same filter.
+            artifacts::redact(&mut now, env);
+            Manifests::new(old, now)
+        });
         let results = artifact(&dir, "run_results.json")?.map(|json| each(&json, "status"));
         let freshness = artifact(&dir, "sources.json")?.map(|json| each(&json, "max_loaded_at"));
         let now = artifact(&project.dir.join("target"), "sources.json")?.map(|json| each(&json, "max_loaded_at"));
-        Ok(State { dir, nodes, results, freshness, current_freshness: now })
+        Ok(State { dir, manifests, results, freshness, current_freshness: now })
     }
 
     fn missing(&self, file: &str, method: &str) -> Error {
@@ -89,13 +136,15 @@ impl State {
 
     /// Whether the node answers `state:<check>`.
     pub(super) fn is(&self, check: &str, unique_id: &str) -> Result<bool> {
-        let Some((before, now)) = &self.nodes else { return Err(self.missing("manifest.json", "state")) };
-        let Some(new) = now.get(unique_id) else { return Ok(false) };
-        let old = before.get(unique_id);
+        let Some(manifests) = &self.manifests else { return Err(self.missing("manifest.json", "state")) };
+        let Some(new) = manifests.now.get(unique_id) else { return Ok(false) };
+        let old = manifests.before.get(unique_id);
         let differs = |same: fn(&Pair<'_>) -> bool| old.is_none_or(|old| !same(&Pair { old, new }));
         let kind = text(new, "resource_type");
         // dbt takes a new source or exposure for one that has not changed.
-        let modified = || !(old.is_none() && matches!(kind, "source" | "exposure")) && differs(|p| p.same_contents());
+        let macros = || manifests.has_other_macros(new);
+        let modified =
+            || macros() || !(old.is_none() && matches!(kind, "source" | "exposure")) && differs(|p| p.same_contents());
         let has_body = !matches!(kind, "source" | "exposure" | "unit_test");
         Ok(match check {
             "new" => old.is_none(),
@@ -106,6 +155,7 @@ impl State {
             "modified.configs" => differs(|p| p.same_config()),
             "modified.persisted_descriptions" => has_body && differs(|p| p.same_persisted_description()),
             "modified.relation" => (has_body || kind == "source") && differs(|p| p.same_relation()),
+            "modified.macros" => macros(),
             "modified.contract" => has_body && differs(|p| p.same_contract()),
             _ => false,
         })
@@ -172,10 +222,19 @@ impl Pair<'_> {
             }
             "exposure" => {
                 let keys = ["fqn", "type", "owner", "maturity", "url", "description", "label"];
-                let reads = |node: &Json| bare(&node["depends_on"]["nodes"]);
+                let reads = |node: &Json| -> BTreeSet<String> {
+                    let nodes = node["depends_on"]["nodes"].as_array().into_iter().flatten();
+                    nodes.filter_map(|n| n.as_str().map(str::to_string)).collect()
+                };
                 keys.iter().all(|k| self.same(k)) && reads(self.old) == reads(self.new) && self.same_config()
             }
-            "unit_test" => ["model", "given", "expect", "overrides"].iter().all(|k| self.same(k)),
+            "unit_test" => {
+                let then = |node: &Json| bare(&node["config"]["meta"]["smelt"]["then"]);
+                ["model", "overrides"].iter().all(|k| self.same(k))
+                    && inputs(self.old) == inputs(self.new)
+                    && bare(&self.old["expect"]["rows"]) == bare(&self.new["expect"]["rows"])
+                    && then(self.old) == then(self.new)
+            }
             "test" if !self.new["test_metadata"].is_null() => self.same_config() && self.same("fqn"),
             _ => {
                 let refs = kind != "model"
@@ -205,7 +264,7 @@ impl Pair<'_> {
                 dense(self.new).contains(&dense(self.old))
             }
             // A generic test's is what its id is made of.
-            _ if self.new.get("raw_code").is_none() => true,
+            _ if !self.new["test_metadata"].is_null() => true,
             _ => text(self.old, "raw_code").trim() == text(self.new, "raw_code").trim(),
         }
     }
@@ -216,7 +275,7 @@ impl Pair<'_> {
         let written = |node: &Json| -> Map<String, Json> {
             let config = node["unrendered_config"].as_object().or_else(|| node["config"].as_object());
             let members = config.into_iter().flatten().filter(|(k, _)| !LEFT_OUT.contains(&k.as_str()));
-            members.map(|(k, v)| (k.clone(), v.clone())).collect()
+            members.map(|(k, v)| (k.clone(), bare(v))).filter(|(_, v)| !v.is_null()).collect()
         };
         self.new.get("unrendered_config").is_none() || written(self.old) == written(self.new)
     }
@@ -248,6 +307,13 @@ impl Pair<'_> {
             _ => false,
         }
     }
+}
+
+/// What a unit test gives to each input, which is written in more ways than one.
+fn inputs(test: &Json) -> BTreeMap<String, Json> {
+    let given = test["given"].as_array().into_iter().flatten();
+    let name = |input: &Json| text(input, "input").replace('"', "'").split_whitespace().collect::<String>();
+    given.map(|input| (name(input), bare(&input["rows"]))).collect()
 }
 
 /// Columns with their declared types and constraints.

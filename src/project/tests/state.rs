@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Folder;
 use super::selection::shop_files;
+use crate::env::Env;
 use crate::project::{Request, State, select};
 
 /// The dbt project with some of its files changed, and dbt's manifest of before.
@@ -27,7 +28,7 @@ fn shop(changes: &[(&str, &str, &str)]) -> Folder {
 #[track_caller]
 fn check(folder: &Folder, word: &str, expected: &str) {
     let project = folder.load();
-    let state = State::read(Path::new("before"), &project).unwrap();
+    let state = State::read(Path::new("before"), &project, &Env::real()).unwrap();
     let words = [word.to_string()];
     let request = Request {
         select: &words,
@@ -43,12 +44,19 @@ fn check(folder: &Folder, word: &str, expected: &str) {
 #[test]
 fn nothing_has_changed_since_dbt_wrote_its_manifest() {
     let folder = shop(&[]);
-    for check_name in ["new", "modified", "modified.body", "modified.configs", "modified.relation", "modified.contract"]
-    {
+    for check_name in [
+        "new",
+        "modified",
+        "modified.body",
+        "modified.configs",
+        "modified.relation",
+        "modified.contract",
+        "modified.macros",
+    ] {
         check(&folder, &format!("state:{check_name}"), "");
     }
     check(&folder, "state:old,resource_type:source", "crm.leads raw.customers raw.orders");
-    check(&folder, "state:unmodified,tag:nightly", "orders stg_orders");
+    check(&folder, "state:unmodified,tag:nightly", "lead_app orders stg_orders");
 }
 
 #[test]
@@ -82,6 +90,33 @@ fn each_kind_of_change_is_told_from_the_others() {
         "config: {group: sales, access: public, contract: {enforced: true}}",
     );
     check(&shop(&[contract]), "state:modified.contract", "orders");
+    // Of macros also those that are called by others count.
+    let called = ("macros/money.sql", "}}, 2)", "}}, 3)");
+    check(&shop(&[called]), "state:modified.macros", "prices");
+    check(&shop(&[called]), "state:modified", "prices");
+    let other = ("macros/money.sql", "untouched() %}1", "untouched() %}2");
+    check(&shop(&[other]), "state:modified.macros", "prices");
+    let unused = ("macros/other.sql", "", "{% macro other() %}1{% endmacro %}");
+    check(&shop(&[unused]), "state:modified.macros", "");
+    let owner = ("models/marts/exposures.yml", "{name: bi}", "{name: sales}");
+    check(&shop(&[owner]), "state:modified", "sales_board");
+    let reads = ("models/marts/exposures.yml", "[\"ref('overview')\", ", "[");
+    check(&shop(&[reads]), "state:modified", "sales_board");
+    let rows = (
+        "models/marts/unit_tests.yml",
+        "given: [{input: ref('orders'), rows: [{id: 1,",
+        "given: [{input: ref('orders'), rows: [{id: 2,",
+    );
+    check(&shop(&[rows]), "state:modified", "keeps_every_order");
+    let severity = ("models/staging/staging.yml", "severity: warn", "severity: error");
+    check(&shop(&[severity]), "state:modified", "not_null_stg_orders_id");
+    check(&shop(&[severity]), "state:modified.configs", "not_null_stg_orders_id");
+    let read = (
+        "models/sources.yml",
+        "- name: crm\n",
+        "- name: crm\n    config: {connector: files, path: data, format: json}\n",
+    );
+    check(&shop(&[read]), "state:modified", "crm.leads");
     // A test that asks for something else is another test.
     let test = ("models/staging/staging.yml", "data_tests: [unique]", "data_tests: [not_null]");
     check(&shop(&[test]), "state:new", "not_null_stg_customers_id");
@@ -123,7 +158,7 @@ fn what_is_missing_is_named() {
     let folder = shop(&[]);
     let project = folder.load();
     let error = |word: &str, dir: &str| {
-        let state = match State::read(Path::new(dir), &project) {
+        let state = match State::read(Path::new(dir), &project, &Env::real()) {
             Ok(state) => state,
             Err(e) => return e.render(),
         };

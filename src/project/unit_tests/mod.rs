@@ -57,6 +57,8 @@ pub struct UnitTest {
     pub steps: Vec<UnitStep>,
     /// `config:` as written, for the manifest.
     pub config: BTreeMap<String, Json>,
+    /// `overrides:` as written, for the manifest.
+    pub overrides: Option<Json>,
 }
 
 /// A change of the inputs, and what the table must hold after it.
@@ -134,7 +136,6 @@ pub(super) struct Declared {
 /// The model a unit test is about.
 pub(super) struct Subject<'a> {
     pub name: &'a str,
-    pub fqn: &'a [String],
     pub template: &'a Template,
     pub materialized: Materialization,
     pub config: BTreeMap<String, Json>,
@@ -159,7 +160,7 @@ impl Maker<'_> {
         let name = named(node, "a unit test", p)?;
         let mut config = node.get("config").map(|n| config::read(n, CONFIG_KEYS, p)).unwrap_or_default();
         if let Some(tags) = node.get("tags") {
-            let setting = config::Setting { value: tags.json(), span: tags.span() };
+            let setting = config::Setting::of(tags);
             config::merge(&mut config, &[("tags".to_string(), setting)].into());
         }
         let enabled = config.get("enabled").and_then(|s| s.boolean("enabled", p)).unwrap_or(true);
@@ -173,7 +174,7 @@ impl Maker<'_> {
         Some(UnitTest {
             unique_id: format!("unit_test.{}.{}.{name}", declared.package, subject.name),
             package: declared.package.clone(),
-            fqn: subject.fqn.iter().cloned().chain([name.clone()]).collect(),
+            fqn: Vec::new(),
             model: subject.name.to_string(),
             description: node.get("description").and_then(|n| n.text("description", p)),
             tags: config.get("tags").map_or_else(Vec::new, |s| s.texts("tags", p)),
@@ -184,6 +185,7 @@ impl Maker<'_> {
             depends_on: scope.mentions().into_iter().map(|(dependency, _)| dependency).collect(),
             reads_this: scope.used_this(),
             steps,
+            overrides: node.get("overrides").map(Node::json),
             config: config.into_iter().map(|(k, s)| (k, s.value)).collect(),
             name,
         })
@@ -233,7 +235,7 @@ impl Maker<'_> {
             globals.env_overrides.extend(entries("env_vars").map(|(name, value)| (name, text(value))));
             macros.extend(entries("macros"));
         }
-        let this = self.names.model(None, subject.name).ok()?;
+        let this = self.names.own_relation(subject.name)?;
         let resolve: Arc<dyn Resolve> = Arc::clone(self.names) as Arc<dyn Resolve>;
         let scope = Scope::compiling(&Arc::new(globals), resolve, Some(this), subject.config.clone(), false);
         scope.override_macros(macros);
