@@ -18,6 +18,7 @@ mod config;
 mod connectors;
 mod contract;
 mod data_tests;
+mod dbt_version;
 mod defer;
 mod facts;
 mod docs_blocks;

@@ -24,6 +24,8 @@ pub struct SeedFile {
     pub rows: RecordBatch,
     /// Of the file's bytes, SHA-256 in hex, as dbt has it in its manifest.
     pub checksum: String,
+    /// The one dbt has: without blanks around the whole.
+    pub dbt_checksum: String,
 }
 
 /// Reads the file of a seed whose merged configuration is `raw`.
@@ -53,7 +55,11 @@ pub(super) fn read(text: &Arc<Text>, raw: &RawConfig, p: &mut Problems) -> Optio
         Field::new(name, declared.get(name).cloned().unwrap_or_else(found), true)
     });
     let rows = p.ok(file.decode(typed.collect(), &csv))?;
-    Some(SeedFile { rows, checksum: sha256(text.content.as_bytes()) })
+    Some(SeedFile {
+        rows,
+        checksum: sha256(text.content.as_bytes()),
+        dbt_checksum: sha256(text.content.trim().as_bytes()),
+    })
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::config::{self, Level};
+use super::dbt_version;
 use super::jinja::{Dispatch, Engine, Globals, Scope};
 use super::packages;
 use super::problems::{Problems, suggest};
@@ -146,6 +147,8 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
     }
     let whole = files.project.span(0, 1);
     let name = project_name(&root, &whole, p);
+    dbt_version::check(&root, &name, p);
+    dbt_version::note(&root, p);
 
     let mut vars = BTreeMap::new();
     if let Some(node) = root.get("vars") {
@@ -264,6 +267,7 @@ fn package(
     check_keys(&node, files.is_dbt, p);
     let whole = files.project.span(0, 1);
     let name = project_name(&node, &whole, p);
+    dbt_version::check(&node, &name, p);
     if let Some(first) = read.iter().find(|s| s.name == name) {
         let place = if first.folder.as_os_str().is_empty() { "the project itself" } else { "another package" };
         p.error("duplicate-package", whole, format!("{place} is named `{name}` too"), "remove one of them");

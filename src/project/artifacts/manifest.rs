@@ -201,7 +201,7 @@ fn macros(writer: &Writer<'_>) -> BTreeMap<String, Json> {
                 .map(|a| json!({"name": a["name"], "type": a["type"], "description": a["description"].as_str().unwrap_or_default()}))
                 .collect(),
         };
-        let path = slashes(&definition.path);
+        let path = nodes::own_path(project, &definition.package, &definition.path);
         let id = macro_id(definition);
         let node = json!({
             "name": definition.name,
@@ -215,7 +215,7 @@ fn macros(writer: &Writer<'_>) -> BTreeMap<String, Json> {
             "description": declared.entry.get("description").and_then(Json::as_str).unwrap_or_default(),
             "meta": meta,
             "docs": nodes::docs(declared.entry.get("docs")),
-            "patch_path": definition.declared.as_ref().map(|d| nodes::patch_path(project, &d.path)),
+            "patch_path": definition.declared.as_ref().map(|d| nodes::patch_path(project, &definition.package, &d.path)),
             "arguments": arguments,
             "created_at": writer.created_at,
             "supported_languages": null,

@@ -11,7 +11,7 @@ use super::manifest::{call_finder, macro_id, relation_name, slashes};
 use super::{Invocation, node_config};
 use crate::project::data_tests::short_name;
 use crate::project::{
-    DataTest, Declared, Deferred, Dependency, DisabledModel, Model, OnViolation, Project, Severity, TestMetadata,
+    DataTest, Declared, Deferred, Dependency, DisabledModel, Model, OnViolation, Project, TestMetadata,
 };
 
 /// What is needed to write any node of one project.
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
             "resource_type": resource,
             "package_name": model.package,
             "path": below(&model.fqn, &model.path),
-            "original_file_path": slashes(&model.path),
+            "original_file_path": own_path(self.project, &model.package, &model.path),
             "unique_id": model.unique_id,
             "fqn": model.fqn,
             "alias": model.alias,
@@ -121,7 +121,7 @@ impl<'a> Writer<'a> {
             "meta": meta,
             "group": config.get("group"),
             "docs": docs(config.get("docs")),
-            "patch_path": declared.map(|d| patch_path(self.project, &d.path)),
+            "patch_path": declared.map(|d| patch_path(self.project, &model.package, &d.path)),
             "build_path": null,
             "unrendered_config": model.config.written,
             "created_at": self.created_at,
@@ -134,7 +134,7 @@ impl<'a> Writer<'a> {
         }
         if resource == "seed" {
             if let Some(file) = &model.seed {
-                node["checksum"] = json!({"name": "sha256", "checksum": file.checksum});
+                node["checksum"] = json!({"name": "sha256", "checksum": file.dbt_checksum});
             }
             node["raw_code"] = "".into();
             node["root_path"] = self.project.dir.to_string_lossy().into();
@@ -208,7 +208,10 @@ impl<'a> Writer<'a> {
         let alias = short_name(&test.name);
         let kind = test.test_name.as_deref().unwrap_or_default();
         let raw = match &test.generic {
-            Some(_) => format!("{{{{ test_{kind}(**_dbt_generic_test_kwargs) }}}}"),
+            Some(generic) => {
+                let namespace = generic.namespace.as_ref().map(|n| format!("{n}.")).unwrap_or_default();
+                format!("{{{{ {namespace}test_{kind}(**_dbt_generic_test_kwargs) }}}}")
+            }
             None => test.source_map.text().trim().to_string(),
         };
         let file = test_path(test);
@@ -220,8 +223,7 @@ impl<'a> Writer<'a> {
             Some(_) => self.called_macros(&format!("test_{kind}("), None),
             None => self.called_macros(&raw, None),
         };
-        let mut config = node_config::test(test, &alias);
-        config.insert("severity".to_string(), severity(test.severity).into());
+        let config = node_config::test(test, &alias);
         let mut node = json!({
             "database": null,
             "schema": test.config.audit.0,
@@ -229,7 +231,7 @@ impl<'a> Writer<'a> {
             "resource_type": "test",
             "package_name": test.package,
             "path": path,
-            "original_file_path": slashes(&test.path),
+            "original_file_path": own_path(self.project, &test.package, &test.path),
             "unique_id": test.unique_id,
             "fqn": test.fqn,
             "alias": alias,
@@ -268,7 +270,7 @@ impl<'a> Writer<'a> {
                 &mut node,
                 json!({
                     "column_name": generic.column,
-                    "file_key_name": test.model.as_ref().map(|m| format!("models.{m}")),
+                    "file_key_name": attached.map(|id| format!("{}s.{}", id.split('.').next().unwrap_or_default(), test.model.as_deref().unwrap_or_default())),
                     "attached_node": attached,
                     "test_metadata": {"name": kind, "kwargs": kwargs(test, generic), "namespace": generic.namespace},
                 }),
@@ -331,7 +333,7 @@ fn own_facts(model: &Model) -> Map<String, Json> {
     facts
 }
 
-/// Columns of each model that are unique and never NULL, by its tests.
+/// Columns of each model that are unique, and never NULL if there are such, by its tests.
 fn keys(project: &Project) -> HashMap<&str, BTreeSet<&str>> {
     let tested = |name: &str| -> HashMap<&str, BTreeSet<&str>> {
         let mut found: HashMap<&str, BTreeSet<&str>> = HashMap::new();
@@ -347,7 +349,12 @@ fn keys(project: &Project) -> HashMap<&str, BTreeSet<&str>> {
     let not_null = tested("not_null");
     let mut keys = tested("unique");
     for (model, columns) in &mut keys {
-        columns.retain(|c| not_null.get(model).is_some_and(|n| n.contains(c)));
+        let both: BTreeSet<&str> =
+            columns.iter().copied().filter(|c| not_null.get(model).is_some_and(|n| n.contains(c))).collect();
+        // Without one that is also never NULL, dbt takes what is unique.
+        if !both.is_empty() {
+            *columns = both;
+        }
     }
     keys
 }
@@ -379,13 +386,6 @@ fn checksum(raw: &str) -> Json {
     use sha2::{Digest, Sha256};
     let digest: String = Sha256::digest(raw.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
     json!({"name": "sha256", "checksum": digest})
-}
-
-fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Warn => "WARN",
-        Severity::Error => "ERROR",
-    }
 }
 
 /// `refs` and `sources` of a node.
@@ -445,8 +445,17 @@ pub(super) fn docs(declared: Option<&Json>) -> Json {
 }
 
 /// `telecom://models/gold.yml`
-pub(super) fn patch_path(project: &Project, path: &Path) -> String {
-    format!("{}://{}", project.name, slashes(path))
+pub(super) fn patch_path(project: &Project, package: &str, path: &Path) -> String {
+    format!("{package}://{}", own_path(project, package, path))
+}
+
+/// A path as its package has it: below the folder that the package is installed in.
+pub(super) fn own_path(project: &Project, package: &str, path: &Path) -> String {
+    let mut inside = path.components();
+    if package != project.name && inside.by_ref().any(|c| c.as_os_str() == package) {
+        return slashes(inside.as_path());
+    }
+    slashes(path)
 }
 
 /// A JSON object, or an empty one.
