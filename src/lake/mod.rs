@@ -63,7 +63,7 @@ pub use options::{Codec, LakeOptions};
 pub use runs::RunRow;
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
-pub use states::StoredState;
+pub use states::{Offered, StoredState};
 pub use table::{INSTANCE, Table};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use object_store::{ObjectStoreExt, PutPayload};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -59,16 +60,11 @@ impl Lake {
         Ok(found)
     }
 
-    /// The whole of one.
-    pub async fn read_state(&self, state: &StoredState) -> Result<Bytes> {
-        self.states()?.get(&format!("{}/{}", state.table, state.name)).await
-    }
-
-    /// Its first `length` bytes, or all.
-    pub async fn read_state_head(&self, state: &StoredState, length: u64) -> Result<Bytes> {
+    /// Some of its bytes, as far as there are so many.
+    pub async fn read_state_range(&self, state: &StoredState, range: Range<u64>) -> Result<Bytes> {
         let store = self.states()?;
         let path = store.path(&format!("{}/{}", state.table, state.name))?;
-        Ok(store.store.get_range(&path, 0..length.min(state.bytes)).await?)
+        Ok(store.store.get_range(&path, range.start..range.end.min(state.bytes)).await?)
     }
 
     /// Puts one. A name that exists is replaced.
@@ -161,18 +157,16 @@ impl Table {
         Ok(())
     }
 
+    /// The files that a stored locator is read against.
+    pub fn locator_basis(&self) -> LocatorBasis {
+        LocatorBasis { store: self.store.clone(), columns: self.columns_text(), files: self.staged_files() }
+    }
+
     /// Remembers where the rows were, for when a locator is needed.
-    pub fn offer_locator(&mut self, from: &mut StateReader) -> Result<()> {
-        let columns = from.bytes("locator.columns")?;
-        let paths = from.strings("locator.paths")?;
-        let hashes = from.words::<u128>("locator.hashes")?;
-        let files = from.exactly("locator.files", hashes.len())?;
-        let rows = from.exactly("locator.rows", hashes.len())?;
-        let paths: Vec<String> = paths.iter().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
-        if columns.as_slice() == self.columns_text().as_bytes() && self.locator.is_none() && !hashes.is_empty() {
-            self.offered = Some(Offered { paths, hashes, files, rows });
+    pub fn offer_locator(&mut self, offered: Offered) {
+        if self.locator.is_none() && offered.columns == self.columns_text() {
+            self.offered = Some(offered);
         }
-        Ok(())
     }
 
     /// What a row's hash depends on.
@@ -185,44 +179,107 @@ impl Table {
         &mut self,
         files: &[SnapshotFile],
     ) -> Result<Option<(Locator, Vec<SnapshotFile>)>> {
-        let Some(offered) = self.offered.take() else { return Ok(None) };
-        let mut known: HashMap<&str, (Ordinal, u64, Option<Arc<RoaringBitmap>>)> = HashMap::new();
+        let Some(mut offered) = self.offered.take() else { return Ok(None) };
+        let mut missing = Vec::new();
+        // Rows of files that have changed since they were read must be looked at one by one.
+        let mut known: HashMap<Ordinal, Option<Arc<RoaringBitmap>>> = HashMap::new();
+        let mut changed = false;
         for file in files {
-            let deleted = file.deleted.rows(&self.store).await?;
-            known.insert(&file.file.log_path, (file.ordinal, file.file.rows, deleted));
-        }
-        let places: Vec<_> = offered.paths.iter().map(|path| known.get(path.as_str())).collect();
-        let mut found: HashMap<Ordinal, u64> = HashMap::new();
-        let mut locator = Locator::default();
-        for ((hash, file), row) in offered.hashes.iter().zip(&offered.files).zip(&offered.rows) {
-            let Some(Some((ordinal, rows, deleted))) = places.get(*file as usize) else { continue };
-            if u64::from(*row) >= *rows {
+            let Some(was) = offered.files.remove(&file.file.log_path) else {
+                missing.push(file.clone());
+                continue;
+            };
+            if was.ordinal != file.ordinal || was.rows != file.file.rows {
                 return Ok(None);
             }
-            if deleted.as_ref().is_some_and(|d| d.contains(*row)) {
-                continue;
-            }
-            locator.insert(*hash, Place::new(*ordinal, *row));
-            *found.entry(*ordinal).or_default() += 1;
+            let deleted = file.deleted.rows(&self.store).await?;
+            changed |= deleted != was.deleted;
+            known.insert(file.ordinal, deleted);
         }
-        let mut missing = Vec::new();
-        for file in files {
-            match found.get(&file.ordinal) {
-                None => missing.push(file.clone()),
-                Some(rows) if *rows == file.file.rows - file.deleted.cardinality() => {}
-                Some(_) => return Ok(None),
-            }
+        let mut locator = offered.locator;
+        if changed || offered.files.values().any(|gone| locator.rows_of(gone.ordinal) > 0) {
+            let is_live = |place: &Place| match known.get(&place.file()) {
+                None => false,
+                Some(deleted) => deleted.as_ref().is_none_or(|d| !d.contains(place.row())),
+            };
+            let mut left = Locator::default();
+            locator.entries().filter(|(_, p)| is_live(p)).for_each(|(hash, place)| left.insert(hash, place));
+            locator = left;
         }
+        // Entries are different places, all of them live: as many as there are live rows is all of them.
+        let fits = files.iter().filter(|f| known.contains_key(&f.ordinal)).all(|f| {
+            let rows = locator.rows_of(f.ordinal);
+            rows == 0 || rows == f.file.rows - f.deleted.cardinality()
+        });
+        if !fits {
+            return Ok(None);
+        }
+        missing.extend(files.iter().filter(|f| known.contains_key(&f.ordinal) && locator.rows_of(f.ordinal) == 0).cloned());
         Ok(Some((locator, missing)))
     }
 }
 
-/// Where rows were when state was stored.
-pub(super) struct Offered {
-    /// Of the files, as in the log.
-    paths: Vec<String>,
-    hashes: Vec<u128>,
-    /// Of each row, its file by number.
-    files: Vec<u32>,
-    rows: Vec<u32>,
+/// A table's files when its stored locator begins to be read.
+pub struct LocatorBasis {
+    store: TableStore,
+    columns: String,
+    files: Vec<SnapshotFile>,
+}
+
+impl LocatorBasis {
+    /// Reads which of their rows are gone.
+    pub async fn ready(self) -> Result<ReadyBasis> {
+        let mut files = HashMap::new();
+        for file in self.files {
+            let deleted = file.deleted.rows(&self.store).await?;
+            files.insert(file.file.log_path.clone(), KnownFile { ordinal: file.ordinal, rows: file.file.rows, deleted });
+        }
+        Ok(ReadyBasis { columns: self.columns, files })
+    }
+}
+
+/// A file as it was when its rows were read.
+struct KnownFile {
+    ordinal: Ordinal,
+    /// Deleted ones included.
+    rows: u64,
+    deleted: Option<Arc<RoaringBitmap>>,
+}
+
+/// What stored rows are looked up in.
+pub struct ReadyBasis {
+    columns: String,
+    /// By their paths in the log.
+    files: HashMap<String, KnownFile>,
+}
+
+impl ReadyBasis {
+    /// The table's part of stored state, by `threads` threads; None when it has none or belongs to other columns.
+    pub fn read(self, mut from: StateReader, threads: usize) -> Result<Option<Offered>> {
+        let columns = from.bytes("locator.columns")?;
+        let paths = from.strings("locator.paths")?;
+        let hashes = from.words::<u128>("locator.hashes")?;
+        let numbers = from.exactly::<u32>("locator.files", hashes.len())?;
+        let rows = from.exactly::<u32>("locator.rows", hashes.len())?;
+        from.finish()?;
+        if columns.as_slice() != self.columns.as_bytes() || hashes.is_empty() {
+            return Ok(None);
+        }
+        let files: Vec<Option<&KnownFile>> =
+            paths.iter().map(|path| self.files.get(String::from_utf8_lossy(path).as_ref())).collect();
+        let place = |i: usize| {
+            let (file, row) = ((*files.get(numbers[i] as usize)?)?, rows[i]);
+            let is_live = u64::from(row) < file.rows && file.deleted.as_ref().is_none_or(|d| !d.contains(row));
+            is_live.then(|| Place::new(file.ordinal, row))
+        };
+        let locator = Locator::load(&hashes, threads, place)?;
+        Ok(Some(Offered { columns: self.columns, locator, files: self.files }))
+    }
+}
+
+/// Where rows were when state was stored, as far as they were still there when it was read.
+pub struct Offered {
+    columns: String,
+    locator: Locator,
+    files: HashMap<String, KnownFile>,
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::pipeline::{Pipeline, Upstream};
 use super::positions::{merged, table_app};
-use super::states::{headers, is_recent};
+use super::states::{directories, is_recent};
 use crate::error::Result;
 use crate::lake::{Epochs, Lake, Table};
 use crate::plan::{Compilation, CompiledModel, Relation};
@@ -84,7 +84,7 @@ pub(super) async fn retain(
     let from = needed_from(readers.iter(), positions, table.id());
     let target = &project.target;
     // State that cannot be read needs nothing.
-    let stored = headers(lake).await?.into_iter().filter_map(|(_, header)| header.ok());
+    let stored = directories(lake).await?.into_iter().filter_map(|(_, directory)| Some(directory.ok()?.header));
     let stored = stored.filter(|h| is_recent(h, now, &target.state_snapshots, target.log_retention));
     let needed = stored.filter_map(|header| needed_by(&header, table.id()));
     table.retain_from(from.into_iter().chain(needed).min());

@@ -7,22 +7,27 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::task::JoinHandle;
 
 use super::full_name;
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, source_positions, table_app};
 use crate::error::{Error, Result};
-use crate::lake::{Lake, StoredState, Table};
+use crate::lake::{Lake, Offered, StoredState, Table};
 use crate::operators::{Circuit, Keyed, Mode};
 use crate::plan::{CompiledModel, shape};
 use crate::project::StateSnapshots;
-use crate::state::{Header, InputPosition, Section, StateReader, StateWriter, decode, encode, header};
+use crate::state::{Directory, Header, InputPosition, Section, StateReader, StateWriter, encode};
 
 /// Bytes read to see a header; a longer one costs a second read.
 const HEAD: u64 = 256 << 10;
+
+/// Rows of state that take a noticeable time to write.
+const LARGE: u64 = 1_000_000;
 
 /// A snapshot in the lake, of this model as it is compiled now.
 pub(super) struct Kept {
@@ -35,8 +40,8 @@ pub(super) struct Kept {
 pub(super) struct Loaded {
     pub circuit: Circuit,
     pub keyed: Option<Keyed>,
-    /// The table's part, still to be read.
-    pub rest: StateReader,
+    /// Where the table's rows were.
+    pub locator: Option<Offered>,
 }
 
 /// When a model's state was last written, and what has come since.
@@ -65,15 +70,14 @@ pub(super) fn mismatch(header: &Header, compiled: &CompiledModel) -> Option<&'st
     (header.plan != shape(plan)).then_some("this version of smelt keeps other state")
 }
 
-/// The headers of all stored states that can be read, newest of each table first; what is wrong with the others.
-pub(super) async fn headers(lake: &Lake) -> Result<Vec<(StoredState, Result<Header>)>> {
+/// What all stored states say of themselves, newest of each table first; what is wrong with the others.
+pub(super) async fn directories(lake: &Lake) -> Result<Vec<(StoredState, Result<Directory>)>> {
     let mut found = Vec::new();
     for stored in lake.list_states().await? {
-        let head = lake.read_state_head(&stored, HEAD).await;
-        let read = match head {
-            Ok(head) => match header(&head) {
-                Err(_) if stored.bytes > HEAD => match lake.read_state(&stored).await {
-                    Ok(whole) => header(&whole),
+        let read = match lake.read_state_range(&stored, 0..HEAD).await {
+            Ok(head) => match Directory::read(&head) {
+                Err(_) if stored.bytes > HEAD => match lake.read_state_range(&stored, 0..stored.bytes).await {
+                    Ok(whole) => Directory::read(&whole),
                     Err(error) => Err(error),
                 },
                 read => read,
@@ -99,7 +103,7 @@ pub(super) fn is_recent(
 impl Pipeline {
     /// Looks for stored state and starts loading what fits. State that serves nobody is deleted.
     pub(super) async fn find_states(&mut self) -> Result<()> {
-        let found = match headers(&self.lake).await {
+        let found = match directories(&self.lake).await {
             Ok(found) => found,
             Err(error) => {
                 // A cache that cannot be listed is none.
@@ -116,9 +120,10 @@ impl Pipeline {
                 // A model of another selection or project may own it.
                 (Some(index), _) if !self.nodes[index].active => {}
                 (None, true) if self.partial => {}
-                (Some(index), true) => match read.map(|header| (self.unusable(index, &header), header)) {
-                    Ok((None, header)) => {
-                        let loading = Some(self.load_state(index, stored)?);
+                (Some(index), true) => match read.map(|read| (self.unusable(index, &read.header), read)) {
+                    Ok((None, directory)) => {
+                        let header = directory.header.clone();
+                        let loading = Some(self.load_state(index, stored, directory)?);
                         self.nodes[index].kept = Some(Kept { header, loading });
                     }
                     Ok((Some(reason), _)) => {
@@ -171,21 +176,36 @@ impl Pipeline {
     }
 
     /// Reads, checks and unpacks stored state in the background.
-    fn load_state(&self, index: usize, stored: StoredState) -> Result<JoinHandle<Result<Loaded>>> {
+    fn load_state(
+        &self,
+        index: usize,
+        stored: StoredState,
+        directory: Directory,
+    ) -> Result<JoinHandle<Result<Loaded>>> {
         let compiled = Arc::clone(&self.nodes[index].compiled);
         let mode = self.mode(index);
         let key = match compiled.stream {
             Some(stream) => self.key_columns(index, stream)?.map(|(_, key)| key),
             None => None,
         };
+        let basis = self.nodes[index].main.as_ref().map(|cell| cell.table().map(Table::locator_basis)).transpose()?;
         let (lake, session) = (self.lake.clone(), self.planner.session_state().clone());
         let threads = self.project.target.threads;
         Ok(tokio::spawn(async move {
-            let bytes = lake.read_state(&stored).await?;
+            let started = Instant::now();
+            let basis = match basis {
+                Some(basis) => Some(basis.ready().await?),
+                None => None,
+            };
+            let mut reader = StateReader::new(sections(&lake, &stored, &directory, threads).await?);
+            let (bytes, unpacked) = (stored.bytes, started.elapsed());
             let unpack = move || {
-                let (_, sections) = decode(&bytes, threads)?;
-                drop(bytes);
-                let mut reader = StateReader::new(sections);
+                let rows = reader.split_off("locator.columns");
+                // The table's rows by half of the threads, while this one makes the operators' state.
+                let rows = std::thread::spawn(move || match basis {
+                    Some(basis) => basis.read(rows, threads.div_ceil(2)),
+                    None => rows.finish().map(|()| None),
+                });
                 let plan = compiled.incremental.as_ref().map_err(|f| Error::internal(f.reason.to_string()))?;
                 let mut circuit = Circuit::new(&compiled.model.name, plan, mode, &session)?;
                 circuit.restore(&mut reader)?;
@@ -197,7 +217,12 @@ impl Pipeline {
                     }
                     None => None,
                 };
-                Ok(Loaded { circuit, keyed, rest: reader })
+                reader.finish()?;
+                let made = started.elapsed();
+                let locator = rows.join().map_err(|_| Error::internal("loading located rows panicked"))??;
+                let all = started.elapsed();
+                tracing::debug!(model = compiled.model.name, bytes, ?unpacked, ?made, ?all, "state is loaded");
+                Ok(Loaded { circuit, keyed, locator })
             };
             let unpacked = tokio::task::spawn_blocking(unpack).await;
             unpacked.map_err(|e| Error::internal(format!("loading state: {e}")))?
@@ -237,14 +262,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// At the end: writes every state that has changed since it was last written.
+    /// At the end: writes every state that has changed enough since it was last written for the next start to be quicker.
     pub(super) async fn keep_all_states(&mut self) -> Result<()> {
         if !self.project.target.state_snapshots.enabled {
             return Ok(());
         }
         self.finish_writing().await;
         for index in 0..self.nodes.len() {
-            if self.is_worth_keeping(index) {
+            if self.is_worth_keeping(index) && !self.is_near(index) {
                 self.start_writing(index)?;
                 self.finish_writing().await;
             }
@@ -256,10 +281,7 @@ impl Pipeline {
     fn is_worth_keeping(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let Some(circuit) = node.circuit.as_ref().filter(|_| node.runs() && node.job.is_none()) else { return false };
-        // One that nothing is added to is renewed before the log forgets what leads from it to the present.
-        let half_life = i64::try_from(self.project.target.log_retention.as_micros() / 2).unwrap_or(i64::MAX);
-        let is_fresh = |kept: &Kept| self.env.now_micros().saturating_sub(kept.header.written_at) < half_life;
-        if node.since.rows == 0 && node.kept.as_ref().is_some_and(is_fresh) {
+        if node.since.rows == 0 && node.kept.as_ref().is_some_and(|kept| self.is_fresh(kept)) {
             return false;
         }
         let inputs: u64 = node
@@ -275,6 +297,20 @@ impl Pipeline {
         let locators = node.main.as_ref().and_then(|c| c.table().ok()).map_or(0, |t| t.locator_size().0);
         let (held, min) = (state.max(locators), self.project.target.state_snapshots.min_rows);
         held > 0 && held.max(inputs) >= min
+    }
+
+    /// One that little is added to is renewed before the log forgets what leads from it to the present.
+    fn is_fresh(&self, kept: &Kept) -> bool {
+        let half_life = i64::try_from(self.project.target.log_retention.as_micros() / 2).unwrap_or(i64::MAX);
+        self.env.now_micros().saturating_sub(kept.header.written_at) < half_life
+    }
+
+    /// Whether the stored state of a large model is so near to the present one that the next start follows the logs quicker than this
+    /// process writes all of it again. Writing a row costs a fraction of what following one does.
+    fn is_near(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let held = node.circuit.as_ref().map_or(0, Circuit::state_rows) as u64;
+        held >= LARGE && node.since.rows < held / 16 && node.kept.as_ref().is_some_and(|kept| self.is_fresh(kept))
     }
 
     /// Captures the model's state as it is between two epochs, and starts a task that writes it.
@@ -377,6 +413,26 @@ impl Pipeline {
         }
         Ok(Some((header, entries)))
     }
+}
+
+/// Fetches, checks and unpacks a stored state, part by part, some at once.
+async fn sections(
+    lake: &Lake,
+    stored: &StoredState,
+    directory: &Directory,
+    threads: usize,
+) -> Result<Vec<Section>> {
+    let unpacked = futures::stream::iter(directory.parts(stored.bytes)?)
+        .map(|part| async move {
+            let bytes = lake.read_state_range(stored, part.range.clone()).await?;
+            let unpacked = tokio::task::spawn_blocking(move || part.unpack(&bytes)).await;
+            unpacked.map_err(|e| Error::internal(format!("unpacking state: {e}")))?
+        })
+        // One more than can be unpacked at once is on its way.
+        .buffered(threads.max(1) + 1)
+        .try_collect::<Vec<_>>()
+        .await?;
+    directory.sections(unpacked)
 }
 
 async fn encoded(header: Header, sections: Vec<Section>) -> Result<(Header, Vec<Bytes>)> {

@@ -199,12 +199,11 @@ impl Pipeline {
         Ok(())
     }
 
-    fn take_back(&mut self, index: usize, mut loaded: Loaded) -> Result<()> {
+    fn take_back(&mut self, index: usize, loaded: Loaded) -> Result<()> {
         let node = &mut self.nodes[index];
-        if let Some(main) = &mut node.main {
-            main.table_mut()?.offer_locator(&mut loaded.rest)?;
+        if let (Some(main), Some(locator)) = (&mut node.main, loaded.locator) {
+            main.table_mut()?.offer_locator(locator);
         }
-        loaded.rest.finish()?;
         node.circuit = Some(loaded.circuit);
         node.keyed = loaded.keyed;
         Ok(())

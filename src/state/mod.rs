@@ -10,9 +10,11 @@
 //! equal bytes; a retraction of something that is not there is [`crate::error::ErrorKind::Diverged`], never ignored; state whose
 //! input was wholly retracted is empty again.
 
+mod arena;
 mod canonical;
 mod codec;
 mod exact_sum;
+mod fill;
 mod groups;
 mod links;
 mod multiset;
@@ -21,6 +23,7 @@ mod sections;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use canonical::canonical;
 pub use codec::{Encoded, RowCodec};
@@ -30,7 +33,8 @@ pub use links::Links;
 pub use multiset::{Multiset, Presence};
 pub use rows::{Applied, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
-pub use stored::{FORMAT, Header, InputPosition, decode, encode, header};
+pub use stored::{Directory, FORMAT, Header, InputPosition, decode, encode};
+pub use totals::Totals;
 
 /// No id: a key with a NULL that matches nothing, or the NULL row of an outer join.
 pub const NONE: u32 = u32::MAX;

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashTable;
 use std::collections::HashMap;
 
+use super::fill::fill;
 use super::sections::damaged;
 use super::{NONE, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
@@ -363,7 +364,7 @@ impl RowStore {
         self.weights = from.exactly("rows.weights", bound)?;
         self.locations = vec![(NONE, 0); bound];
         let live = bound.checked_sub(self.free.len()).ok_or_else(|| damaged("more free rows than rows"))?;
-        self.index = HashTable::with_capacity(live);
+        let mut entries = Vec::with_capacity(live);
         (self.chunks, self.chunk_bytes, self.dead, self.live) = (Vec::new(), 0, Vec::new(), 0);
         for at in 0..chunks {
             let ids = from.words::<u32>("rows.ids")?;
@@ -377,9 +378,7 @@ impl RowStore {
                     Some(place) if place.0 == NONE => *place = (at as u32, row as u32),
                     _ => return Err(damaged("a row has two places")),
                 }
-                let identity = self.identities[*id as usize];
-                let identities = &self.identities;
-                self.index.insert_unique(identity as u64, *id, |id| identities[*id as usize] as u64);
+                entries.push((self.identities[*id as usize] as u64, *id));
                 alive += 1;
             }
             // The columns share one allocation: each by its part of it.
@@ -387,7 +386,12 @@ impl RowStore {
             self.live += alive;
             self.push(Chunk { columns, ids, live: alive, column_bytes });
         }
-        if self.live == live { Ok(()) } else { Err(damaged("rows are missing")) }
+        if self.live != live {
+            return Err(damaged("rows are missing"));
+        }
+        self.index = HashTable::new();
+        fill(&mut self.index, &entries, |id| self.identities[*id as usize] as u64);
+        Ok(())
     }
 
     /// Number of distinct rows.

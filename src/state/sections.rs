@@ -1,8 +1,8 @@
 //! State as bytes: what a stateful node keeps is written as a list of named sections and read back in the same order.
 //!
-//! Numbers become little-endian words, keys and rows lengths and bytes, columns Arrow IPC. Writing copies numbers and bytes and shares
-//! columns, so that it is quick and can happen between two epochs; columns are encoded later, by whoever stores the sections
-//! ([`Section::into_bytes`]). A reader asks for each section by name: one that has another name, or another length than the rest
+//! Numbers become little-endian words, as narrow as the widest of a section allows, keys and rows lengths and bytes, columns Arrow
+//! IPC. Writing copies numbers and bytes and shares columns, so that it is quick and can happen between two epochs; the rest is done
+//! later, by whoever stores the sections ([`Section::into_stored`]). A reader asks for each section by name: one that has another name, or another length than the rest
 //! implies, is damage and nothing of it is used.
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -26,17 +26,39 @@ pub struct Section {
 #[derive(Debug, Clone)]
 enum Content {
     Bytes(Buffer),
+    /// Numbers in full width, and how they are narrowed.
+    Words {
+        bytes: Buffer,
+        width: usize,
+        narrow: fn(&[u8]) -> (usize, Vec<u8>),
+    },
     Columns(RecordBatch),
+    /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
+    Stored {
+        width: usize,
+        pieces: Vec<Buffer>,
+    },
 }
 
 impl Section {
     /// As it was stored.
-    pub fn new(name: String, bytes: Buffer) -> Self {
-        Section { name, content: Content::Bytes(bytes) }
+    pub fn stored(name: String, width: usize, pieces: Vec<Buffer>) -> Self {
+        Section { name, content: Content::Stored { width, pieces } }
+    }
+
+    /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
+    pub fn into_stored(self) -> Result<(usize, Buffer)> {
+        match self.content {
+            Content::Words { bytes, narrow, .. } => {
+                let (width, bytes) = narrow(&bytes);
+                Ok((width, Buffer::from_vec(bytes)))
+            }
+            _ => Ok((0, self.into_bytes()?)),
+        }
     }
 
     /// Its bytes; columns are encoded now.
-    pub fn into_bytes(self) -> Result<Buffer> {
+    fn into_bytes(self) -> Result<Buffer> {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes),
             Content::Columns(rows) => {
@@ -44,7 +66,22 @@ impl Section {
                 writer.write(&rows)?;
                 Ok(Buffer::from_vec(writer.into_inner()?))
             }
+            Content::Stored { width: 0, mut pieces } if pieces.len() == 1 => Ok(pieces.swap_remove(0)),
+            Content::Stored { width: 0, pieces } => {
+                let pieces: Vec<&[u8]> = pieces.iter().map(Buffer::as_slice).collect();
+                Ok(Buffer::from_vec(pieces.concat()))
+            }
+            Content::Words { .. } | Content::Stored { .. } => Err(damaged(&format!("`{}` holds numbers", self.name))),
         }
+    }
+
+    fn into_words<T: Word>(self) -> Result<Vec<T>> {
+        let words = match self.content {
+            Content::Words { bytes, width, .. } if width == T::WIDTH => T::widen(&[bytes], width),
+            Content::Stored { width, pieces } => T::widen(&pieces, width),
+            _ => None,
+        };
+        words.ok_or_else(|| damaged(&format!("`{}` holds other numbers, or none", self.name)))
     }
 }
 
@@ -58,11 +95,14 @@ pub(crate) fn damaged(what: &str) -> Error {
 pub trait Word: Copy {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
-    fn get(bytes: &[u8]) -> Self;
+    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
+    fn narrow(bytes: &[u8]) -> (usize, Vec<u8>);
+    /// All numbers of these pieces, each of `width` bytes.
+    fn widen(pieces: &[Buffer], width: usize) -> Option<Vec<Self>>;
 }
 
 macro_rules! words {
-    ($($word:ty),*) => {$(
+    ($($word:ty: $w1:ty, $w2:ty, $w4:ty, $w8:ty, $w16:ty);*) => {$(
         impl Word for $word {
             const WIDTH: usize = size_of::<$word>();
 
@@ -70,16 +110,52 @@ macro_rules! words {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn get(bytes: &[u8]) -> Self {
-                let mut word = [0; size_of::<$word>()];
-                word.copy_from_slice(bytes);
-                <$word>::from_le_bytes(word)
+            fn narrow(bytes: &[u8]) -> (usize, Vec<u8>) {
+                let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
+                let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
+                let signed = <$word>::MIN != 0;
+                // Bits that only carry the sign on need not be kept.
+                let sign = |word: $word| if signed { word >> (<$word>::BITS - 1) } else { 0 };
+                let used = words.clone().fold(0, |used: $word, word| used | (word ^ sign(word)));
+                let bits = <$word>::BITS - used.leading_zeros() + u32::from(signed);
+                let width = (bits.div_ceil(8).max(1) as usize).next_power_of_two();
+                if width >= Self::WIDTH {
+                    return (Self::WIDTH, bytes.to_vec());
+                }
+                let mut out = Vec::with_capacity(words.len() * width);
+                words.for_each(|word| out.extend_from_slice(&word.to_le_bytes()[..width]));
+                (width, out)
+            }
+
+            fn widen(pieces: &[Buffer], width: usize) -> Option<Vec<Self>> {
+                let length: usize = pieces.iter().map(Buffer::len).sum();
+                if width == 0 || width > Self::WIDTH || pieces.iter().any(|piece| piece.len() % width != 0) {
+                    return None;
+                }
+                let mut all = Vec::with_capacity(length / width);
+                for piece in pieces {
+                    match width {
+                        1 => all.extend(piece.as_chunks().0.iter().map(|w| <$w1>::from_le_bytes(*w) as $word)),
+                        2 => all.extend(piece.as_chunks().0.iter().map(|w| <$w2>::from_le_bytes(*w) as $word)),
+                        4 => all.extend(piece.as_chunks().0.iter().map(|w| <$w4>::from_le_bytes(*w) as $word)),
+                        8 => all.extend(piece.as_chunks().0.iter().map(|w| <$w8>::from_le_bytes(*w) as $word)),
+                        16 => all.extend(piece.as_chunks().0.iter().map(|w| <$w16>::from_le_bytes(*w) as $word)),
+                        _ => return None,
+                    }
+                }
+                Some(all)
             }
         }
     )*};
 }
 
-words!(u32, u64, i64, u128, i128);
+words!(
+    u32: u8, u16, u32, u64, u128;
+    u64: u8, u16, u32, u64, u128;
+    i64: i8, i16, i32, i64, i128;
+    u128: u8, u16, u32, u64, u128;
+    i128: i8, i16, i32, i64, i128
+);
 
 /// Collects the sections of one state.
 #[derive(Debug, Default)]
@@ -100,7 +176,7 @@ impl StateWriter {
 
     /// Bytes as they are.
     pub fn bytes(&mut self, name: &str, bytes: Vec<u8>) {
-        self.sections.push(Section::new(name.to_string(), Buffer::from_vec(bytes)));
+        self.sections.push(Section { name: name.to_string(), content: Content::Bytes(Buffer::from_vec(bytes)) });
     }
 
     /// Numbers.
@@ -108,7 +184,13 @@ impl StateWriter {
         let words = words.into_iter();
         let mut bytes = Vec::with_capacity(words.size_hint().0 * T::WIDTH);
         words.for_each(|word| word.put(&mut bytes));
-        self.bytes(name, bytes);
+        self.numbers::<T>(name, bytes);
+    }
+
+    /// Numbers in their full width.
+    fn numbers<T: Word>(&mut self, name: &str, bytes: Vec<u8>) {
+        let content = Content::Words { bytes: Buffer::from_vec(bytes), width: T::WIDTH, narrow: T::narrow };
+        self.sections.push(Section { name: name.to_string(), content });
     }
 
     /// Byte strings.
@@ -120,7 +202,7 @@ impl StateWriter {
             u32::try_from(string.len()).unwrap_or(u32::MAX).put(&mut lengths);
             bytes.extend_from_slice(string);
         }
-        self.bytes(name, lengths);
+        self.numbers::<u32>(name, lengths);
         self.bytes(name, bytes);
     }
 
@@ -145,9 +227,10 @@ impl StateWriter {
                 bytes.extend_from_slice(value);
             }
         }
-        for part in [counts, lengths, weights, bytes] {
-            self.bytes(name, part);
-        }
+        self.numbers::<u32>(name, counts);
+        self.numbers::<u32>(name, lengths);
+        self.numbers::<i64>(name, weights);
+        self.bytes(name, bytes);
     }
 }
 
@@ -168,22 +251,22 @@ impl StateReader {
         StateReader { sections: sections.into() }
     }
 
-    /// The next section, which must have this name.
-    pub fn bytes(&mut self, name: &str) -> Result<Buffer> {
+    fn next(&mut self, name: &str) -> Result<Section> {
         let section = self.sections.pop_front().ok_or_else(|| damaged(&format!("`{name}` is missing")))?;
         if section.name != name {
             return Err(damaged(&format!("`{}` stands where `{name}` is expected", section.name)));
         }
-        section.into_bytes()
+        Ok(section)
+    }
+
+    /// The bytes of the next section, which must have this name.
+    pub fn bytes(&mut self, name: &str) -> Result<Buffer> {
+        self.next(name)?.into_bytes()
     }
 
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str) -> Result<Vec<T>> {
-        let bytes = self.bytes(name)?;
-        if !bytes.len().is_multiple_of(T::WIDTH) {
-            return Err(damaged(&format!("`{name}` is cut")));
-        }
-        Ok(bytes.chunks_exact(T::WIDTH).map(T::get).collect())
+        self.next(name)?.into_words()
     }
 
     /// Exactly so many numbers.
@@ -224,6 +307,12 @@ impl StateReader {
         Ok(counts.into_iter().map(|count| values.by_ref().take(count as usize).collect()).collect())
     }
 
+    /// Takes the sections from the first one of this name on.
+    pub fn split_off(&mut self, name: &str) -> StateReader {
+        let at = self.sections.iter().position(|section| section.name == name).unwrap_or(self.sections.len());
+        StateReader { sections: self.sections.split_off(at) }
+    }
+
     /// Nothing may be left.
     pub fn finish(self) -> Result<()> {
         match self.sections.front() {
@@ -255,6 +344,11 @@ impl Strings {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
+    }
+
+    /// Their lengths, and the bytes of all.
+    pub fn into_parts(self) -> (Vec<u32>, Buffer) {
+        (self.lengths, self.bytes)
     }
 
     /// Each of them.

@@ -10,21 +10,24 @@
 //! ```
 //!
 //! A section is cut into blocks of at most 4 MiB, each compressed with zstd unless that gains nothing (hashes), each with the xxh3 of its
-//! stored bytes. So blocks are checked and unpacked on several threads, and one flipped bit anywhere is noticed before anything is
-//! used. All numbers are little-endian. The rows inside are Arrow's row encoding and Arrow IPC: the header names Arrow's version, and
-//! state of another one is not used.
+//! stored bytes. So whoever has the header can fetch, check and unpack [`Part`]s of the rest in any order and side by side, and one
+//! flipped bit anywhere is noticed before anything is used. All numbers are little-endian. The rows inside are Arrow's row encoding and
+//! Arrow IPC: the header names Arrow's version, and state of another one is not used.
+//!
+//! Format 1 kept numbers in full width and other sections for sums.
 
-use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::sections::Section;
 use crate::error::{Error, Result};
 
 /// Number of this format. What it means never changes; another layout gets another number.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"smeltSTA";
 const BLOCK: usize = 4 << 20;
@@ -32,6 +35,8 @@ const BLOCK: usize = 4 << 20;
 const LEVEL: i32 = 1;
 /// Magic, format, length of the header.
 const PREFIX: usize = 16;
+/// Stored bytes of a part, about.
+const PART: u64 = 8 << 20;
 
 /// How far one input was consumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +80,19 @@ struct Block {
     check: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// A section as the header describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StoredSection {
+    name: String,
+    /// Bytes of a number; 0: it holds none.
+    width: usize,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Contents {
     header: Header,
-    sections: Vec<(String, Vec<Block>)>,
+    sections: Vec<StoredSection>,
 }
 
 fn bad(what: impl Into<String>) -> Error {
@@ -91,7 +105,7 @@ pub fn encode(header: &Header, sections: Vec<Section>) -> Result<Vec<Bytes>> {
     let mut body: Vec<Bytes> = Vec::new();
     for section in sections {
         let name = section.name.clone();
-        let bytes = section.into_bytes()?;
+        let (width, bytes) = section.into_stored()?;
         let mut blocks = Vec::new();
         for raw in bytes.chunks(BLOCK) {
             let packed = zstd::bulk::compress(raw, LEVEL).map_err(|e| bad(format!("`{name}`: {e}")))?;
@@ -104,7 +118,7 @@ pub fn encode(header: &Header, sections: Vec<Section>) -> Result<Vec<Bytes>> {
             blocks.push(Block { raw: raw.len(), stored: stored.len(), check: xxh3_64(&stored) });
             body.push(stored);
         }
-        directory.push((name, blocks));
+        directory.push(StoredSection { name, width, blocks });
     }
     let contents = Contents { header: header.clone(), sections: directory };
     let json = serde_json::to_vec(&contents).map_err(|e| Error::internal(e.to_string()))?;
@@ -120,89 +134,121 @@ pub fn encode(header: &Header, sections: Vec<Section>) -> Result<Vec<Bytes>> {
     Ok(pieces)
 }
 
-/// The header of stored bytes; they may end behind it.
-pub fn header(bytes: &[u8]) -> Result<Header> {
-    Ok(contents(bytes)?.0.header)
+/// What the beginning of a stored state says of all of it.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    pub header: Header,
+    sections: Vec<StoredSection>,
+    /// Where the blocks begin.
+    body: u64,
 }
 
-/// What is stored. Blocks are checked and unpacked by `threads` threads.
-pub fn decode(bytes: &Bytes, threads: usize) -> Result<(Header, Vec<Section>)> {
-    let (contents, body) = contents(bytes)?;
-    let mut at = body;
-    // Of every section its place to be unpacked to, and its blocks.
-    let mut targets = Vec::with_capacity(contents.sections.len());
-    for (name, blocks) in contents.sections {
-        let mut found = Vec::with_capacity(blocks.len());
-        let mut length = 0usize;
-        for block in blocks {
-            if block.raw > BLOCK || block.stored > block.raw {
-                return Err(bad(format!("`{name}` has a block of an impossible size")));
+/// Blocks that stand one after the other.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Where they are in the stored bytes.
+    pub range: Range<u64>,
+    /// With the names of their sections.
+    blocks: Vec<(String, Block)>,
+}
+
+impl Directory {
+    /// Of the first bytes of a stored state.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let number = |at: usize| bytes.get(at..at + 4).and_then(|b| Some(u32::from_le_bytes(b.try_into().ok()?)));
+        if bytes.get(..8) != Some(MAGIC) {
+            return Err(bad("it is no snapshot of state"));
+        }
+        match number(8) {
+            Some(FORMAT) => {}
+            Some(other) => return Err(bad(format!("it has format {other}; this version reads format {FORMAT}"))),
+            None => return Err(bad("it is cut off")),
+        }
+        let end = PREFIX + number(12).ok_or_else(|| bad("it is cut off"))? as usize;
+        let (head, check) = bytes.get(..end).zip(bytes.get(end..end + 8)).ok_or_else(|| bad("it is cut off"))?;
+        if xxh3_64(head).to_le_bytes() != check {
+            return Err(bad("the checksum of its header does not fit"));
+        }
+        let contents: Contents =
+            serde_json::from_slice(&head[PREFIX..]).map_err(|e| bad(format!("its header: {e}")))?;
+        Ok(Directory { header: contents.header, sections: contents.sections, body: end as u64 + 8 })
+    }
+
+    /// All blocks, in parts of a size that is worth a request; `size` is that of the whole.
+    pub fn parts(&self, size: u64) -> Result<Vec<Part>> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut at = self.body;
+        for section in &self.sections {
+            for block in &section.blocks {
+                if block.raw > BLOCK || block.stored > block.raw {
+                    return Err(bad(format!("`{}` has a block of an impossible size", section.name)));
+                }
+                let end = at + block.stored as u64;
+                match parts.last_mut().filter(|part| end - part.range.start <= PART) {
+                    Some(part) => {
+                        part.range.end = end;
+                        part.blocks.push((section.name.clone(), block.clone()));
+                    }
+                    None => {
+                        let blocks = vec![(section.name.clone(), block.clone())];
+                        parts.push(Part { range: at..end, blocks });
+                    }
+                }
+                at = end;
             }
-            let stored = at.checked_add(block.stored).and_then(|end| bytes.get(at..end));
-            found.push((stored.ok_or_else(|| bad("it is cut off"))?, block.raw, block.check));
-            at += block.stored;
-            length += block.raw;
         }
-        targets.push((name, MutableBuffer::from_len_zeroed(length), found));
+        match at.cmp(&size) {
+            std::cmp::Ordering::Equal => Ok(parts),
+            std::cmp::Ordering::Less => Err(bad("it is longer than it says")),
+            std::cmp::Ordering::Greater => Err(bad("it is cut off")),
+        }
     }
-    if at != bytes.len() {
-        return Err(bad("it is longer than it says"));
+
+    /// The sections, of the unpacked blocks of all parts in their order.
+    pub fn sections(&self, unpacked: impl IntoIterator<Item = Vec<Buffer>>) -> Result<Vec<Section>> {
+        let mut blocks = unpacked.into_iter().flatten();
+        let section = |section: &StoredSection| {
+            let pieces: Vec<Buffer> = blocks.by_ref().take(section.blocks.len()).collect();
+            let whole = pieces.len() == section.blocks.len();
+            whole.then(|| Section::stored(section.name.clone(), section.width, pieces))
+        };
+        let sections: Option<Vec<Section>> = self.sections.iter().map(section).collect();
+        sections.ok_or_else(|| Error::internal("a part of the stored state was not unpacked"))
     }
-    let mut work = Vec::new();
-    for (name, buffer, blocks) in &mut targets {
-        let mut rest = buffer.as_slice_mut();
-        for (stored, raw, check) in blocks.iter() {
-            let (target, tail) = std::mem::take(&mut rest).split_at_mut(*raw);
+}
+
+impl Part {
+    /// The contents of its blocks, of the bytes at its range.
+    pub fn unpack(&self, bytes: &[u8]) -> Result<Vec<Buffer>> {
+        let mut rest = bytes;
+        let mut unpacked = Vec::with_capacity(self.blocks.len());
+        for (name, block) in &self.blocks {
+            let (stored, tail) = rest.split_at_checked(block.stored).ok_or_else(|| bad("it is cut off"))?;
             rest = tail;
-            work.push((name.as_str(), *stored, *check, target));
+            if xxh3_64(stored) != block.check {
+                return Err(bad(format!("the checksum of `{name}` does not fit")));
+            }
+            unpacked.push(if stored.len() == block.raw {
+                Buffer::from(stored)
+            } else {
+                let raw = zstd::bulk::decompress(stored, block.raw).map_err(|e| bad(format!("`{name}`: {e}")))?;
+                if raw.len() != block.raw {
+                    return Err(bad(format!("`{name}` is shorter than it says")));
+                }
+                Buffer::from_vec(raw)
+            });
         }
+        Ok(unpacked)
     }
-    let share = work.len().div_ceil(threads.max(1)).max(1);
-    let results = std::thread::scope(|scope| {
-        let mut running = Vec::new();
-        while !work.is_empty() {
-            let part = work.split_off(work.len().saturating_sub(share));
-            running.push(scope.spawn(move || part.into_iter().try_for_each(|(name, s, c, t)| unpack(name, s, c, t))));
-        }
-        running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
-    });
-    for result in results {
-        result.map_err(|_| Error::internal("unpacking stored state panicked"))??;
-    }
-    let sections = targets.into_iter().map(|(name, buffer, _)| Section::new(name, Buffer::from(buffer))).collect();
-    Ok((contents.header, sections))
 }
 
-fn unpack(name: &str, stored: &[u8], check: u64, target: &mut [u8]) -> Result<()> {
-    if xxh3_64(stored) != check {
-        return Err(bad(format!("the checksum of `{name}` does not fit")));
-    }
-    if stored.len() == target.len() {
-        target.copy_from_slice(stored);
-        return Ok(());
-    }
-    let unpacked = zstd::bulk::decompress_to_buffer(stored, target).map_err(|e| bad(format!("`{name}`: {e}")))?;
-    if unpacked == target.len() { Ok(()) } else { Err(bad(format!("`{name}` is shorter than it says"))) }
-}
-
-/// Header and directory, and where the blocks begin.
-fn contents(bytes: &[u8]) -> Result<(Contents, usize)> {
-    let number = |at: usize| bytes.get(at..at + 4).and_then(|b| Some(u32::from_le_bytes(b.try_into().ok()?)));
-    if bytes.get(..8) != Some(MAGIC) {
-        return Err(bad("it is no snapshot of state"));
-    }
-    match number(8) {
-        Some(FORMAT) => {}
-        Some(other) => return Err(bad(format!("it has format {other}; this version reads format {FORMAT}"))),
-        None => return Err(bad("it is cut off")),
-    }
-    let end = PREFIX + number(12).ok_or_else(|| bad("it is cut off"))? as usize;
-    let (head, check) = bytes.get(..end).zip(bytes.get(end..end + 8)).ok_or_else(|| bad("it is cut off"))?;
-    if xxh3_64(head).to_le_bytes() != check {
-        return Err(bad("the checksum of its header does not fit"));
-    }
-    let contents = serde_json::from_slice(&head[PREFIX..]).map_err(|e| bad(format!("its header: {e}")))?;
-    Ok((contents, end + 8))
+/// All of a stored state.
+pub fn decode(bytes: &[u8]) -> Result<(Header, Vec<Section>)> {
+    let directory = Directory::read(bytes)?;
+    let parts = directory.parts(bytes.len() as u64)?;
+    let unpacked = parts.iter().map(|part| part.unpack(&bytes[part.range.start as usize..part.range.end as usize]));
+    let sections = directory.sections(unpacked.collect::<Result<Vec<_>>>()?)?;
+    Ok((directory.header, sections))
 }
 
 #[cfg(test)]
@@ -227,7 +273,7 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back() {
         for rows in [0, 1, 600_000] {
-            let (header, sections) = decode(&stored(rows), 3).unwrap();
+            let (header, sections) = decode(&stored(rows)).unwrap();
             assert_eq!((header.model.as_str(), header.epoch), ("gold", 7));
             let mut reader = StateReader::new(sections);
             assert!(reader.words::<u64>("numbers").unwrap().into_iter().eq(0..rows));
@@ -240,7 +286,7 @@ mod tests {
 
     #[test]
     fn sections_are_asked_for_in_order_and_by_name() {
-        let (_, sections) = decode(&stored(10), 1).unwrap();
+        let (_, sections) = decode(&stored(10)).unwrap();
         let read = |ask: fn(&mut StateReader) -> Result<()>| ask(&mut StateReader::new(sections.clone())).unwrap_err();
         assert!(read(|r| r.words::<u128>("hashes").map(|_| ())).message().contains("`numbers` stands where `hashes`"));
         assert!(read(|r| r.exactly::<u64>("numbers", 9).map(|_| ())).message().contains("another length"));
@@ -255,21 +301,21 @@ mod tests {
         for at in 0..whole.len() {
             let mut bytes = whole.to_vec();
             bytes[at] ^= 1 << (at % 8);
-            assert!(decode(&bytes.into(), 1).is_err(), "byte {at} of {}", whole.len());
-            assert!(decode(&whole.slice(..at), 1).is_err(), "cut at {at}");
+            assert!(decode(&bytes).is_err(), "byte {at} of {}", whole.len());
+            assert!(decode(&whole[..at]).is_err(), "cut at {at}");
         }
         let mut longer = whole.to_vec();
         longer.push(0);
-        assert!(decode(&longer.into(), 1).is_err());
+        assert!(decode(&longer).is_err());
     }
 
     #[test]
     fn another_format_is_rejected_by_its_number() {
         let mut bytes = stored(3).to_vec();
         bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
-        let error = header(&bytes).unwrap_err();
-        assert_eq!(error.message(), "it has format 9; this version reads format 1");
-        assert_eq!(decode(&bytes.into(), 1).unwrap_err().message(), error.message());
-        assert_eq!(header(b"something else entirely").unwrap_err().message(), "it is no snapshot of state");
+        let error = Directory::read(&bytes).unwrap_err();
+        assert_eq!(error.message(), "it has format 9; this version reads format 2");
+        assert_eq!(decode(&bytes).unwrap_err().message(), error.message());
+        assert_eq!(Directory::read(b"something else entirely").unwrap_err().message(), "it is no snapshot of state");
     }
 }

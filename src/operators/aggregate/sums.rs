@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::calls::{Change, GroupStates, left_over};
 use crate::error::{Error, Result};
-use crate::state::{ExactSum, StateReader, StateWriter};
+use crate::state::{ExactSum, StateReader, StateWriter, Totals};
 use crate::types::Weight;
 
 fn overflow(what: &str, data_type: &DataType) -> Error {
@@ -76,122 +76,129 @@ struct Total<T> {
     count: i64,
 }
 
-/// sum of integers: exact, checked against the output type when it is read, so transient sums do not matter.
-pub(super) struct IntegerSums {
-    totals: Vec<Total<i128>>,
-    output: DataType,
-}
-
-impl IntegerSums {
-    pub fn new(output: DataType) -> Self {
-        IntegerSums { totals: Vec::new(), output }
-    }
-}
-
-impl GroupStates for IntegerSums {
-    fn grow(&mut self, bound: usize) {
-        self.totals.resize(bound, Total::default());
-    }
-
-    fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        let totals = &mut self.totals;
-        let output = &self.output;
-        let mut add = |group: usize, value: i128, weight: Weight| {
-            let total = &mut totals[group];
-            let term = value.checked_mul(i128::from(weight));
-            let sum = term.and_then(|t| total.sum.checked_add(t)).ok_or_else(|| overflow("a sum", output))?;
-            *total = Total { sum, count: total.count + weight };
-            Ok(())
-        };
-        if self.output == DataType::UInt64 {
-            let values = primitives::<UInt64Type>(&change.args[0])?;
-            change.present().try_for_each(|(i, group, weight)| add(group, i128::from(values.value(i)), weight))
-        } else {
-            let values = primitives::<Int64Type>(&change.args[0])?;
-            change.present().try_for_each(|(i, group, weight)| add(group, i128::from(values.value(i)), weight))
-        }
-    }
-
-    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let totals = groups.iter().map(|g| &self.totals[*g as usize]).map(|t| (t.count != 0).then_some(t.sum));
-        let error = |_| overflow("a sum", &self.output);
-        if self.output == DataType::UInt64 {
-            let sums = totals.map(|t| t.map(u64::try_from).transpose()).collect::<Result<UInt64Array, _>>();
-            return Ok(Arc::new(sums.map_err(error)?));
-        }
-        let sums = totals.map(|t| t.map(i64::try_from).transpose()).collect::<Result<Int64Array, _>>();
-        Ok(Arc::new(sums.map_err(error)?))
-    }
-
-    fn clear(&mut self, group: u32) -> Result<()> {
-        let total = &self.totals[group as usize];
-        if total.sum == 0 && total.count == 0 { Ok(()) } else { Err(left_over()) }
-    }
-
-    fn bytes(&self) -> usize {
-        self.totals.capacity() * size_of::<Total<i128>>()
-    }
-
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
-        out.words("sums", self.totals.iter().map(|t| t.sum));
-        out.words("sums.counts", self.totals.iter().map(|t| t.count));
-        Ok(())
-    }
-
-    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
-        let sums = from.exactly("sums", bound)?.into_iter();
-        let counts = from.exactly("sums.counts", bound)?;
-        self.totals = sums.zip(counts).map(|(sum, count)| Total { sum, count }).collect();
-        Ok(())
-    }
-}
-
-/// Exact decimal sums, in units of the argument's scale.
+/// Exact sums and counts of the non-NULL values, by group. Whether a sum fits its type is asked when it is read: transient ones do not
+/// matter.
 #[derive(Default)]
-pub(super) struct DecimalTotals(Vec<Total<i256>>);
+pub(super) struct ExactTotals {
+    sums: Totals,
+    counts: Vec<i64>,
+}
 
-impl DecimalTotals {
-    fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        let mut add = |group: usize, value: i256, weight: Weight| {
-            let total = &mut self.0[group];
-            let term = value.checked_mul(i256::from_i128(i128::from(weight)));
-            let sum = term.and_then(|t| total.sum.checked_add(t));
-            let sum = sum.ok_or_else(|| Error::user("overflow", "a decimal sum has more than 76 digits"))?;
-            *total = Total { sum, count: total.count + weight };
-            Ok(())
-        };
+impl ExactTotals {
+    fn grow(&mut self, bound: usize) {
+        self.sums.grow(bound);
+        self.counts.resize(bound, 0);
+    }
+
+    /// The sum, unless there was no value.
+    fn get(&self, group: u32) -> Option<i256> {
+        (self.counts[group as usize] != 0).then(|| self.sums.get(group))
+    }
+
+    fn add(&mut self, group: usize, value: i128, weight: Weight) -> Result<()> {
+        self.sums.add(group, value, weight).ok_or_else(too_wide)?;
+        self.counts[group] += weight;
+        Ok(())
+    }
+
+    /// Adds decimals of any width, in units of the argument's scale.
+    fn add_decimals(&mut self, change: &Change<'_>) -> Result<()> {
         let argument = &change.args[0];
         if let Some(values) = argument.as_primitive_opt::<Decimal128Type>() {
-            return change
-                .present()
-                .try_for_each(|(i, group, weight)| add(group, i256::from_i128(values.value(i)), weight));
+            return change.present().try_for_each(|(i, group, weight)| self.add(group, values.value(i), weight));
         }
         let scale = scale_of(argument.data_type());
         let wide = cast(argument, &DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale))?;
         let values = wide.as_primitive_opt::<Decimal256Type>();
         let values = values.ok_or_else(|| Error::internal("a decimal argument is no decimal"))?;
-        change.present().try_for_each(|(i, group, weight)| add(group, values.value(i), weight))
+        change.present().try_for_each(|(i, group, weight)| {
+            self.sums.add_wide(group, values.value(i), weight).ok_or_else(too_wide)?;
+            self.counts[group] += weight;
+            Ok(())
+        })
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        let total = &self.0[group as usize];
-        if total.sum == i256::ZERO && total.count == 0 { Ok(()) } else { Err(left_over()) }
+        if self.sums.is_zero(group) && self.counts[group as usize] == 0 { Ok(()) } else { Err(left_over()) }
     }
 
-    fn save(&self, out: &mut StateWriter) {
-        let halves = self.0.iter().map(|t| t.sum.to_parts());
-        out.words("sums.low", halves.clone().map(|(low, _)| low));
-        out.words("sums.high", halves.map(|(_, high)| high));
-        out.words("sums.counts", self.0.iter().map(|t| t.count));
+    fn bytes(&self) -> usize {
+        self.sums.heap_size() + self.counts.capacity() * 8
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.sums.save(out);
+        out.words("sums.counts", self.counts.iter().copied());
+        Ok(())
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
-        let low = from.exactly::<u128>("sums.low", bound)?.into_iter();
-        let high = from.exactly::<i128>("sums.high", bound)?;
-        let counts = from.exactly::<i64>("sums.counts", bound)?;
-        let sums = low.zip(high).map(|(low, high)| i256::from_parts(low, high));
-        self.0 = sums.zip(counts).map(|(sum, count)| Total { sum, count }).collect();
+        self.sums = Totals::restore(from, bound)?;
+        self.counts = from.exactly("sums.counts", bound)?;
         Ok(())
+    }
+}
+
+fn too_wide() -> Error {
+    Error::user("overflow", "a sum has more than 76 digits")
+}
+
+/// sum of integers, checked against the output type when it is read.
+pub(super) struct IntegerSums {
+    totals: ExactTotals,
+    output: DataType,
+}
+
+impl IntegerSums {
+    pub fn new(output: DataType) -> Self {
+        IntegerSums { totals: ExactTotals::default(), output }
+    }
+}
+
+impl GroupStates for IntegerSums {
+    fn grow(&mut self, bound: usize) {
+        self.totals.grow(bound);
+    }
+
+    fn update(&mut self, change: &Change<'_>) -> Result<()> {
+        let totals = &mut self.totals;
+        if self.output == DataType::UInt64 {
+            let values = primitives::<UInt64Type>(&change.args[0])?;
+            change.present().try_for_each(|(i, group, weight)| totals.add(group, i128::from(values.value(i)), weight))
+        } else {
+            let values = primitives::<Int64Type>(&change.args[0])?;
+            change.present().try_for_each(|(i, group, weight)| totals.add(group, i128::from(values.value(i)), weight))
+        }
+    }
+
+    fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
+        let error = || overflow("a sum", &self.output);
+        let sums = groups.iter().map(|group| {
+            let sum = self.totals.get(*group).map(|sum| sum.to_i128().ok_or_else(error));
+            sum.transpose()
+        });
+        if self.output == DataType::UInt64 {
+            let fit = |sum: i128| u64::try_from(sum).map_err(|_| error());
+            return Ok(Arc::new(sums.map(|s| s?.map(fit).transpose()).collect::<Result<UInt64Array>>()?));
+        }
+        let fit = |sum: i128| i64::try_from(sum).map_err(|_| error());
+        Ok(Arc::new(sums.map(|s| s?.map(fit).transpose()).collect::<Result<Int64Array>>()?))
+    }
+
+    fn clear(&mut self, group: u32) -> Result<()> {
+        self.totals.clear(group)
+    }
+
+    fn bytes(&self) -> usize {
+        self.totals.bytes()
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
+        self.totals.save(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.totals.restore(from, bound)
     }
 }
 
@@ -232,28 +239,27 @@ fn decimals(values: Vec<Option<i256>>, what: &str, output: &DataType) -> Result<
 
 /// sum of decimals.
 pub(super) struct DecimalSums {
-    totals: DecimalTotals,
+    totals: ExactTotals,
     output: DataType,
 }
 
 impl DecimalSums {
     pub fn new(output: DataType) -> Self {
-        DecimalSums { totals: DecimalTotals::default(), output }
+        DecimalSums { totals: ExactTotals::default(), output }
     }
 }
 
 impl GroupStates for DecimalSums {
     fn grow(&mut self, bound: usize) {
-        self.totals.0.resize(bound, Total::default());
+        self.totals.grow(bound);
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        self.totals.update(change)
+        self.totals.add_decimals(change)
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let totals = groups.iter().map(|g| &self.totals.0[*g as usize]);
-        decimals(totals.map(|t| (t.count != 0).then_some(t.sum)).collect(), "a sum", &self.output)
+        decimals(groups.iter().map(|g| self.totals.get(*g)).collect(), "a sum", &self.output)
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
@@ -261,12 +267,11 @@ impl GroupStates for DecimalSums {
     }
 
     fn bytes(&self) -> usize {
-        self.totals.0.capacity() * size_of::<Total<i256>>()
+        self.totals.bytes()
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
-        self.totals.save(out);
-        Ok(())
+        self.totals.save(out)
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
@@ -351,7 +356,7 @@ impl GroupStates for FloatSums {
 /// avg: sum and count, divided when read as the stock function divides.
 pub(super) enum Averages {
     Float(FloatSums),
-    Decimal { totals: DecimalTotals, scale: i8, output: DataType },
+    Decimal { totals: ExactTotals, scale: i8, output: DataType },
 }
 
 impl Averages {
@@ -360,7 +365,7 @@ impl Averages {
     }
 
     pub fn decimal(argument: &DataType, output: DataType) -> Self {
-        Averages::Decimal { totals: DecimalTotals::default(), scale: scale_of(argument), output }
+        Averages::Decimal { totals: ExactTotals::default(), scale: scale_of(argument), output }
     }
 }
 
@@ -368,14 +373,14 @@ impl GroupStates for Averages {
     fn grow(&mut self, bound: usize) {
         match self {
             Averages::Float(sums) => sums.grow(bound),
-            Averages::Decimal { totals, .. } => totals.0.resize(bound, Total::default()),
+            Averages::Decimal { totals, .. } => totals.grow(bound),
         }
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
         match self {
             Averages::Float(sums) => sums.update(change),
-            Averages::Decimal { totals, .. } => totals.update(change),
+            Averages::Decimal { totals, .. } => totals.add_decimals(change),
         }
     }
 
@@ -389,16 +394,13 @@ impl GroupStates for Averages {
                 // DataFusion widens the scale, then truncates the quotient.
                 let widen = u32::try_from(i32::from(scale_of(output)) - i32::from(*scale)).unwrap_or(0);
                 let factor = i256::from_i128(10).checked_pow(widen);
-                let average = |total: &Total<i256>| {
-                    let sum = factor.and_then(|f| total.sum.checked_mul(f));
-                    let average = sum.and_then(|s| s.checked_div(i256::from_i128(i128::from(total.count))));
-                    average.ok_or_else(|| overflow("an average", output))
+                let average = |group: &u32| {
+                    let count = i256::from_i128(i128::from(totals.counts[*group as usize]));
+                    let average = |sum: i256| factor.and_then(|f| sum.checked_mul(f))?.checked_div(count);
+                    let error = || overflow("an average", output);
+                    totals.get(*group).map(|sum| average(sum).ok_or_else(error)).transpose()
                 };
-                let averages = groups
-                    .iter()
-                    .map(|g| &totals.0[*g as usize])
-                    .map(|t| (t.count != 0).then(|| average(t)).transpose())
-                    .collect::<Result<Vec<_>>>()?;
+                let averages = groups.iter().map(average).collect::<Result<Vec<_>>>()?;
                 decimals(averages, "an average", output)
             }
         }
@@ -414,17 +416,14 @@ impl GroupStates for Averages {
     fn bytes(&self) -> usize {
         match self {
             Averages::Float(sums) => sums.bytes(),
-            Averages::Decimal { totals, .. } => totals.0.capacity() * size_of::<Total<i256>>(),
+            Averages::Decimal { totals, .. } => totals.bytes(),
         }
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         match self {
             Averages::Float(sums) => sums.save(out),
-            Averages::Decimal { totals, .. } => {
-                totals.save(out);
-                Ok(())
-            }
+            Averages::Decimal { totals, .. } => totals.save(out),
         }
     }
 

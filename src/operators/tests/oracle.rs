@@ -82,8 +82,8 @@ impl Oracle {
     pub fn restored(&self, circuit: &Circuit, mode: Mode) -> Circuit {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
-        let stored = encode(&Header::default(), state.finish()).unwrap().concat().into();
-        let (_, sections) = decode(&stored, 2).unwrap();
+        let stored = encode(&Header::default(), state.finish()).unwrap().concat();
+        let (_, sections) = decode(&stored).unwrap();
         let mut reader = StateReader::new(sections);
         let mut restored = self.circuit(mode);
         restored.restore(&mut reader).unwrap();

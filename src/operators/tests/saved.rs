@@ -13,7 +13,7 @@ use super::oracle::Oracle;
 use super::tables::{Row, TABLES, Value, row, signed_batch};
 use crate::operators::{Circuit, Keyed, Mode};
 use crate::plan::shape;
-use crate::state::{Header, StateReader, StateWriter, decode, encode, header};
+use crate::state::{Directory, FORMAT, Header, StateReader, StateWriter, decode, encode};
 use crate::types::SignedBatch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -128,44 +128,43 @@ fn a_keyed_table_knows_its_rows_again() {
     assert_eq!(shown(&mut restored), shown(&mut keyed));
 }
 
-fn fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/operators/tests/saved/format-1.state")
+fn fixture(format: u32) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/operators/tests/saved/format-{format}.state"))
 }
 
-/// The file was written by the version that introduced format 1. Whoever changes the format gives it a new number and leaves the file
-/// alone; then this test must show that the old number is named and rejected, or read.
+/// Each file was written by the version that introduced its format. Whoever changes the format gives it a new number and leaves the
+/// files alone; then this test must show that the old number is named and rejected, or read.
 #[test]
 #[allow(clippy::disallowed_methods)]
-fn bytes_of_format_1_are_read_or_rejected_by_name() {
+fn bytes_of_every_format_are_read_or_rejected_by_name() {
     let oracle = Oracle::new(EVERYTHING);
     let mut circuit = oracle.circuit(Mode::View);
     for epoch in 0..2 {
         stepped(&oracle, &mut circuit, &inputs(&oracle, epoch, 1));
     }
     let plan = shape(oracle.model.incremental.as_ref().unwrap());
-    if std::env::var("SMELT_UPDATE_GOLDEN").is_ok() && !fixture().exists() {
+    if std::env::var("SMELT_UPDATE_GOLDEN").is_ok() && !fixture(FORMAT).exists() {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
         let arrow = arrow::ARROW_VERSION.to_string();
         let header = Header { model: "v".into(), plan: plan.clone(), arrow, ..Header::default() };
-        std::fs::create_dir_all(fixture().parent().unwrap()).unwrap();
-        std::fs::write(fixture(), encode(&header, state.finish()).unwrap().concat()).unwrap();
+        std::fs::create_dir_all(fixture(FORMAT).parent().unwrap()).unwrap();
+        std::fs::write(fixture(FORMAT), encode(&header, state.finish()).unwrap().concat()).unwrap();
     }
-    let stored = std::fs::read(fixture()).unwrap();
-    assert_eq!(stored[8..12], 1u32.to_le_bytes(), "the fixture is of format 1");
-    let found = match header(&stored) {
-        Ok(found) => found,
-        Err(error) => {
-            assert_ne!(crate::state::FORMAT, 1, "{error:?}");
-            return assert!(error.message().contains("format 1"), "{error:?}");
-        }
-    };
+    for format in 1..FORMAT {
+        let stored = std::fs::read(fixture(format)).unwrap();
+        assert_eq!(stored[8..12], format.to_le_bytes(), "the fixture is of format {format}");
+        let error = Directory::read(&stored).unwrap_err();
+        assert_eq!(error.message(), format!("it has format {format}; this version reads format {FORMAT}"));
+    }
+    let stored = std::fs::read(fixture(FORMAT)).unwrap();
+    let found = Directory::read(&stored).unwrap().header;
     assert_eq!(found.model, "v");
     if (found.arrow.as_str(), &found.plan) != (arrow::ARROW_VERSION, &plan) {
         // The header says so: such state is rebuilt, whatever is inside.
         return;
     }
-    let (_, sections) = decode(&stored.into(), 2).unwrap();
+    let (_, sections) = decode(&stored).unwrap();
     let mut reader = StateReader::new(sections);
     let mut restored = oracle.circuit(Mode::View);
     restored.restore(&mut reader).unwrap();

@@ -9,6 +9,8 @@
 //! - When compaction moves a file's rows, their locators stay as they are: the old file gets a [`Redirect`], by which a row's
 //!   new place is computed. That costs per file, not per row, and can be applied between two commits.
 
+mod load;
+
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use std::sync::{Arc, LazyLock};
@@ -94,6 +96,16 @@ fn shard(hash: u128) -> usize {
     BOUNDS.partition_point(|bound| *bound <= top).min(SHARDS - 1)
 }
 
+/// Whether there was no row with this hash yet.
+fn insert(table: &mut HashTable<Entry>, hash: u128, place: Place) -> bool {
+    if table.find(hash as u64, |e| e.is(hash)).is_some() {
+        return false;
+    }
+    let entry = Entry { high: (hash >> 64) as u64, low: hash as u64, place };
+    table.insert_unique(hash as u64, entry, |e| e.low);
+    true
+}
+
 impl Default for Locator {
     fn default() -> Self {
         Locator {
@@ -109,6 +121,11 @@ impl Locator {
     /// Rows it knows.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Rows recorded in a file.
+    pub fn rows_of(&self, file: Ordinal) -> u64 {
+        self.files.get(&file).map_or(0, |known| known.users)
     }
 
     /// Bytes allocated, roughly.
@@ -128,12 +145,8 @@ impl Locator {
     /// Undoes [`Locator::remove`].
     pub fn restore(&mut self, hash: u128, place: Place) {
         self.rows += 1;
-        let table = &mut self.shards[shard(hash)];
-        if table.find(hash as u64, |e| e.is(hash)).is_some() {
+        if !insert(&mut self.shards[shard(hash)], hash, place) {
             self.more.entry(hash).or_default().push(place);
-        } else {
-            let entry = Entry { high: (hash >> 64) as u64, low: hash as u64, place };
-            table.insert_unique(hash as u64, entry, |e| e.low);
         }
     }
 
