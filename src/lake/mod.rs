@@ -19,6 +19,7 @@
 //! staged change that is not committed leaves no trace but unreferenced files. Rows never change when files are rewritten.
 
 mod actions;
+mod adopt;
 mod catalog;
 mod changes;
 mod checkpoint;
@@ -63,6 +64,7 @@ pub use options::{Codec, LakeOptions};
 pub use runs::RunRow;
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
+pub use adopt::Staged;
 pub use states::{Offered, StoredState};
 pub use table::{INSTANCE, Table};
 

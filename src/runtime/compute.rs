@@ -14,7 +14,8 @@ use super::bulk::{Path, choose};
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::source_app;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operators::{Circuit, Mode, consolidate};
+use crate::operators::{Circuit, Expectations, Mode, consolidate};
+use crate::plan::CompiledModel;
 use crate::plan::stored::to_stored;
 use crate::types::{SignedBatch, SourceBatch};
 
@@ -78,6 +79,20 @@ pub(super) struct Outcome {
     pub violations: Vec<(String, usize)>,
     /// Planned instant of the run that made it, µs.
     pub run: Option<i64>,
+    /// How many batches of the delta are staged already.
+    pub staged: usize,
+}
+
+impl Outcome {
+    /// Adds violating rows, by expectation.
+    pub(super) fn count(&mut self, violations: impl IntoIterator<Item = (String, usize)>) {
+        for (expectation, count) in violations {
+            match self.violations.iter_mut().find(|(known, _)| *known == expectation) {
+                Some((_, total)) => *total += count,
+                None => self.violations.push((expectation, count)),
+            }
+        }
+    }
 }
 
 impl Pipeline {
@@ -90,8 +105,12 @@ impl Pipeline {
         if node.job.is_some() {
             return self.compute_run(index, epoch).await;
         }
+        if let Some(outcome) = self.swap_in(index, epoch).await? {
+            self.nodes[index].refresh = None;
+            return Ok(outcome);
+        }
         let mut lag = None;
-        if self.has_stored_state(index) && (node.refresh.is_some() || self.has_changes(index, epoch)?) {
+        if self.has_stored_state(index) && (self.nodes[index].refresh.is_some() || self.has_changes(index, epoch)?) {
             lag = self.warm_view(index, epoch).await?;
             if lag.is_some() {
                 self.nodes[index].refresh = None;
@@ -152,7 +171,7 @@ impl Pipeline {
     }
 
     /// Whether an input of the model changes in this epoch.
-    fn has_changes(&self, index: usize, epoch: &EpochState) -> Result<bool> {
+    pub(super) fn has_changes(&self, index: usize, epoch: &EpochState) -> Result<bool> {
         Ok(self.changes_of_inputs(index, epoch)?.iter().flatten().any(|batch| !batch.is_empty()))
     }
 
@@ -266,6 +285,16 @@ impl Pipeline {
         self.compare(index, wanted, Outcome { how, rows_in, ..Outcome::default() }).await
     }
 
+    /// A model was replaced as a whole: what reads it does not know the difference.
+    pub(super) fn refresh_readers(&mut self, index: usize) {
+        for reader in self.readers_of(index) {
+            let refresh = &mut self.nodes[reader].refresh;
+            if matches!(refresh, None | Some(Refresh::Behind)) {
+                *refresh = Some(Refresh::Replaced);
+            }
+        }
+    }
+
     async fn compare(&mut self, index: usize, wanted: Vec<SignedBatch>, mut outcome: Outcome) -> Result<Outcome> {
         let mut full = Outcome::default();
         let node = &mut self.nodes[index];
@@ -285,12 +314,7 @@ impl Pipeline {
             // Old rows cannot be compared with the new schema: readers recompute.
             table.replace(schema, BTreeMap::new(), stream_of(full.delta)?).await?;
             main.must_commit = true;
-            for reader in self.readers_of(index) {
-                let refresh = &mut self.nodes[reader].refresh;
-                if matches!(refresh, None | Some(Refresh::Behind)) {
-                    *refresh = Some(Refresh::Replaced);
-                }
-            }
+            self.refresh_readers(index);
         } else if table.row_count() == 0 {
             is_first = true;
             outcome.delta = full.delta;
@@ -313,16 +337,26 @@ impl Pipeline {
 
 /// Routes rows that violate expectations; `fail` fails the model.
 pub(super) fn apply_expectations(node: &mut Node, rows: Vec<SignedBatch>, outcome: &mut Outcome) -> Result<()> {
-    let schema = &node.compiled.schema;
+    apply_expectations_to(&node.compiled, &node.expectations, rows, outcome)
+}
+
+/// The same for a model that no pipeline holds.
+pub(super) fn apply_expectations_to(
+    compiled: &CompiledModel,
+    expectations: &Expectations,
+    rows: Vec<SignedBatch>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let schema = &compiled.schema;
     let rows: Vec<SignedBatch> =
         rows.into_iter().map(|b| Ok(b.with_rows(to_stored(&b.rows, schema)?))).collect::<Result<_>>()?;
-    if node.compiled.expectations.is_empty() {
+    if compiled.expectations.is_empty() {
         outcome.delta.extend(rows);
         return Ok(());
     }
-    let name = node.name().to_string();
+    let name = &compiled.model.name;
     for batch in rows {
-        let applied = node.expectations.apply(&name, batch)?;
+        let applied = expectations.apply(name, batch)?;
         if let Some(failed) = applied.failed {
             return Err(Error::user(
                 "expectation-failed",
@@ -334,12 +368,7 @@ pub(super) fn apply_expectations(node: &mut Node, rows: Vec<SignedBatch>, outcom
         if !applied.quarantined.is_empty() {
             outcome.quarantine.push(applied.quarantined);
         }
-        for (expectation, count) in applied.counts {
-            match outcome.violations.iter_mut().find(|(known, _)| *known == expectation) {
-                Some((_, total)) => *total += count as usize,
-                None => outcome.violations.push((expectation, count as usize)),
-            }
-        }
+        outcome.count(applied.counts.into_iter().map(|(expectation, count)| (expectation, count as usize)));
     }
     Ok(())
 }

@@ -229,6 +229,7 @@ impl Runner {
             if failed || *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
                 break;
             }
+            pipeline.start_backfill().await?;
             let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
             let all_ended =
                 bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));

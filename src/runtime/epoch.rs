@@ -39,7 +39,7 @@ impl Pipeline {
             let begun = Instant::now();
             let mut report = ModelReport::new(&self.nodes[index].compiled.model);
             if self.nodes[index].runs() {
-                self.nodes[index].waits = self.must_wait(index);
+                self.nodes[index].waits = self.must_wait(index, &state)?;
                 if self.nodes[index].waits {
                     self.sit_out(index);
                 } else if let Some(upstream) = self.parked_upstream(index) {
@@ -124,7 +124,7 @@ impl Pipeline {
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.
     async fn stage(&mut self, index: usize, outcome: Outcome, state: &mut EpochState) -> Result<()> {
         let refreshed = matches!(outcome.how, How::Refresh(_) | How::Run);
-        let Outcome { delta, quarantine, dead_letters, run, .. } = outcome;
+        let Outcome { mut delta, quarantine, dead_letters, run, staged, .. } = outcome;
         self.note_positions(index, state).await?;
         let node = &mut self.nodes[index];
         state.deltas[index] = delta.clone();
@@ -159,7 +159,7 @@ impl Pipeline {
                     cell.must_commit = true;
                 }
             }
-            cell.stage(delta).await?;
+            cell.stage(delta.split_off(staged)).await?;
         }
         Ok(())
     }
@@ -272,6 +272,7 @@ impl Pipeline {
             }
             let mut moved = None;
             self.retain(index)?;
+            let is_compared = self.nodes[index].backfill.is_some() || self.nodes[index].backfill_wanted;
             for (kind, cell) in self.nodes[index].cells() {
                 let table = cell.ready().await?;
                 let before = table.version();
@@ -280,7 +281,10 @@ impl Pipeline {
                     tracing::warn!(table = table.name(), "maintenance: {error}");
                     table.reload().await?;
                 }
-                table.start_maintenance();
+                // What is compared with a backfill must not move.
+                if !is_compared {
+                    table.start_maintenance();
+                }
                 if kind.is_none() && table.version() != before {
                     moved = Some((before, table.version()));
                 }

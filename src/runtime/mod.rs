@@ -15,6 +15,7 @@
 
 mod admin;
 mod answers;
+mod backfill;
 mod bulk;
 mod catalog;
 mod cell;

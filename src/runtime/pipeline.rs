@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::backfill::Backfill;
 use super::cell::Cell;
 use super::feed::Feed;
 use super::jobs::Job;
@@ -59,7 +60,13 @@ pub(super) struct Node {
     pub kept: Option<Kept>,
     /// What came since that.
     pub since: Since,
-    /// It sits this epoch out: its state, or that of a model it reads, is still being loaded.
+    /// Its computation beside the live table.
+    pub backfill: Option<Backfill>,
+    /// That is to begin after this epoch.
+    pub backfill_wanted: bool,
+    /// It came to nothing: the epoch computes the model.
+    pub backfill_failed: bool,
+    /// It sits this epoch out: its state, or that of a model it reads, is still being loaded or computed.
     pub waits: bool,
     /// It has no part in the stage at hand ([`super::stages`]).
     pub rests: bool,
@@ -272,6 +279,9 @@ impl Pipeline {
             rewritten: false,
             keyed: None,
             kept: None,
+            backfill: None,
+            backfill_wanted: false,
+            backfill_failed: false,
             waits: false,
             rests: false,
             since: Since { written: self.env.now_micros(), rows: 0 },

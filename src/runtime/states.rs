@@ -284,14 +284,7 @@ impl Pipeline {
         if node.since.rows == 0 && node.kept.as_ref().is_some_and(|kept| self.is_fresh(kept)) {
             return false;
         }
-        let inputs: u64 = node
-            .upstreams
-            .iter()
-            .filter_map(|up| match up {
-                Upstream::Node(up) => self.nodes[*up].main.as_ref()?.table().ok().map(Table::row_count),
-                _ => None,
-            })
-            .sum();
+        let inputs = self.input_rows(index);
         let state = circuit.state_rows() as u64;
         // A circuit without state has nothing to tell, but its table's locators do.
         let locators = node.main.as_ref().and_then(|c| c.table().ok()).map_or(0, |t| t.locator_size().0);
@@ -310,7 +303,10 @@ impl Pipeline {
     fn is_near(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let held = node.circuit.as_ref().map_or(0, Circuit::state_rows) as u64;
-        held >= LARGE && node.since.rows < held / 16 && node.kept.as_ref().is_some_and(|kept| self.is_fresh(kept))
+        let located = node.main.as_ref().and_then(|cell| cell.table().ok()).map_or(0, |table| table.locator_size().0);
+        // Places that are not among it cost the next start a scan of the table.
+        let serves = |kept: &Kept| self.is_fresh(kept) && (kept.header.located > 0 || located == 0);
+        held >= LARGE && node.since.rows < held / 16 && node.kept.as_ref().is_some_and(serves)
     }
 
     /// Captures the model's state as it is between two epochs, and starts a task that writes it.
@@ -383,6 +379,7 @@ impl Pipeline {
             plan: shape(plan),
             arrow: arrow::ARROW_VERSION.to_string(),
             table: Some(position(table)),
+            located: table.locator_size().0,
             epoch: self.epoch,
             instance: self.instance,
             written_at: self.env.now_micros(),

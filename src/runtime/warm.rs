@@ -44,14 +44,17 @@ impl Pipeline {
 
     /// Whether the model sits this epoch out, so that others need not wait for its state. It can, when all it reads are tables: their
     /// logs hold what it misses. What reads it sits out too: it would see one input without the other.
-    pub(super) fn must_wait(&self, index: usize) -> bool {
+    pub(super) fn must_wait(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
         let node = &self.nodes[index];
         let from_logs = node.upstreams.iter().all(|upstream| matches!(upstream, Upstream::Node(_)));
         if !self.may_wait || !from_logs {
-            return false;
+            return Ok(false);
         }
         let reads = |upstream: &Upstream| matches!(upstream, Upstream::Node(up) if self.nodes[*up].waits);
-        (self.has_stored_state(index) && self.is_loading(index)) || node.upstreams.iter().any(reads)
+        if (self.has_stored_state(index) && self.is_loading(index)) || node.upstreams.iter().any(reads) {
+            return Ok(true);
+        }
+        self.is_backfilled(index, epoch)
     }
 
     fn is_loading(&self, index: usize) -> bool {
@@ -70,7 +73,7 @@ impl Pipeline {
     /// Whether a model that sat out can go on: time for an epoch, with input or without.
     pub(super) fn has_woken(&self) -> bool {
         let loaded = |i: usize| self.nodes[i].kept.as_ref().is_some_and(|k| k.loading.is_some()) && !self.is_loading(i);
-        (0..self.nodes.len()).any(|i| self.nodes[i].waits && loaded(i))
+        (0..self.nodes.len()).any(|i| self.nodes[i].waits && (loaded(i) || self.is_backfill_done(i)))
     }
 
     /// Brings a view's circuit back. What its inputs changed by since the table's position, by input; None when the view must be rebuilt.
@@ -214,7 +217,7 @@ impl Pipeline {
         kept.map(|kept| &kept.header).ok_or_else(|| Error::internal("state without a header"))
     }
 
-    async fn upstream(&mut self, up: usize) -> Result<&mut crate::lake::Table> {
+    pub(super) async fn upstream(&mut self, up: usize) -> Result<&mut crate::lake::Table> {
         if self.nodes[up].main.as_ref().is_some_and(|cell| cell.must_commit) {
             return Err(useless("an input is replaced as a whole"));
         }

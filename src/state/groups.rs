@@ -109,10 +109,9 @@ impl GroupIndex {
             }
         }
         let halves = keys.iter().zip(is_free).enumerate().filter(|(_, (_, free))| !free);
-        let entry = |half, id| (spread(half), (half, id));
-        let entries: Vec<_> = halves.map(|(id, (key, _))| entry(half(key), id as u32)).collect();
+        let entries: Vec<(u32, u32)> = halves.map(|(id, (key, _))| (half(key), id as u32)).collect();
         let mut table = HashTable::new();
-        fill(&mut table, &entries, |(h, _)| spread(*h));
+        fill(&mut table, &entries, |(h, _)| spread(*h), |entry| *entry, |(h, _)| spread(*h));
         Ok(GroupIndex { table, keys, free: free.into_iter().map(|id| (id, 0)).collect() })
     }
 

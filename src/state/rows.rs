@@ -390,7 +390,7 @@ impl RowStore {
             return Err(damaged("rows are missing"));
         }
         self.index = HashTable::new();
-        fill(&mut self.index, &entries, |id| self.identities[*id as usize] as u64);
+        fill(&mut self.index, &entries, |(hash, _)| *hash, |(_, id)| *id, |id| self.identities[*id as usize] as u64);
         Ok(())
     }
 

@@ -64,6 +64,8 @@ pub struct Header {
     pub inputs: Vec<Option<InputPosition>>,
     /// Positions in the inputs that are sources, by `txn` name.
     pub sources: BTreeMap<String, i64>,
+    /// Rows of the table whose places are among it.
+    pub located: u64,
     pub epoch: i64,
     /// Number of the smelt that wrote it.
     pub instance: i64,

@@ -13,8 +13,8 @@ use crate::lake::files::Ordinal;
 /// What filling some shards found besides their entries.
 #[derive(Default)]
 struct Found {
-    /// Rows by file.
-    files: HashMap<Ordinal, u64>,
+    /// Rows by file: numbers of files are small.
+    files: Vec<u64>,
     /// Other rows of hashes that are there already.
     more: HashMap<u128, Vec<Place>>,
 }
@@ -36,8 +36,8 @@ impl Locator {
         });
         for found in found {
             let found = found.map_err(|_| Error::internal("loading located rows panicked"))?;
-            for (file, rows) in found.files {
-                locator.files.entry(file).or_default().users += rows;
+            for (file, rows) in found.files.into_iter().enumerate().filter(|(_, rows)| *rows > 0) {
+                locator.files.entry(file as Ordinal).or_default().users += rows;
                 locator.rows += rows;
             }
             locator.more.extend(found.more);
@@ -57,25 +57,18 @@ fn fill(
     place: &impl Fn(usize) -> Option<Place>,
 ) -> Found {
     let mut found = Found::default();
-    // Neighbours are often of one file: counted together.
-    let (mut file, mut rows) = (None, 0);
     for (table, run) in lot {
         table.reserve(run.len(), |e| e.low);
         for (hash, place) in run.filter_map(|i| Some((hashes[i], place(i)?))) {
             if !insert(table, hash, place) {
                 found.more.entry(hash).or_default().push(place);
             }
-            if file != Some(place.file()) {
-                if let Some(file) = file.replace(place.file()) {
-                    *found.files.entry(file).or_default() += rows;
-                }
-                rows = 0;
+            let file = place.file() as usize;
+            if found.files.len() <= file {
+                found.files.resize(file + 1, 0);
             }
-            rows += 1;
+            found.files[file] += 1;
         }
-    }
-    if let Some(file) = file {
-        *found.files.entry(file).or_default() += rows;
     }
     found
 }

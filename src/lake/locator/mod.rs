@@ -128,6 +128,11 @@ impl Locator {
         self.files.get(&file).map_or(0, |known| known.users)
     }
 
+    /// Whether rows are recorded where they were before they moved.
+    pub fn has_redirects(&self) -> bool {
+        self.files.values().any(|known| known.redirect.is_some())
+    }
+
     /// Bytes allocated, roughly.
     pub fn bytes(&self) -> usize {
         let tables: usize = self.shards.iter().map(HashTable::allocation_size).sum();
