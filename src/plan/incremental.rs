@@ -31,6 +31,20 @@ pub enum Node {
     First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
 }
 
+impl Node {
+    /// Whether it remembers nothing: what it gives for a change depends on the change alone.
+    pub fn is_stateless(&self) -> bool {
+        match self {
+            Node::Input { .. } => true,
+            Node::Project { input, .. } | Node::Filter { input, .. } => input.is_stateless(),
+            Node::Union { inputs, .. } => inputs.iter().all(Node::is_stateless),
+            // It is given out once.
+            Node::Constant { .. } => false,
+            Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } => false,
+        }
+    }
+}
+
 /// One joined input of a [`Node::Join`].
 #[derive(Debug, Clone)]
 pub struct Arm {

@@ -34,6 +34,18 @@ pub(super) struct Backfill {
     inputs: Vec<(String, i64)>,
 }
 
+#[cfg(test)]
+impl Backfill {
+    /// Its result comes when the gate is open, at the earliest.
+    pub(super) fn delay(&mut self, mut gate: tokio::sync::watch::Receiver<bool>) {
+        let task = std::mem::replace(&mut self.task, tokio::spawn(async { Err(Error::internal("delayed")) }));
+        self.task = tokio::spawn(async move {
+            let _ = gate.wait_for(|open| *open).await;
+            task.await.map_err(|e| Error::internal(e.to_string()))?
+        });
+    }
+}
+
 impl Drop for Backfill {
     fn drop(&mut self) {
         self.task.abort();
@@ -67,11 +79,17 @@ impl Pipeline {
             return Ok(!backfill.task.is_finished());
         }
         let node = &self.nodes[index];
-        let cold = node.circuit.is_none() && node.kept.as_ref().is_none_or(|kept| kept.loading.is_none());
+        let stored = node.kept.as_ref().is_some_and(|kept| kept.loading.is_some());
+        let cold = node.circuit.is_none() && !stored && !self.needs_no_state(index);
         let asked = node.refresh.is_some() || self.has_changes(index, epoch)?;
         let possible = node.compiled.incremental.is_ok() && !node.streams && node.job.is_none();
+        let rows = |upstream: &Upstream| match upstream {
+            Upstream::Node(up) => epoch.rows_before[*up],
+            _ => 0,
+        };
+        let rows: u64 = node.upstreams.iter().map(rows).sum();
         // What a backfill could not do, the epoch does.
-        let wanted = cold && asked && possible && !node.backfill_failed && self.input_rows(index) >= self.worthwhile();
+        let wanted = cold && asked && possible && !node.backfill_failed && rows >= self.worthwhile();
         self.nodes[index].backfill_wanted = wanted;
         Ok(wanted)
     }

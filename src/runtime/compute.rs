@@ -117,6 +117,9 @@ impl Pipeline {
             }
         }
         let restored = lag.is_some();
+        if lag.is_none() {
+            lag = self.start_stateless(index, epoch).await?;
+        }
         if let Some(reason) = self.nodes[index].refresh {
             return self.refresh(index, epoch, How::Refresh(reason.name())).await;
         }

@@ -21,12 +21,14 @@
 
 use std::collections::BTreeMap;
 
+use super::cell::Cell;
 use super::compute::EpochState;
 use super::pipeline::{Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, source_positions, table_app};
 use super::states::Loaded;
 use super::stream::remembers;
 use crate::error::{Error, Result};
+use crate::operators::{Circuit, Mode};
 use crate::types::{Positions, SignedBatch};
 
 fn useless(reason: impl Into<String>) -> Error {
@@ -73,7 +75,12 @@ impl Pipeline {
     /// Whether a model that sat out can go on: time for an epoch, with input or without.
     pub(super) fn has_woken(&self) -> bool {
         let loaded = |i: usize| self.nodes[i].kept.as_ref().is_some_and(|k| k.loading.is_some()) && !self.is_loading(i);
-        (0..self.nodes.len()).any(|i| self.nodes[i].waits && (loaded(i) || self.is_backfill_done(i)))
+        // One that waits for its inputs as well wakes with them.
+        let held_up = |i: usize| {
+            self.nodes[i].upstreams.iter().any(|up| matches!(up, Upstream::Node(up) if self.nodes[*up].waits))
+        };
+        let woken = |i: usize| self.nodes[i].waits && !held_up(i) && (loaded(i) || self.is_backfill_done(i));
+        (0..self.nodes.len()).any(woken)
     }
 
     /// Brings a view's circuit back. What its inputs changed by since the table's position, by input; None when the view must be rebuilt.
@@ -85,6 +92,56 @@ impl Pipeline {
         let Some(loaded) = self.loaded(index).await else { return Ok(None) };
         let warmed = self.try_warm_view(index, loaded, epoch).await;
         Ok(self.or_rebuild(index, warmed))
+    }
+
+    /// Whether the model can go on without any state: its query remembers nothing, and its table says how far it is.
+    pub(super) fn needs_no_state(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let reads_models = node.upstreams.iter().all(|up| matches!(up, Upstream::Node(_)));
+        let stateless = node.compiled.incremental.as_ref().is_ok_and(|plan| plan.is_stateless());
+        stateless && reads_models && matches!(node.refresh, None | Some(Refresh::Behind)) && !node.streams
+    }
+
+    /// A new circuit for such a model, and what its inputs have changed by since its table's position; None when their logs do not say.
+    pub(super) async fn start_stateless(
+        &mut self,
+        index: usize,
+        epoch: &EpochState,
+    ) -> Result<Option<Vec<Vec<SignedBatch>>>> {
+        if self.nodes[index].circuit.is_some() || !self.needs_no_state(index) || !self.stands_together(index)? {
+            return Ok(None);
+        }
+        let mut lag = Vec::new();
+        for upstream in self.nodes[index].upstreams.clone() {
+            let (Upstream::Node(up), Some(main)) = (upstream, &self.nodes[index].main) else { return Ok(None) };
+            let Some(table) = self.nodes[up].main.as_ref() else { return Ok(None) };
+            let position = table_app(&cell_name(main)?, table.table()?.id());
+            let (at, now) = (main.consumed.get(&position).copied(), epoch.versions_before[up]);
+            let Some(at) = at.filter(|at| *at <= now) else { return Ok(None) };
+            let Ok(table) = self.upstream(up).await else { return Ok(None) };
+            match table.changes(at, now).await {
+                Ok(changes) => lag.push(changes),
+                Err(error) => {
+                    tracing::debug!(%error, "recomputed: the log does not say what a table changed by");
+                    return Ok(None);
+                }
+            }
+        }
+        let node = &mut self.nodes[index];
+        let Ok(plan) = &node.compiled.incremental else { return Ok(None) };
+        let (name, session) = (&node.compiled.model.name, self.planner.session_state());
+        node.circuit = Some(Circuit::new(name, plan, Mode::View, session)?);
+        node.refresh = None;
+        Ok(Some(lag))
+    }
+
+    /// Whether the model's side table stands where its table stands.
+    fn stands_together(&self, index: usize) -> Result<bool> {
+        let node = &self.nodes[index];
+        let (Some(main), false) = (&node.main, node.streams) else { return Ok(true) };
+        let Some(side) = &node.quarantine else { return Ok(true) };
+        let own = |cell: &Cell| Ok::<_, Error>(own_positions(&cell.consumed, &cell_name(cell)?));
+        Ok(own(main)? == own(side)?)
     }
 
     /// The same for a streaming table. Its dimensions are up to date afterwards, this epoch's changes included.
@@ -229,10 +286,7 @@ impl Pipeline {
     async fn check_table(&mut self, index: usize) -> Result<()> {
         let position = self.kept_header(index)?.table.clone().ok_or_else(|| useless("it names no table"))?;
         let node = &mut self.nodes[index];
-        let streams = node.streams;
         let cell = node.main.as_mut().ok_or_else(|| Error::internal("a model without a table"))?;
-        let own = cell_name(cell)?;
-        let consumed = own_positions(&cell.consumed, &own);
         let table = cell.ready().await?;
         if table.entry_check(position.version).await? != Some(position.entry) {
             return Err(useless("the history of its table is gone, or another one"));
@@ -240,11 +294,7 @@ impl Pipeline {
         if !table.only_ours_since(position.version).await? {
             return Err(useless("another program has changed the rows of its table"));
         }
-        let side = node.quarantine.as_ref().filter(|_| !streams);
-        match side.map(|cell| Ok::<_, Error>(own_positions(&cell.consumed, &cell_name(cell)?))).transpose()? {
-            Some(side) if side != consumed => Err(useless("its quarantine stands at another position")),
-            _ => Ok(()),
-        }
+        if self.stands_together(index)? { Ok(()) } else { Err(useless("its quarantine stands at another position")) }
     }
 
     /// The input's version of the snapshot, and the one the model's table stands at.

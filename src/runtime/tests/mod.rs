@@ -1,5 +1,6 @@
 //! The engine as a whole: sources, circuits, lake and recovery together.
 
+mod backfill;
 mod files;
 mod foreign;
 mod incremental;

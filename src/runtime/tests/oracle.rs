@@ -18,14 +18,14 @@ pub fn outcome(scenario: &Scenario) -> Result<Ended, String> {
     counted(scenario).map(|(ended, _)| ended)
 }
 
-/// The same, and how many models went on with stored state.
-pub fn counted(scenario: &Scenario) -> Result<(Ended, usize), String> {
+/// The same, with how many models went on with stored state and how many were computed beside their tables.
+pub fn counted(scenario: &Scenario) -> Result<(Ended, [usize; 2]), String> {
     let one = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new(scenario.clone())?;
             let ended = world.run().await?;
-            Ok((ended, world.restored))
+            Ok((ended, [world.restored, world.backfilled]))
         })
     };
     catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
@@ -42,12 +42,13 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
     }
     let seeds = crate::operators::tests::oracle::seeds("0..24");
     let count = seeds.end - seeds.start;
-    let (mut skipped, mut restored, mut failed) = (0, 0, Vec::new());
+    let (mut skipped, mut restored, mut backfilled, mut failed) = (0, 0, 0, Vec::new());
     for seed in seeds {
         match counted(&Scenario::random(seed)) {
-            Ok((ended, models)) => {
+            Ok((ended, [with_state, beside])) => {
                 skipped += u64::from(ended == Ended::Skipped);
-                restored += models as u64;
+                restored += with_state as u64;
+                backfilled += beside as u64;
             }
             Err(_) => {
                 let small = shrink(Scenario::random(seed), 200, |s| outcome(s).is_err());
@@ -56,7 +57,8 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
             }
         }
     }
-    println!("{restored} times a model went on with stored state");
+    println!("{restored} times a model went on with stored state, {backfilled} times one was computed beside its table");
+    assert!(backfilled * 4 >= count, "{backfilled} models were computed beside their tables in {count} scenarios");
     assert!(restored * 2 >= count, "stored state was used {restored} times in {count} scenarios");
     println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");

@@ -49,6 +49,9 @@ pub struct Round {
     /// What happens to stored state before the start.
     #[serde(default)]
     pub damage: Option<Damage>,
+    /// Nobody waits for its end: models that must be computed anew are so beside their tables.
+    #[serde(default)]
+    pub live: bool,
     /// Run by the driver as one `smelt run` over all its epochs' files, with this many files per epoch.
     pub driver: Option<usize>,
     /// What becomes of the next puts of log entries; with a driver only.
@@ -300,6 +303,7 @@ impl Scenario {
             };
             let mut of_state = ChaCha8Rng::seed_from_u64(seed ^ (number as u64 + 1) << 32);
             round.keep = of_state.random_bool(0.7).then(|| of_state.random_range(0..4));
+            round.live = ChaCha8Rng::seed_from_u64(seed ^ (number as u64 + 1) << 40).random_bool(0.4);
             if of_state.random_bool(0.25) {
                 let at = of_state.random_range(0..1 << 20);
                 round.damage =
@@ -416,6 +420,9 @@ impl Shrink for Scenario {
         for (at, round) in self.rounds.iter().enumerate() {
             if round.crash.is_some() {
                 all.push(self.with_round(at, |r| r.crash = None));
+            }
+            if round.live {
+                all.push(self.with_round(at, |r| r.live = false));
             }
             if round.keep.is_some() {
                 all.push(self.with_round(at, |r| r.keep = None));

@@ -39,7 +39,7 @@ fn scenario(rounds: Vec<Round>) -> Scenario {
 
 /// How many models went on with stored state; all tables were right after every epoch.
 fn restored(scenario: Scenario) -> usize {
-    let (ended, restored) = counted(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+    let (ended, [restored, _]) = counted(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(ended, Ended::Passed);
     restored
 }

@@ -21,7 +21,7 @@ use crate::runtime::compute::EpochRuns;
 use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
 use crate::runtime::stages::{Course, Gate};
-use crate::runtime::{Options, Runner, instance, upkeep};
+use crate::runtime::{EpochReport, Options, Runner, instance, upkeep};
 use crate::types::{RejectKind, SignedBatch, SourceBatch};
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -51,6 +51,10 @@ pub struct World {
     next_file: usize,
     /// Stored state as it was before this round and before the one before.
     states: [Vec<(object_store::path::Path, bytes::Bytes)>; 2],
+    /// Models that sat the last epoch out.
+    late: BTreeSet<String>,
+    /// Models that were computed beside their tables so far.
+    pub backfilled: usize,
     /// Models that went on with stored state so far.
     pub restored: usize,
     /// Models that the last driver stopped, with the codes of their errors.
@@ -93,6 +97,8 @@ impl World {
             waiting: Vec::new(),
             next_file: 0,
             states: Default::default(),
+            late: BTreeSet::new(),
+            backfilled: 0,
             restored: 0,
             summary_parked: BTreeMap::new(),
             scenario,
@@ -118,12 +124,17 @@ impl World {
         Env::simulated(seed, self.now, vars.into_iter().collect(), self.store.clone())
     }
 
+    fn edit(&mut self, models: &[Written]) -> Outcome<()> {
+        self.written.extend(models.iter().map(|m| (m.name.clone(), m.clone())));
+        let (project, compilation) = compiled(&self.scenario, &self.written, false)?;
+        (self.project, self.compilation) = (Arc::new(project), Arc::new(compilation));
+        self.reference = reference(&self.scenario, &self.written)?;
+        Ok(())
+    }
+
     async fn round(&mut self, round: &Round) -> Outcome<Ended> {
         if !round.models.is_empty() {
-            self.written.extend(round.models.iter().map(|m| (m.name.clone(), m.clone())));
-            let (project, compilation) = compiled(&self.scenario, &self.written, false)?;
-            (self.project, self.compilation) = (Arc::new(project), Arc::new(compilation));
-            self.reference = reference(&self.scenario, &self.written)?;
+            self.edit(&round.models)?;
         }
         for upkeep in &round.upkeep {
             let env = self.env(None);
@@ -139,6 +150,7 @@ impl World {
             }
         }
         self.damage(round.damage).await;
+        self.late.clear();
         match round.driver {
             // Events that a crash caught may have met other dimensions than this round's.
             Some(files) if self.crashed.is_none() => self.drive(round, files).await,
@@ -179,13 +191,7 @@ impl World {
             seen.push(versions(&pipeline));
         }
         gate.send(true).unwrap();
-        let is_loading = |pipeline: &Pipeline| {
-            let tasks = pipeline.nodes.iter().filter_map(|n| n.kept.as_ref()?.loading.as_ref());
-            tasks.into_iter().any(|task| !task.is_finished())
-        };
-        while is_loading(&pipeline) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        tasks_of(&pipeline).await;
         assert!(pipeline.has_woken());
         let report = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap();
         self.restored += restored(&report);
@@ -193,6 +199,55 @@ impl World {
         let all: Vec<Change> = changes.into_iter().flatten().collect();
         self.check(&all).await.unwrap();
         seen
+    }
+
+    /// As the next start of `smelt up` with edited models that take their time to be computed: epochs of `changes` meanwhile, then all
+    /// is awaited. Rows and version of the tables of `watched` after each epoch.
+    pub async fn slow_edit(
+        &mut self,
+        models: &[Written],
+        watched: &[&str],
+        changes: Vec<Vec<Change>>,
+    ) -> Vec<Vec<(u64, i64)>> {
+        self.edit(models).unwrap();
+        let env = self.env(None);
+        let mut pipeline = self.open(&env).await.unwrap();
+        pipeline.may_wait = true;
+        let seen = |pipeline: &Pipeline| -> Vec<(u64, i64)> {
+            let table = |name: &&str| {
+                let node = pipeline.nodes.iter().find(|n| n.name() == *name).unwrap();
+                let table = node.main.as_ref().unwrap().table().unwrap();
+                (table.row_count(), table.version())
+            };
+            watched.iter().map(table).collect()
+        };
+        pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await.unwrap();
+        pipeline.start_backfill().await.unwrap();
+        let (gate, opened) = tokio::sync::watch::channel(false);
+        for node in &mut pipeline.nodes {
+            if let Some(backfill) = &mut node.backfill {
+                backfill.delay(opened.clone());
+            }
+        }
+        let mut all = vec![seen(&pipeline)];
+        for changes in &changes {
+            self.write(changes).await;
+            let read = read_all(&mut pipeline).await.unwrap();
+            pipeline.run_epoch(read, EpochRuns::None, false).await.unwrap();
+            pipeline.start_backfill().await.unwrap();
+            assert!(!pipeline.has_woken());
+            all.push(seen(&pipeline));
+        }
+        gate.send(true).unwrap();
+        while pipeline.nodes.iter().any(|node| node.waits) {
+            tasks_of(&pipeline).await;
+            assert!(pipeline.has_woken());
+            pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap();
+            pipeline.start_backfill().await.unwrap();
+            all.push(seen(&pipeline));
+        }
+        self.check(&changes.concat()).await.unwrap();
+        all
     }
 
     /// What is stored of state, and what becomes of it.
@@ -283,7 +338,7 @@ impl World {
         if round.foreign.as_ref().is_some_and(|(model, _)| TABLES.iter().any(|t| t.name == model)) {
             // A streaming table keeps what it was given: its readers equal their query over that.
             let (held, rejects) = self.held().await;
-            self.reference.check(&held, &rejects, None).await?;
+            self.reference.check(&held, &rejects, None, &self.late).await?;
             return Ok(Ended::Passed);
         }
         self.check(&changes).await?;
@@ -324,8 +379,9 @@ impl World {
             Err(_) if round.crash.is_some() => return self.crash(&[]).await,
             Err(e) => return Err(text(e)),
         };
+        pipeline.may_wait = round.live;
         let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
-        self.restored += recovered.as_ref().map_or(0, restored);
+        self.note(&mut pipeline, &recovered).await?;
         if let Some(ended) = self.ended(&pipeline, recovered, round, &[]).await? {
             return Ok(ended);
         }
@@ -334,7 +390,7 @@ impl World {
         } else {
             // Views equal their query over whatever their inputs hold, also where a crash left these half-way.
             let (held, rejects) = self.held().await;
-            self.reference.check(&held, &rejects, None).await?;
+            self.reference.check(&held, &rejects, None, &self.late).await?;
         }
         if self.crashed.is_some() {
             // What the crash left unread.
@@ -356,22 +412,48 @@ impl World {
                 Ok(read) => pipeline.run_epoch(read, EpochRuns::None, false).await,
                 Err(e) => Err(e),
             };
-            self.restored += report.as_ref().map_or(0, restored);
+            self.note(&mut pipeline, &report).await?;
             if let Some(ended) = self.ended(&pipeline, report, round, &changes).await? {
                 return Ok(ended);
             }
             self.check(&changes).await?;
+            // Sometimes a task has ended by the next epoch, sometimes not.
+            if self.scenario.seed.is_multiple_of(2) {
+                tasks_of(&pipeline).await;
+            }
+        }
+        while !self.late.is_empty() {
+            tasks_of(&pipeline).await;
+            let report = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await;
+            self.note(&mut pipeline, &report).await?;
+            if let Some(ended) = self.ended(&pipeline, report, round, &[]).await? {
+                return Ok(ended);
+            }
+            self.check(&[]).await?;
         }
         let drained = pipeline.drain_maintenance(Duration::from_secs(60)).await;
         drained.or_else(|e| if round.crash.is_some() { Ok(()) } else { Err(text(e)) })?;
         Ok(Ended::Passed)
     }
 
+    /// After an epoch: who sat it out, and what begins now.
+    async fn note(&mut self, pipeline: &mut Pipeline, report: &crate::error::Result<EpochReport>) -> Outcome<()> {
+        self.late.clear();
+        let Ok(report) = report else { return Ok(()) };
+        self.restored += restored(report);
+        self.late = pipeline.nodes.iter().filter(|node| node.waits).map(|node| node.name().to_string()).collect();
+        let running = |pipeline: &Pipeline| pipeline.nodes.iter().filter(|node| node.backfill.is_some()).count();
+        let before = running(pipeline);
+        pipeline.start_backfill().await.map_err(text)?;
+        self.backfilled += running(pipeline) - before;
+        Ok(())
+    }
+
     /// Whether the round ends with this epoch: crashed as it should, or at a query that stock cannot execute.
     async fn ended(
         &mut self,
         pipeline: &Pipeline,
-        report: crate::error::Result<crate::runtime::EpochReport>,
+        report: crate::error::Result<EpochReport>,
         round: &Round,
         changes: &[Change],
     ) -> Outcome<Option<Ended>> {
@@ -414,7 +496,7 @@ impl World {
     /// Everything is consumed: every table holds what it must.
     async fn check(&mut self, changes: &[Change]) -> Outcome<()> {
         let (held, rejects) = self.held().await;
-        self.reference.check(&held, &rejects, Some(&self.said)).await?;
+        self.reference.check(&held, &rejects, Some(&self.said), &self.late).await?;
         let crashed = self.crashed.take();
         let mut events: Vec<Change> = crashed.iter().flat_map(|(changes, _)| changes.clone()).collect();
         events.extend(changes.iter().cloned());
@@ -449,8 +531,20 @@ impl World {
     }
 }
 
+/// Waits for state that is being loaded and for models that are computed beside their tables.
+async fn tasks_of(pipeline: &Pipeline) {
+    let loads = |index: usize| {
+        let loading = pipeline.nodes[index].kept.as_ref().and_then(|kept| kept.loading.as_ref());
+        loading.is_some_and(|task| !task.is_finished())
+    };
+    let computes = |index: usize| pipeline.nodes[index].backfill.is_some() && !pipeline.is_backfill_done(index);
+    while (0..pipeline.nodes.len()).any(|index| loads(index) || computes(index)) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Models that an epoch went on with from stored state.
-fn restored(report: &crate::runtime::EpochReport) -> usize {
+fn restored(report: &EpochReport) -> usize {
     report.models.iter().filter(|m| m.how == crate::runtime::How::Restored).count()
 }
 
@@ -546,6 +640,7 @@ fn compiled(
     let states = &mut project.target.state_snapshots;
     states.enabled = scenario.states.is_some();
     states.interval = Duration::from_secs(scenario.states.unwrap_or_default());
+    states.min_rows = 0;
     let compilation = compile(&project, &NoTables, &crate::plan::stopped()).map_err(text)?;
     Ok((project, compilation))
 }
