@@ -169,7 +169,8 @@ impl Bench {
 
     /// Adds records, starts `smelt up`: what it took to bronze's and gold's next commit.
     fn round(&self, known: &mut u64) -> Result<Start, Failure> {
-        let logs = [self.path("lake/bronze/bronze_sessions/_delta_log"), self.path("lake/gold/by_subscriber/_delta_log")];
+        let logs =
+            [self.path("lake/bronze/bronze_sessions/_delta_log"), self.path("lake/gold/by_subscriber/_delta_log")];
         let mut next = [version(&logs[0])? + 1, version(&logs[1])? + 1];
         self.add(known)?;
         let started = Instant::now();

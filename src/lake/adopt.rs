@@ -66,7 +66,8 @@ impl Table {
             numbers.get(there).copied().ok_or_else(unknown)
         };
         let added = pending.added.iter().map(|(o, file)| Ok((number(o)?, Arc::clone(file)))).collect::<Result<_>>()?;
-        let deletes = pending.deletes.iter().map(|(o, rows)| Ok((number(o)?, Arc::clone(rows)))).collect::<Result<_>>()?;
+        let deletes =
+            pending.deletes.iter().map(|(o, rows)| Ok((number(o)?, Arc::clone(rows)))).collect::<Result<_>>()?;
         let vectors = pending.vectors.iter().map(|(o, v)| Ok((number(o)?, v.clone()))).collect::<Result<_>>()?;
         let removed = pending.removed.iter().map(number).collect::<Result<_>>()?;
         let locator = locator.map(|locator| renumbered(locator, &numbers, threads)).transpose()?;

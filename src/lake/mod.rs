@@ -54,6 +54,7 @@ mod table;
 mod vector;
 mod writer;
 
+pub use adopt::Staged;
 pub use catalog::{Lake, OWN, TableSpec};
 pub use commit::CommitRequest;
 pub use epochs::{EpochRow, Epochs};
@@ -64,7 +65,6 @@ pub use options::{Codec, LakeOptions};
 pub use runs::RunRow;
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
-pub use adopt::Staged;
 pub use states::{Offered, StoredState};
 pub use table::{INSTANCE, Table};
 

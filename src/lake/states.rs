@@ -214,7 +214,9 @@ impl Table {
         if !fits {
             return Ok(None);
         }
-        missing.extend(files.iter().filter(|f| known.contains_key(&f.ordinal) && locator.rows_of(f.ordinal) == 0).cloned());
+        missing.extend(
+            files.iter().filter(|f| known.contains_key(&f.ordinal) && locator.rows_of(f.ordinal) == 0).cloned(),
+        );
         Ok(Some((locator, missing)))
     }
 }
@@ -232,7 +234,8 @@ impl LocatorBasis {
         let mut files = HashMap::new();
         for file in self.files {
             let deleted = file.deleted.rows(&self.store).await?;
-            files.insert(file.file.log_path.clone(), KnownFile { ordinal: file.ordinal, rows: file.file.rows, deleted });
+            files
+                .insert(file.file.log_path.clone(), KnownFile { ordinal: file.ordinal, rows: file.file.rows, deleted });
         }
         Ok(ReadyBasis { columns: self.columns, files })
     }

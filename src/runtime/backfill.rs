@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::compute::{EpochState, How, Outcome, apply_expectations_to, expanded};
 use super::pipeline::{Pipeline, Refresh, Upstream};
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Staged, StageSummary};
+use crate::lake::{Lake, StageSummary, Staged};
 use crate::operators::{Circuit, Expectations, Mode, consolidate};
 use crate::plan::CompiledModel;
 use crate::types::SignedBatch;

@@ -413,12 +413,7 @@ impl Pipeline {
 }
 
 /// Fetches, checks and unpacks a stored state, part by part, some at once.
-async fn sections(
-    lake: &Lake,
-    stored: &StoredState,
-    directory: &Directory,
-    threads: usize,
-) -> Result<Vec<Section>> {
+async fn sections(lake: &Lake, stored: &StoredState, directory: &Directory, threads: usize) -> Result<Vec<Section>> {
     let unpacked = futures::stream::iter(directory.parts(stored.bytes)?)
         .map(|part| async move {
             let bytes = lake.read_state_range(stored, part.range.clone()).await?;

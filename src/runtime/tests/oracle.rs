@@ -57,7 +57,9 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
             }
         }
     }
-    println!("{restored} times a model went on with stored state, {backfilled} times one was computed beside its table");
+    println!(
+        "{restored} times a model went on with stored state, {backfilled} times one was computed beside its table"
+    );
     assert!(backfilled * 4 >= count, "{backfilled} models were computed beside their tables in {count} scenarios");
     assert!(restored * 2 >= count, "stored state was used {restored} times in {count} scenarios");
     println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
