@@ -18,7 +18,9 @@ pub fn fill<E: Copy, T>(
     rehash: impl Fn(&T) -> u64,
 ) {
     table.reserve(entries.len(), &rehash);
-    let mut insert = |e: &E| drop(table.insert_unique(hash(e), entry(e), &rehash));
+    let mut insert = |e: &E| {
+        table.insert_unique(hash(e), entry(e), &rehash);
+    };
     if entries.len() < SMALL {
         return entries.iter().for_each(insert);
     }
