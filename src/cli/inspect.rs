@@ -13,7 +13,10 @@ pub(super) async fn compile(
     selection: &Selection,
     deferring: &Deferring,
 ) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile_reading(selection, deferring).await?;
+    let (project, compilation) = match session.compile_reading(selection, deferring).await {
+        Ok(compiled) => compiled,
+        Err(errors) => return Err(session.with_errors_of_sql(errors).await),
+    };
     let selected = session.selected(&project, Some(&compilation), selection).await?;
     let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));

@@ -168,6 +168,17 @@ impl Session {
         }
     }
 
+    /// Errors of files, Jinja and YAML together with those of the SQL of what could be loaded beside them.
+    pub(super) async fn with_errors_of_sql(&self, errors: Vec<Error>) -> Vec<Error> {
+        let Some(project) = project::load_sound_part(&self.options, &self.env) else { return errors };
+        // What the lake cannot say now is said when everything else is right.
+        let Ok(catalog) = runtime::lake_catalog(&self.env, &project, |_| false).await else { return errors };
+        match plan::compile(&project, &catalog, &runtime::clock(&self.env)) {
+            Ok(_) => errors,
+            Err(more) => project::sorted(errors.into_iter().chain(more).collect()),
+        }
+    }
+
     async fn plan(
         &self,
         mut project: Project,

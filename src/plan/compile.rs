@@ -112,7 +112,10 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
                 continue;
             }
         }
-        if model.asks.waits.is_some() || model.depends_on.iter().any(|d| compiler.broken.contains(d)) {
+        if model.asks.waits.is_some()
+            || !reads_known(project, model)
+            || model.depends_on.iter().any(|d| compiler.broken.contains(d))
+        {
             compiler.broken.insert(name);
             continue;
         }
@@ -125,6 +128,14 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
         }
     }
     if errors.is_empty() { Ok(Compilation { models, deferred }) } else { Err(errors) }
+}
+
+/// Whether everything the model reads is in the project; it is not where only the sound part of one is compiled.
+fn reads_known(project: &Project, model: &Model) -> bool {
+    model.depends_on.iter().all(|d| match d {
+        Dependency::Model(name) => project.models.iter().any(|m| m.name == *name),
+        Dependency::Source(source, table) => project.sources.iter().any(|s| s.source == *source && s.name == *table),
+    })
 }
 
 /// What is known of a relation beyond its columns.

@@ -60,24 +60,53 @@ pub struct LoadOptions {
 
 /// Loads the project in `options.dir`. All errors are returned, in the order of files and lines.
 pub fn load(options: &LoadOptions, env: &Env) -> Result<Project, Vec<Error>> {
+    let mut p = Problems::default();
+    match load_into(options, env, &mut p)? {
+        project if p.errors.is_empty() => Ok(Project { warnings: sorted(p.warnings), ..project }),
+        _ => Err(sorted(p.errors)),
+    }
+}
+
+/// What is right in a project that has mistakes: without the models and sources whose files have any, and without what cannot be made out
+/// because of them. For errors that only planning finds; None where the project file itself is wrong.
+pub fn load_sound_part(options: &LoadOptions, env: &Env) -> Option<Project> {
+    let mut p = Problems::default();
+    let mut project = load_into(options, env, &mut p).ok()?;
+    let wrong: BTreeSet<PathBuf> = p.errors.iter().filter_map(|e| Some(e.span()?.file.clone())).collect();
+    let is_project_file = |file: &PathBuf| settings::is_project_file(file);
+    if wrong.iter().any(is_project_file) || p.errors.iter().any(|e| e.span().is_none()) {
+        return None;
+    }
+    let described = &project.inventory.models;
+    let is_sound = |model: &Arc<Model>| {
+        let properties = described.get(&model.name.to_lowercase());
+        !wrong.contains(&model.path)
+            && !properties.is_some_and(|d| wrong.contains(&d.path))
+            && !p.flawed.contains(&model.name)
+    };
+    project.models.retain(is_sound);
+    project.sources.retain(|source| !wrong.contains(&source.span.file));
+    Some(project)
+}
+
+/// The project as far as it can be read; its errors are in `p`.
+fn load_into(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result<Project, Vec<Error>> {
     let dir = std::path::absolute(&options.dir).map_err(|e| vec![Error::from(e)])?;
     // `absolute` keeps a trailing `.`.
     let dir: PathBuf = dir.components().collect();
     let options = LoadOptions { dir, ..options.clone() };
-    let mut p = Problems::default();
-    let settings = match settings::read(&options, env, &mut p) {
+    let settings = match settings::read(&options, env, p) {
         Ok(settings) => settings,
         Err(error) => {
             p.errors.push(error);
-            return Err(sorted(p.errors));
+            return Err(sorted(std::mem::take(&mut p.errors)));
         }
     };
-    let project = load_all(&options, settings, env, &mut p);
-    if p.errors.is_empty() { Ok(Project { warnings: sorted(p.warnings), ..project }) } else { Err(sorted(p.errors)) }
+    Ok(load_all(&options, settings, env, p))
 }
 
 /// By file and line; problems without a place first. The same problem, found by two steps, is said once.
-fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
+pub fn sorted(mut errors: Vec<Error>) -> Vec<Error> {
     let place = |e: &Error| e.span().map(|s| (s.file.clone(), s.line, s.column));
     errors.sort_by_key(place);
     errors.dedup_by(|a, b| a.message() == b.message() && a.span() == b.span());

@@ -334,6 +334,7 @@ impl Loader<'_> {
     /// Step 3: the compiled model, and what it reads with the places of the calls.
     pub fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
         let this = names.own_relation(&draft.name)?;
+        let before = p.errors.len();
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
         let first = self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
         let Attempt { rendered, mut reads, scope, waits } = first;
@@ -387,6 +388,9 @@ impl Loader<'_> {
                 format!("model `{}` has no SQL", model.name),
                 "write a SELECT, or delete the file",
             );
+        }
+        if p.errors.len() > before {
+            p.flawed.insert(model.name.clone());
         }
         Some((model, reads))
     }

@@ -54,7 +54,7 @@ mod yaml;
 
 pub use answers::{Answer, Answers, Asks, Cell};
 pub use artifacts::{test_path, write_compiled, write_compiled_tests, write_compiled_unit_tests};
-pub use assemble::{LoadOptions, load};
+pub use assemble::{LoadOptions, load, load_sound_part, sorted};
 pub use data_tests::{StoreFailures, TestConfig};
 pub use defer::{Deferred, Elsewhere};
 pub use freshness::{Age, AgeUnit, FreshnessCheck};

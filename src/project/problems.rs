@@ -1,5 +1,7 @@
 //! Everything wrong with a project, collected: a person mends ten mistakes in one go, not in ten runs.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Span};
 
 /// Errors and warnings found so far.
@@ -7,6 +9,8 @@ use crate::error::{Error, Span};
 pub(super) struct Problems {
     pub errors: Vec<Error>,
     pub warnings: Vec<Error>,
+    /// Models whose SQL is not what was meant: their errors are recorded.
+    pub flawed: BTreeSet<String>,
 }
 
 impl Problems {

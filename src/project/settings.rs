@@ -335,6 +335,12 @@ fn hooks(key: &str, node: &Node, p: &mut Problems) -> Json {
     json
 }
 
+/// Whether a file, as messages name it, describes a project rather than what is in it.
+pub(super) fn is_project_file(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    FILES.contains(&&*name) || matches!(&*name, DBT_FILE | "profiles.yml" | "selectors.yml")
+}
+
 fn project_text(dir: &Path, shown: &Path, name: &str) -> Result<Option<Arc<Text>>> {
     match std::fs::read_to_string(dir.join(name)) {
         Ok(content) => Ok(Some(Text::new(shown.join(name), content))),

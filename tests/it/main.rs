@@ -8,6 +8,7 @@ mod bad_input;
 mod broker;
 mod broker_down;
 mod build;
+mod compile;
 mod completions;
 mod contracts;
 mod crash;

@@ -28,6 +28,10 @@ pub(super) fn add_shared(environment: &mut Environment<'static>) {
     super::natives::add(environment);
     super::clock::add(environment);
     strict_filters(environment);
+    // In dbt a relation is one.
+    environment.add_test("mapping", |value: &Value| {
+        value.kind() == minijinja::value::ValueKind::Map || super::objects::relation_of(value).is_some()
+    });
 }
 
 /// minijinja's filters take an undefined value for an empty one, even when undefined is strict: a misspelled column list
@@ -113,6 +117,8 @@ pub(super) fn add_model(environment: &mut Environment<'static>, scope: &Arc<Scop
     environment.add_function("is_incremental", move || is_incremental);
     let full_refresh = scope.globals.full_refresh;
     environment.add_function("should_full_refresh", move || full_refresh);
+    let store = scope.config.get("store_failures").and_then(Json::as_bool).unwrap_or(false);
+    environment.add_function("should_store_failures", move || store);
     environment.add_global("execute", scope.executes());
     environment.add_global("flags", from_json(&serde_json::json!({ "FULL_REFRESH": full_refresh })));
     let started = DateTime::from_timestamp_micros(scope.globals.started_at).unwrap_or_default();

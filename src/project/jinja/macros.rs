@@ -19,6 +19,9 @@ use super::overrides;
 /// What [`super::template`] calls behind a macro.
 pub(super) const WRAP: &str = "__macro";
 
+/// Stands for a name that was not set.
+pub(super) const ABSENT: &str = "__absent";
+
 /// The value of `return(…)` on its way to the macro's caller.
 #[derive(Debug)]
 struct Returned(Value);
@@ -39,6 +42,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         Err(Error::new(ErrorKind::InvalidOperation, returned.to_string()).with_source(returned))
     });
     let absent = absent();
+    environment.add_global(ABSENT, absent.clone());
     environment.add_function(WRAP, move |state: &State<'_, '_>, inner: Value| {
         Macro::around(state.name(), inner, absent.clone())
     });

@@ -8,6 +8,7 @@
 //!
 //! Invariant: a macro is only called in the render that imported it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,14 @@ pub(in crate::project) struct Dispatch {
     pub orders: BTreeMap<String, Vec<String>>,
     /// `snowflake`, and the adapters it descends from; `default` follows by itself.
     pub adapters: Vec<String>,
+}
+
+/// The name under which a template hands out a macro: Jinja keeps names that begin with `_` to itself, dbt does not.
+pub(super) fn exported(name: &str) -> Cow<'_, str> {
+    match name.starts_with('_') {
+        true => Cow::Owned(format!("smelt_private{name}")),
+        false => Cow::Borrowed(name),
+    }
 }
 
 /// Which package has which macros; the root project is the first.
@@ -65,7 +74,12 @@ impl Namespaces {
             let template = Self::template(name);
             prelude.push_str(&format!("{{% import {template:?} as {KEEP}_ %}}{{% do {KEEP}({name:?}, {KEEP}_) %}}"));
             if name == package {
-                prelude.push_str(&format!("{{% from {template:?} import {} %}}", macros.join(", ")));
+                let import = |name: &String| match exported(name) {
+                    Cow::Borrowed(name) => name.to_string(),
+                    Cow::Owned(exported) => format!("{exported} as {name}"),
+                };
+                let imports: Vec<String> = macros.iter().map(import).collect();
+                prelude.push_str(&format!("{{% from {template:?} import {} %}}", imports.join(", ")));
             }
         }
         prelude
@@ -101,7 +115,7 @@ struct Found {
 impl Found {
     fn call(&self, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let macros = state.get_temp(&Namespaces::template(&self.package)).unwrap_or_default();
-        macros.get_attr(&self.name)?.call(state, args)
+        macros.get_attr(&exported(&self.name))?.call(state, args)
     }
 }
 

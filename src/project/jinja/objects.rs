@@ -117,6 +117,8 @@ fn attribute(relation: &Relation, key: &Value) -> Option<Value> {
         "type" => Some(Value::from("table")),
         "is_view" | "is_cte" => Some(Value::from(false)),
         "is_table" => Some(Value::from(true)),
+        // By this packages tell a relation from a text.
+        "metadata" => Some(Value::from_pairs([("type", "SmeltRelation")])),
         _ => None,
     }
 }
@@ -137,6 +139,10 @@ fn relation_method(relation: &Relation, shown: Shown, method: &str, args: &[Valu
         given.map_or_else(|| default.to_string(), |v| v.to_string())
     };
     match method {
+        "get" => {
+            let found = args.first().and_then(|key| attribute(relation, key));
+            Ok(found.or_else(|| args.get(1).cloned()).unwrap_or_else(|| Value::from(())))
+        }
         "include" => part(Shown {
             schema: flag("schema", 1, shown.schema),
             identifier: flag("identifier", 2, shown.identifier),

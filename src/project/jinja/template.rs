@@ -16,12 +16,16 @@
 //! 5. `ref(`, `source(`, `config(`, `var(` and `env_var(` get their own position as a hidden first argument, so that the
 //!    graph can point at the call that names a missing model.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::clock::{MINUS, PLUS};
 use super::containers::{DICT, LIST};
-use super::macros::WRAP;
-use super::tokens::{Edit, Tokens, assigned_edits, has_word, is_timedelta, is_value_end};
+use super::macros::{ABSENT, WRAP};
+use super::namespaces::exported;
+use super::tokens::{
+    Edit, Tokens, assigned_edits, conditional_names, has_word, is_timedelta, is_value_end, macro_body,
+};
 use crate::project::source_map::Piece;
 use crate::project::yaml::Text;
 
@@ -331,10 +335,19 @@ impl Cutter<'_> {
         };
         self.tag(start, &tokens, &edits);
         self.template.tags.push(Tag { start, end: tokens.end, expression: false, mark });
+        if matches!(name, "macro" | "test" | "data_test") {
+            let body = macro_body(&self.content[tokens.end..]);
+            for conditional in conditional_names(body).iter().filter(|n| !words.contains(*n)) {
+                self.insert(&format!("{{% set {conditional} = {ABSENT} %}}"), self.at);
+            }
+        }
         if matches!(name, "endmacro" | "endtest" | "enddata_test")
             && let Some(Some(defined)) = self.open_macros.pop()
         {
             self.insert(&format!("{{% set {defined} = {WRAP}({defined}) %}}"), self.at);
+            if let Cow::Owned(exported) = exported(&defined) {
+                self.insert(&format!("{{% set {exported} = {defined} %}}"), self.at);
+            }
         }
         if opens {
             self.captured += 1;
@@ -345,8 +358,7 @@ impl Cutter<'_> {
 
     /// `varargs` and `kwargs` as parameters of the macro that `tokens` opens, where its text uses them.
     fn rest_parameters(&self, tokens: &Tokens) -> Option<Edit> {
-        let rest = &self.content[tokens.end..];
-        let body = &rest[..rest.find("endmacro").or_else(|| rest.find("endtest")).unwrap_or(rest.len())];
+        let body = macro_body(&self.content[tokens.end..]);
         let used: Vec<&str> = [("varargs", "varargs=[]"), ("kwargs", "kwargs={}")]
             .iter()
             .filter(|(name, _)| has_word(body, name))

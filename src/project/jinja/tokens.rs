@@ -51,6 +51,45 @@ pub(super) fn assigned_edits(tokens: &Tokens) -> Vec<Edit> {
     vec![edit(at, format!(" {OWN}((")), edit(tokens.close, "))".to_string())]
 }
 
+/// The text of a macro whose opening tag ends where `rest` begins.
+pub(super) fn macro_body(rest: &str) -> &str {
+    &rest[..rest.find("endmacro").or_else(|| rest.find("endtest")).unwrap_or(rest.len())]
+}
+
+/// Values that every template sees: a macro that sets one of them under a condition means this one otherwise.
+const VALUES: [&str; 14] = [
+    "this", "model", "schema", "database", "target", "graph", "flags", "results", "execute", "config", "var",
+    "modules", "api", "adapter",
+];
+
+/// Names that a macro sets in a condition only. In dbt they print nothing where the condition does not hold, and packages count on
+/// it. A name that is called means something else.
+pub(super) fn conditional_names(body: &str) -> Vec<&str> {
+    let word_end = |text: &str| text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let called = |name: &str| {
+        body.match_indices(name)
+            .any(|(i, _)| body[i + name.len()..].trim_start().starts_with('(') && has_word(body, name))
+    };
+    let (mut depth, mut names) = (0usize, Vec::new());
+    for (at, _) in body.match_indices("{%") {
+        let tag = body[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        let rest = tag[word_end(tag)..].trim_start();
+        match &tag[..word_end(tag)] {
+            "if" => depth += 1,
+            "endif" => depth = depth.saturating_sub(1),
+            "set" if depth > 0 => {
+                let name = &rest[..word_end(rest)];
+                let is_plain = rest[name.len()..].trim_start().starts_with(['=', '%', '-']);
+                if is_plain && !name.is_empty() && !names.contains(&name) && !VALUES.contains(&name) && !called(name) {
+                    names.push(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(i, _)| !text[..i].ends_with(is_name) && !text[i + word.len()..].starts_with(is_name))
