@@ -27,6 +27,8 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 pub(super) fn own(value: Value) -> Result<Value, Error> {
     let Some(object) = value.as_object() else { return Ok(value) };
     match object.repr() {
+        // Parts of a result keep what they can do.
+        ObjectRepr::Seq if super::table::is_part(&value) => Ok(value),
         ObjectRepr::Seq if !value.is_tuple() && value.downcast_object_ref::<List>().is_none() => List::of(&value),
         // Objects with members of their own (namespaces, relations) stay what they are.
         ObjectRepr::Map if value.downcast_object_ref::<IndexMap<Value, Value>>().is_some() => Dict::of(&value),

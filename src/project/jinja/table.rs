@@ -196,6 +196,14 @@ impl Object for Table {
     }
 }
 
+/// Whether a value is the columns, the rows, a column or a row of a result.
+pub(super) fn is_part(value: &Value) -> bool {
+    value.downcast_object_ref::<Columns>().is_some()
+        || value.downcast_object_ref::<Rows>().is_some()
+        || value.downcast_object_ref::<Column>().is_some()
+        || value.downcast_object_ref::<Row>().is_some()
+}
+
 /// `results.columns`: by number or name, iterated in order.
 #[derive(Debug)]
 struct Columns(Table);
