@@ -7,9 +7,11 @@
 //! Pure: a function of the graph and of what is selected.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::select::{Graph, ResourceType};
-use super::{DataTest, Project};
+use super::{Connector, DataTest, Dependency, Model, Project, SourceTable};
+use crate::types::RejectKind;
 
 /// What a build does, in order.
 #[derive(Debug, Default)]
@@ -42,7 +44,8 @@ impl Stages {
         let of_test = |parents: &BTreeSet<usize>, stage_of: &BTreeMap<usize, isize>| {
             parents.iter().filter_map(|p| stage_of.get(p)).copied().max().unwrap_or(-1)
         };
-        for model in &project.models {
+        let makers = makers(project);
+        for model in in_order(project, &makers) {
             let Some(at) = index.get(model.unique_id.as_str()).copied() else { continue };
             let above = graph.ancestors(&BTreeSet::from([at]), None);
             for ancestor in above.iter().map(|i| &graph.nodes[*i]) {
@@ -62,6 +65,8 @@ impl Stages {
                 }
             }
             stage_of.insert(at, stage);
+            let own = makers.iter().filter(|(_, maker)| maker.name == model.name);
+            stage_of.extend(own.filter_map(|(source, _)| Some((*index.get(source)?, stage))));
             if let (true, Ok(stage)) = (is_made, usize::try_from(stage)) {
                 if made.models.len() <= stage {
                     made.models.resize_with(stage + 1, BTreeSet::new);
@@ -86,4 +91,53 @@ impl Stages {
     pub fn behind_model(&self, name: &str) -> impl Iterator<Item = &String> {
         self.behind_model.get(name).into_iter().flatten()
     }
+}
+
+/// Sources that are tables of models (a quarantine, say), by unique id, with the models that make them.
+fn makers(project: &Project) -> HashMap<&str, &Arc<Model>> {
+    let mut tables: HashMap<(&str, String), &Arc<Model>> = HashMap::new();
+    for model in project.models.iter().filter(|m| m.materialized.has_table()) {
+        tables.insert((&model.schema, model.alias.clone()), model);
+        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
+            tables.insert((&model.schema, kind.table(&model.alias)), model);
+        }
+    }
+    let maker = |source: &'_ SourceTable| match &source.connector {
+        Connector::Delta { schema, identifier, path: None } => {
+            tables.get(&(schema.as_str(), identifier.clone())).copied()
+        }
+        _ => None,
+    };
+    project.sources.iter().filter_map(|source| Some((source.unique_id.as_str(), maker(source)?))).collect()
+}
+
+/// The models, those that make a table before those that read it as a source. A circle of these stays as it is.
+fn in_order<'a>(project: &'a Project, makers: &HashMap<&str, &'a Arc<Model>>) -> Vec<&'a Arc<Model>> {
+    let mut left: Vec<&Arc<Model>> = project.models.iter().collect();
+    let known: BTreeSet<&str> = left.iter().map(|m| m.name.as_str()).collect();
+    let made_by = |source: &str, table: &str| {
+        let found = project.sources.iter().find(|s| s.source == source && s.name == table)?;
+        makers.get(found.unique_id.as_str()).map(|maker| maker.name.as_str())
+    };
+    let mut ordered = Vec::with_capacity(left.len());
+    let mut placed: BTreeSet<&str> = BTreeSet::new();
+    while !left.is_empty() {
+        let before = ordered.len();
+        left.retain(|model| {
+            let mut reads = model.depends_on.iter().filter_map(|dependency| match dependency {
+                Dependency::Model(name) => known.get(name.as_str()).copied(),
+                Dependency::Source(source, table) => made_by(source, table),
+            });
+            let ready = reads.all(|name| name == model.name || placed.contains(name));
+            if ready {
+                placed.insert(&model.name);
+                ordered.push(*model);
+            }
+            !ready
+        });
+        if ordered.len() == before {
+            ordered.append(&mut left);
+        }
+    }
+    ordered
 }

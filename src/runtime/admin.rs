@@ -205,7 +205,8 @@ pub(super) fn has_table(compiled: &CompiledModel) -> bool {
     compiled.model.materialized.has_table()
 }
 
-/// Tables in the lake's model schemas that neither a model nor a source nor a data test makes or names.
+/// Tables in the schemas of this target's models that neither a model nor a source nor a data test makes or names. Tables in other
+/// schemas may be another project's or another target's.
 pub async fn orphans(env: &Env, project: &Project) -> Result<Vec<(String, String)>> {
     let lake = open(env, project)?;
     let mut known: BTreeSet<(String, String)> = BTreeSet::new();
@@ -221,8 +222,9 @@ pub async fn orphans(env: &Env, project: &Project) -> Result<Vec<(String, String
         }
     }
     known.extend(project.tests.iter().map(|test| test.config.audit.clone()));
+    let schemas: BTreeSet<&str> = project.models.iter().map(|model| model.schema.as_str()).collect();
     let all = lake.tables().await?;
-    Ok(all.into_iter().filter(|t| t.0 != "_smelt" && !known.contains(t)).collect())
+    Ok(all.into_iter().filter(|t| schemas.contains(t.0.as_str()) && !known.contains(t)).collect())
 }
 
 /// Tries to read the lake; what it found, for a person.

@@ -137,7 +137,7 @@ impl Pipeline {
         let table = cell.ready().await?;
         // A table that compaction is about to change would not be the one that was compared.
         if table.is_maintaining() {
-            return Ok(());
+            return if table.maintenance_ended() { self.maintain().await } else { Ok(()) };
         }
         let task = Task {
             lake: self.lake.clone(),

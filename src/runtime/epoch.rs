@@ -212,6 +212,8 @@ impl Pipeline {
         tracing::error!(model = node.name(), "{}", self.env.redact(&error.render()));
         node.circuit = None;
         node.keyed = None;
+        node.backfill = None;
+        node.backfill_wanted = false;
         node.parked = Some(error);
         for (_, cell) in node.cells() {
             cell.discard().await;

@@ -103,6 +103,16 @@ fn dbt_parses_the_same_nodes() {
     }
     assert!(theirs.len() > 25, "the repository has nodes of every kind");
     assert!(manifest["disabled"].get("model.shop.retired").is_some());
+
+    // What `target/manifest.json` says to tools that read dbt's.
+    std::fs::remove_file(sandbox.path().join("target/manifest.json")).unwrap();
+    sandbox.smelt(&["ls"]).ok();
+    let written = std::fs::read_to_string(sandbox.path().join("target/manifest.json")).unwrap();
+    let written = nodes_of_dbt(&serde_json::from_str(&written).unwrap());
+    assert_eq!(names(&written), names(&theirs), "the same nodes in the manifest");
+    for (id, node) in &theirs {
+        assert_eq!(&written[id], node, "{id}, in the manifest");
+    }
 }
 
 fn load(sandbox: &Sandbox) -> Project {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::artifacts::{artifact, shop};
+use crate::artifacts::{artifact, shop, valid};
 use crate::python;
 use crate::support::{Sandbox, eventually};
 
@@ -161,4 +161,6 @@ fn the_catalog_says_what_the_tables_hold() {
     // The run's results stay on the page, although run_results.json now says what compiled.
     assert_eq!(artifact(&sandbox, "last_results.json")["args"]["which"], "run");
     assert_eq!(artifact(&sandbox, "run_results.json")["args"]["which"], "generate");
+    sandbox.remove("target/last_results.json");
+    valid(&sandbox, &["catalog.json", "manifest.json", "run_results.json"]);
 }

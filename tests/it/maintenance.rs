@@ -112,6 +112,17 @@ fn prune_drops_what_its_dry_run_names() {
 }
 
 #[test]
+fn prune_leaves_alone_what_may_be_another_targets() {
+    let shop = five_runs();
+    let project = std::fs::read_to_string(shop.path().join("smelt.yml")).unwrap();
+    let elsewhere = project.replace("gold: {+schema: gold", "gold: {+schema: mine");
+    assert_ne!(project, elsewhere);
+    shop.write("smelt.yml", elsewhere);
+    assert!(shop.smelt(&["prune", "--yes"]).ok().stdout.contains("nothing to prune"));
+    assert!(!files(&shop.table("gold", "ranked")).is_empty());
+}
+
+#[test]
 fn clean_deletes_what_its_dry_run_names_and_never_a_table() {
     let shop = five_runs();
     shop.smelt(&["compile"]).ok();

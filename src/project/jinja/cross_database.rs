@@ -10,6 +10,8 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::namespaces::DISPATCH;
+
 /// A macro: name, parameters, SQL.
 struct Macro {
     name: &'static str,
@@ -120,7 +122,14 @@ impl Object for CrossDatabase {
         ObjectRepr::Plain
     }
 
-    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        // As in dbt each of them is dispatched: a project's `default__dateadd` comes first.
+        if let Some(dispatch) = state.lookup(DISPATCH) {
+            let found = dispatch.call(state, &[Value::from(self.0), Value::from("dbt")])?;
+            if found.downcast_object_ref::<CrossDatabase>().is_none() {
+                return found.call(state, args);
+            }
+        }
         let arguments = Arguments::new(self.0, args)?;
         match MACROS.iter().find(|m| m.name == self.0) {
             Some(found) => fill(found, &arguments).map(Value::from),

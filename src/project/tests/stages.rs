@@ -75,6 +75,25 @@ fn tests_of_what_is_not_made_come_first() {
 }
 
 #[test]
+fn a_table_that_is_read_as_a_source_is_made_before_it_is_tested() {
+    let project = Folder::new(&[
+        (
+            "models/m.yml",
+            "version: 2\nsources:\n  - {name: raw, tables: [{name: x, columns: [{name: id, data_type: INT}]}]}\n  \
+             - {name: made, schema: default, tables: [{name: z, columns: [{name: id, data_type: INT, data_tests: [not_null]}]}]}\n\
+             models:\n  - {name: a, columns: [{name: id, data_tests: [unique]}]}\n",
+        ),
+        ("queries/a.sql", "{{ config(materialized='view') }}\nselect id from {{ source('made', 'z') }}"),
+        ("queries/y.sql", "select id from {{ source('raw', 'x') }}"),
+        ("queries/z.sql", "select id from {{ ref('y') }}"),
+    ])
+    .load();
+    let z = project.models.iter().find(|m| m.name == "z").unwrap();
+    assert_eq!(z.schema, "default");
+    assert_eq!(stages(&project, None), " | a y z | source_not_null_made_z_id unique_a_id");
+}
+
+#[test]
 fn failures_reach_everything_behind_them() {
     let project = project(&format!("models: [{}]", on("b")));
     let tests: Vec<_> = project.tests.iter().collect();
