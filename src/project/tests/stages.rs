@@ -90,7 +90,7 @@ fn a_table_that_is_read_as_a_source_is_made_before_it_is_tested() {
     .load();
     let z = project.models.iter().find(|m| m.name == "z").unwrap();
     assert_eq!(z.schema, "default");
-    assert_eq!(stages(&project, None), " | a y z | source_not_null_made_z_id unique_a_id");
+    assert_eq!(stages(&project, None), " | y z | source_not_null_made_z_id | a | unique_a_id");
 }
 
 #[test]
