@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::bulk::{Path, choose};
+use super::foreign::rows_with_columns;
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::source_app;
 use crate::error::{Error, ErrorKind, Result};
@@ -182,10 +183,13 @@ impl Pipeline {
     pub(super) fn changes_of_inputs(&self, index: usize, epoch: &EpochState) -> Result<Vec<Vec<SignedBatch>>> {
         let node = &self.nodes[index];
         let mut inputs = Vec::with_capacity(node.upstreams.len());
-        for upstream in &node.upstreams {
+        for (slot, upstream) in node.upstreams.iter().enumerate() {
             inputs.push(match upstream {
                 Upstream::Node(up) => epoch.deltas[*up].clone(),
-                Upstream::Foreign(foreign) => epoch.foreign[*foreign].clone(),
+                Upstream::Foreign(foreign) => {
+                    let schema = &node.compiled.inputs[slot].schema;
+                    rows_with_columns(&self.foreign[*foreign].name, &epoch.foreign[*foreign], schema)?
+                }
                 Upstream::Source(source) => {
                     let (_, rows) = self.source_rows(index, *source, epoch)?;
                     rows

@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use std::sync::Arc;
 
 use super::compute::{EpochState, expanded, slice};
+use super::foreign::with_columns;
 use super::pipeline::{Pipeline, Upstream, cell_name};
 use super::positions::source_positions;
 use crate::error::{Error, Result};
@@ -57,13 +58,13 @@ impl Pipeline {
                 let cell = cell.ok_or_else(|| Error::internal("a model that reads itself has no table"))?;
                 Ok(cell.ready().await?.snapshot().provider())
             }
-            Upstream::Foreign(foreign) => match &self.foreign[foreign].table {
-                Some(table) => Ok(table.committed_snapshot().provider()),
-                None => {
-                    let schema = Arc::clone(&self.nodes[index].compiled.inputs[slot].schema);
-                    Ok(Arc::new(datafusion::catalog::MemTable::try_new(schema, vec![vec![]])?))
+            Upstream::Foreign(foreign) => {
+                let schema = &self.nodes[index].compiled.inputs[slot].schema;
+                match &self.foreign[foreign].table {
+                    Some(table) => with_columns(table.name(), table.committed_snapshot().provider(), schema),
+                    None => Ok(Arc::new(datafusion::catalog::MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
                 }
-            },
+            }
             Upstream::Source(_) => {
                 let rows = Box::pin(self.full_input(index, slot, epoch)).await?;
                 let schema = Arc::clone(&self.nodes[index].compiled.inputs[slot].schema);

@@ -25,6 +25,7 @@ mod data_tests;
 mod driver;
 mod epoch;
 mod feed;
+mod foreign;
 mod freshness;
 mod inputs;
 mod instance;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::admin::never_run;
+use super::foreign::{same_columns, with_columns};
 use super::pipeline::{lake_options, planner};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -156,7 +157,7 @@ impl Reader {
     async fn elsewhere(&self, lake: Option<&str>, folder: &str, name: &str, schema: &SchemaRef) -> Result<Provider> {
         let lake = super::admin::open_at(&self.env, &self.project, lake)?;
         match lake.table(folder, name).await? {
-            Some(table) => Ok(table.committed_snapshot().provider()),
+            Some(table) => with_columns(name, table.committed_snapshot().provider(), schema),
             None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
         }
     }
@@ -287,6 +288,8 @@ impl Reader {
             }
             // A table that is not there yet is empty.
             Relation::Table { schema: folder, name, .. } => match self.table(folder, name).await? {
+                // An older cut with other columns is told apart by the caller.
+                Some(table) if matches!(self.cut, Cut::Now) => with_columns(name, table, schema),
                 Some(table) => Ok(table),
                 None => Ok(Arc::new(MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
             },
@@ -314,11 +317,4 @@ pub(super) fn mentions(sql: &str, name: &str) -> bool {
 fn mentions_of(sql: &str, schema: &str, name: &str) -> bool {
     let (schema, name) = (schema.to_lowercase(), name.to_lowercase());
     sql.contains(&name) && mentions(&sql.replace(['"', '`'], ""), &format!("{schema}.{name}"))
-}
-
-fn same_columns(one: &SchemaRef, other: &SchemaRef) -> bool {
-    let columns = |schema: &SchemaRef| -> Vec<_> {
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
-    };
-    columns(one) == columns(other)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::compute::{EpochState, How, Outcome, apply_expectations, expanded};
+use super::foreign::{rows_with_columns, with_columns};
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::table_app;
 use crate::error::{Error, Result};
@@ -159,8 +160,10 @@ impl Pipeline {
             Ok(cell.consumed.get(&table_app(&cell_name(cell)?, table.id())).copied())
         };
         let (main, version) = (position(&node.main)?, table.version());
+        let slot = node.compiled.stream.ok_or_else(|| Error::internal("a streaming table without a stream"))?;
+        let schema = Arc::clone(&node.compiled.inputs[slot].schema);
         let Some(main) = main else {
-            let rows = self.scan(table.committed_snapshot().provider()).await?;
+            let rows = self.scan(with_columns(table.name(), table.committed_snapshot().provider(), &schema)?).await?;
             return Ok((Vec::new(), rows.into_iter().map(SignedBatch::inserts).collect()));
         };
         let split = position(&node.quarantine)?.unwrap_or(main).clamp(main, version.max(main));
@@ -168,7 +171,9 @@ impl Pipeline {
             error.context(format!("{} cannot catch up with {} from version {main}", node.name(), table.name()))
         };
         let early = table.changes(main, split).await.map_err(&gap)?;
-        Ok((early, table.changes(split, version).await.map_err(&gap)?))
+        let rest = table.changes(split, version).await.map_err(&gap)?;
+        let conform = |rows: Vec<SignedBatch>| rows_with_columns(table.name(), &rows, &schema);
+        Ok((conform(early)?, conform(rest)?))
     }
 
     /// Loads the state of a streaming table's circuit: the dimensions as they are, and what its deduplication has seen.
@@ -229,7 +234,8 @@ impl Pipeline {
             let weights = change.weights_array().values().iter().map(|w| -w).collect::<Vec<_>>();
             rows.push(SignedBatch::new(change.rows, weights.into())?);
         }
-        consolidate(&schema, rows)
+        let read = Arc::clone(&self.nodes[index].compiled.inputs[stream].schema);
+        rows_with_columns(snapshot.name(), &consolidate(&schema, rows)?, &read)
     }
 
     /// A full refresh of a streaming table: it forgets its rows and positions and reads its stream again.
