@@ -3,6 +3,7 @@
 //! Both handles stand at one version. Files are known to both by their paths; numbers are each handle's own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::files::Ordinal;
 use super::hash::RowHasher;
@@ -11,7 +12,6 @@ use super::pending::Pending;
 use super::stage::StageSummary;
 use super::table::Table;
 use crate::error::{Error, Result};
-use std::sync::Arc;
 
 /// What a handle has staged.
 pub struct Staged {

@@ -11,21 +11,19 @@
 //! inputs only. Whatever goes wrong (a file was vacuumed, a table moved) costs the task's work: the model is then recomputed within
 //! the epoch, as small models always are. One task runs at a time, in topological order: a reader's begins when its inputs are there.
 
-use futures::StreamExt;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 
-use super::compute::{EpochState, How, Outcome, apply_expectations_to, expanded};
+use super::compute::{EpochState, How, Outcome, apply_expectations, apply_expectations_to, stream_of};
 use super::pipeline::{Pipeline, Refresh, Upstream};
 use crate::error::{Error, Result};
-use crate::lake::{Lake, StageSummary, Staged};
+use crate::lake::{Lake, Staged};
 use crate::operators::{Circuit, Expectations, Mode, consolidate};
 use crate::plan::CompiledModel;
 use crate::types::SignedBatch;
-use arrow::array::RecordBatch;
-use datafusion::catalog::TableProvider;
-use datafusion::execution::SessionState;
 
 /// A computation beside the live table. It ends with its owner.
 pub(super) struct Backfill {
@@ -210,7 +208,7 @@ impl Pipeline {
             outcome.quarantine = side.ready().await?.diff(stream_of(quarantine)?).await?;
         }
         let mut latest = Outcome::default();
-        super::compute::apply_expectations(node, since, &mut latest)?;
+        apply_expectations(node, since, &mut latest)?;
         outcome.how = How::Refresh(node.refresh.map_or("cold", Refresh::name));
         outcome.rows_in += changes.iter().flatten().map(SignedBatch::num_rows).sum::<usize>();
         outcome.staged = outcome.delta.len();
@@ -278,12 +276,7 @@ impl Task {
             table.stage(&outcome.delta).await?
         };
         table.prepare().await?;
-        let staged: StageSummary = summary;
-        tracing::debug!(model = name, rows_in, ?read, ?computed, all = ?started.elapsed(), ?staged, "backfilled");
+        tracing::debug!(model = name, rows_in, ?read, ?computed, all = ?started.elapsed(), ?summary, "backfilled");
         Ok(Filled { circuit, staged: table.into_staged(summary), outcome, quarantine })
     }
-}
-
-fn stream_of(rows: Vec<SignedBatch>) -> Result<futures::stream::BoxStream<'static, Result<RecordBatch>>> {
-    Ok(futures::stream::iter(expanded(rows)?.into_iter().map(Ok)).boxed())
 }

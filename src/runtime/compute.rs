@@ -402,7 +402,7 @@ pub(super) fn expanded(batches: Vec<SignedBatch>) -> Result<Vec<RecordBatch>> {
 }
 
 /// A full result as the stream of rows its table is compared with.
-fn stream_of(batches: Vec<SignedBatch>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+pub(super) fn stream_of(batches: Vec<SignedBatch>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     Ok(futures::stream::iter(expanded(batches)?.into_iter().map(Ok)).boxed())
 }
 
