@@ -11,6 +11,7 @@
 //! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`units`] | `dateadd`, `datediff`, `last_day` |
+//! | [`coalesce`] | `coalesce` of dates and texts |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
 //!
@@ -18,6 +19,7 @@
 
 mod aggregate;
 mod arithmetic;
+mod coalesce;
 mod datetime;
 mod dialect;
 mod format;
@@ -38,11 +40,12 @@ use std::sync::Arc;
 
 /// Registers everything in a session (`SessionState` or `SessionContext`), over DataFusion's functions of the same names.
 pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result<()> {
-    let scalars = datetime::functions(dialect)
-        .into_iter()
-        .chain(to_char::functions(dialect))
-        .chain(units::functions())
-        .chain([ScalarUDF::from(from_json::FromJson::new()), ScalarUDF::from(surrogate_key::SurrogateKey::new())]);
+    let scalars =
+        datetime::functions(dialect).into_iter().chain(to_char::functions(dialect)).chain(units::functions()).chain([
+            ScalarUDF::from(coalesce::Coalesce::new()),
+            ScalarUDF::from(from_json::FromJson::new()),
+            ScalarUDF::from(surrogate_key::SurrogateKey::new()),
+        ]);
     for function in scalars {
         registry.register_udf(Arc::new(function))?;
     }

@@ -30,6 +30,7 @@ mod fields;
 mod fingerprint;
 pub mod incremental;
 mod lower;
+mod named_arguments;
 mod output;
 mod parse;
 mod precedence;

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
+use super::named_arguments;
 use crate::project::Dialect;
 
 /// (function, number of arguments, what it stands for).
@@ -72,6 +73,17 @@ const SNOWFLAKE: &[(&str, usize, &str)] = &[
     ("rlike", 2, "regexp_like($1, concat('^(', $2, ')$'))"),
 ];
 
+/// What every dialect has: (function, number of arguments, what it stands for).
+const EVERYWHERE: &[(&str, usize, &str)] = &[
+    ("mod", 2, "$1 % $2"),
+    (
+        "width_bucket",
+        4,
+        "CASE WHEN $1 < $2 THEN 0 WHEN $1 >= $3 THEN $4 + 1 \
+         ELSE CAST(floor((CAST($1 AS DOUBLE) - $2) * $4 / ($3 - $2)) AS BIGINT) + 1 END",
+    ),
+];
+
 /// Functions that only have another name: everything behind it (DISTINCT, FILTER, OVER, ORDER BY) stays.
 const SNOWFLAKE_NAMES: &[(&str, &str)] = &[
     ("listagg", "string_agg"),
@@ -112,10 +124,13 @@ impl VisitorMut for Translate {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr {
+            named_arguments::compare(function);
             quote_unit(function);
-            if self.dialect == Dialect::Snowflake
-                && let Some(replaced) = snowflake(function)
-            {
+            let replaced = match self.dialect {
+                Dialect::Snowflake => snowflake(function).or_else(|| everywhere(function)),
+                _ => everywhere(function),
+            };
+            if let Some(replaced) = replaced {
                 *expr = replaced;
             }
         }
@@ -145,6 +160,26 @@ fn quote_unit(function: &mut Function) {
     }
 }
 
+/// The arguments of a plain call: with DISTINCT, FILTER or OVER it is left alone, because what they would apply to is not a call any more.
+fn plain_arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    if function.over.is_some() || function.filter.is_some() || list.duplicate_treatment.is_some() {
+        return None;
+    }
+    let expr = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(expr).collect()
+}
+
+fn everywhere(function: &Function) -> Option<Expr> {
+    let name = name(function)?;
+    let arguments = plain_arguments(function)?;
+    let (_, _, template) = EVERYWHERE.iter().find(|(n, count, _)| *n == name && *count == arguments.len())?;
+    fill(template, &arguments)
+}
+
 fn snowflake(function: &mut Function) -> Option<Expr> {
     let name = name(function)?;
     if let Some((_, other)) = SNOWFLAKE_NAMES.iter().find(|(n, _)| *n == name) {
@@ -154,19 +189,14 @@ fn snowflake(function: &mut Function) -> Option<Expr> {
         order_within(function, name == "listagg");
         return None;
     }
-    // Calls with DISTINCT, FILTER or OVER are left alone: what they would apply to is not a call any more.
     let FunctionArguments::List(list) = &function.args else { return None };
-    if function.over.is_some() || function.filter.is_some() || list.duplicate_treatment.is_some() {
-        return match &*name {
-            "count_if" if list.duplicate_treatment.is_none() => count_if(function),
-            _ => None,
-        };
+    if name == "count_if"
+        && (function.over.is_some() || function.filter.is_some())
+        && list.duplicate_treatment.is_none()
+    {
+        return count_if(function);
     }
-    let mut arguments: Vec<Expr> = Vec::new();
-    for argument in &list.args {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else { return None };
-        arguments.push(expr.clone());
-    }
+    let arguments = plain_arguments(function)?;
     match (&*name, arguments.len()) {
         // NULL if any is: DataFusion's leaves NULLs out.
         ("concat", 2..) => {

@@ -19,6 +19,7 @@ use super::facts;
 use super::graph::{self, NamedSource, Names, Vertex};
 use super::jinja::{Engine, MacroPackage, Scope};
 use super::load::{Draft, Loader, Reads};
+use super::names;
 use super::operations::Operations;
 use super::problems::Problems;
 use super::properties::Properties;
@@ -133,6 +134,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         let drafts = loader.drafts(&mut properties, p);
         parts.push((properties, drafts));
     }
+    give_keys(&loaders, &mut parts);
     let everything: Vec<&Draft> = parts.iter().flat_map(|(_, drafts)| drafts).collect();
     for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
         loader.note_unused(drafts, &everything, properties, p);
@@ -200,6 +202,34 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
     }
 }
 
+/// Tells models and sources of one name apart that stand in several packages.
+fn give_keys(loaders: &[Loader<'_>], parts: &mut [(Properties, Vec<Draft>)]) {
+    let package = |i: usize| loaders[i].settings.name.as_str();
+    let all = || parts.iter().enumerate();
+    let models: Vec<(&str, &str, bool)> = all()
+        .flat_map(|(i, (_, drafts))| {
+            drafts.iter().map(move |d| (package(i), d.name.as_str(), d.configured.config.enabled))
+        })
+        .collect();
+    let tables: Vec<(usize, String, bool)> = all()
+        .flat_map(|(i, (properties, _))| {
+            properties.sources.iter().map(move |s| (i, format!("{}.{}", s.table.source, s.table.name), s.enabled))
+        })
+        .collect();
+    let sources: Vec<(&str, &str, bool)> =
+        tables.iter().map(|(i, name, enabled)| (package(*i), name.as_str(), *enabled)).collect();
+    let keys = names::keys(&models);
+    let qualified: Vec<bool> =
+        names::keys(&sources).iter().zip(&tables).map(|(key, (_, name, _))| key != name).collect();
+    for (draft, key) in parts.iter_mut().flat_map(|(_, drafts)| drafts).zip(keys) {
+        draft.key = key;
+    }
+    let declared = parts.iter_mut().flat_map(|(properties, _)| &mut properties.sources);
+    for (source, _) in declared.zip(qualified).filter(|(_, qualified)| *qualified) {
+        source.table.source = format!("{}.{}", source.table.package, source.table.source);
+    }
+}
+
 fn macro_files(dir: &Path, settings: &Settings, p: &mut Problems) -> Vec<Arc<Text>> {
     let mut macros = files(dir, &settings.macro_paths, "sql", p);
     // dbt's place for macros that are tests.
@@ -218,7 +248,9 @@ fn all_names(loaders: &[Loader<'_>], parts: &[(Properties, Vec<Draft>)], p: &mut
         }
         sources.extend(properties.sources.iter().map(|s| NamedSource {
             unique_id: s.table.unique_id.clone(),
-            source: s.table.source.clone(),
+            package: loader.settings.name.clone(),
+            key: s.table.source.clone(),
+            source: s.table.source_name().to_string(),
             table: s.table.name.clone(),
             enabled: s.enabled,
             span: s.table.span.clone(),
@@ -243,10 +275,11 @@ fn all_columns(table: &super::SourceTable) -> Option<Vec<(String, String)>> {
 }
 
 fn check_test_names(tests: &mut [super::DataTest], p: &mut Problems) {
-    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    tests.sort_by(|a, b| (&a.name, &a.package).cmp(&(&b.name, &b.package)));
     // One declaration makes a test twice where two models have one name, which is said already.
-    let is_same =
-        |a: &super::DataTest, b: &super::DataTest| a.name == b.name && a.source_map.start() != b.source_map.start();
+    let is_same = |a: &super::DataTest, b: &super::DataTest| {
+        a.name == b.name && a.package == b.package && a.source_map.start() != b.source_map.start()
+    };
     for pair in tests.windows(2).filter(|w| is_same(&w[0], &w[1])) {
         p.error(
             "duplicate-test",

@@ -43,8 +43,12 @@ impl Loader<'_> {
         properties.macros.iter().for_each(|node| macros::describe(&mut macros, node, p));
         let described = properties.models.iter().chain(&properties.snapshots).chain(&properties.seeds);
         described.clone().for_each(|m| exposures::check_group(&m.node, &groups, p));
-        let models = described
-            .map(|m| (m.name.to_lowercase(), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
+        let key = |name: &str| {
+            let draft = drafts.iter().find(|d| d.name.eq_ignore_ascii_case(name));
+            draft.map_or(name, |d| &d.key).to_lowercase()
+        };
+        let models =
+            described.map(|m| (key(&m.name), Declared { path: m.node.text.file.clone(), entry: m.node.json() }));
         let sources = properties.sources.iter().map(|s| {
             let path = s.node.text.file.clone();
             let of = |node: &Node| match node.get("config").map(Node::written_json) {

@@ -43,7 +43,8 @@ pub(super) fn exposure(node: &Node, folders: &[String], names: &dyn Resolve, p: 
         }
     };
     let owner = owner(node, &format!("exposure `{name}`"), at, p);
-    let depends_on = dependencies(node.get("depends_on"), names, p);
+    let from = folders.first().map_or("", String::as_str);
+    let depends_on = dependencies(node.get("depends_on"), names, from, p);
     let config = node.get("config");
     let texts = |key: &str, p: &mut Problems| {
         let found = config.and_then(|c| c.get(key)).or_else(|| node.get(key));
@@ -100,15 +101,15 @@ fn owner(node: &Node, what: &str, at: &Node, p: &mut Problems) -> Option<Json> {
 }
 
 /// `[ref('fact_events'), source('telco', 'calls')]`
-fn dependencies(node: Option<&Node>, names: &dyn Resolve, p: &mut Problems) -> Vec<Dependency> {
+fn dependencies(node: Option<&Node>, names: &dyn Resolve, from: &str, p: &mut Problems) -> Vec<Dependency> {
     let mut found = Vec::new();
     for item in node.map_or(&[][..], |n| n.items("depends_on", p)) {
         let Some(text) = item.text("depends_on", p) else { continue };
         let call = text.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
         let relation = match arguments(call) {
-            Some(("ref", names_in)) if names_in.len() == 1 => names.model(None, &names_in[0]),
-            Some(("ref", names_in)) if names_in.len() == 2 => names.model(Some(&names_in[0]), &names_in[1]),
-            Some(("source", names_in)) if names_in.len() == 2 => names.source(&names_in[0], &names_in[1]),
+            Some(("ref", names_in)) if names_in.len() == 1 => names.model(None, &names_in[0], from),
+            Some(("ref", names_in)) if names_in.len() == 2 => names.model(Some(&names_in[0]), &names_in[1], from),
+            Some(("source", names_in)) if names_in.len() == 2 => names.source(&names_in[0], &names_in[1], from),
             _ => {
                 let message = format!("`depends_on` names no relation: `{text}`");
                 p.error("bad-relation", item.span(), message, "write ref('model') or source('source', 'table')");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::jinja::{Relation, Resolve};
+use super::names::{Same, found, search_order};
 use super::problems::{Problems, suggest};
 use super::{Deferred, Dependency};
 use crate::error::{Error, Span};
@@ -14,6 +15,9 @@ use crate::error::{Error, Span};
 /// A model under the names it is known by.
 #[derive(Debug, Clone)]
 pub(super) struct NamedModel {
+    /// The one name that no other model has: [`super::names`].
+    pub key: String,
+    /// As its file says, unique in its package.
     pub name: String,
     pub package: String,
     pub unique_id: String,
@@ -27,6 +31,9 @@ pub(super) struct NamedModel {
 #[derive(Debug, Clone)]
 pub(super) struct NamedSource {
     pub unique_id: String,
+    pub package: String,
+    /// The name under which no other package has it: [`super::names`].
+    pub key: String,
     pub source: String,
     pub table: String,
     pub enabled: bool,
@@ -43,8 +50,8 @@ pub(super) struct Names {
     quote: char,
     models: Vec<NamedModel>,
     sources: Vec<NamedSource>,
-    /// By lower-case name; the first one keeps it.
-    by_name: HashMap<String, usize>,
+    /// By lower-case key; the first one keeps it.
+    by_key: HashMap<String, usize>,
     /// What `graph` shows.
     facts: Arc<Json>,
     /// Tables that stand in for models, by unique id.
@@ -68,13 +75,13 @@ impl Names {
             quote,
             models,
             sources,
-            by_name: HashMap::new(),
+            by_key: HashMap::new(),
             facts: Arc::default(),
             deferred: BTreeMap::new(),
         };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
         for (index, model) in names.models.iter().enumerate() {
-            match names.by_name.get(&model.name.to_lowercase()) {
+            match names.by_key.get(&model.key.to_lowercase()) {
                 Some(first) => {
                     let first = &names.models[*first];
                     let message = format!("two models are named `{}`", model.name);
@@ -85,7 +92,7 @@ impl Names {
                     p.error("duplicate-model", model.span.clone(), message, hint);
                     continue;
                 }
-                None => names.by_name.insert(model.name.to_lowercase(), index),
+                None => names.by_key.insert(model.key.to_lowercase(), index),
             };
             if !model.enabled {
                 continue;
@@ -102,16 +109,27 @@ impl Names {
             match tables.get(&key) {
                 Some(first) => {
                     let first = &names.models[*first];
-                    let message = format!(
-                        "models `{}` and `{}` both make the table `{}.{}`",
-                        first.name, model.name, model.schema, model.alias
-                    );
-                    p.error(
-                        "duplicate-table",
-                        model.span.clone(),
-                        message,
-                        "give one of them another `schema` or `alias`",
-                    );
+                    let (schema, alias) = (&model.schema, &model.alias);
+                    let (message, hint) = match first.package == model.package {
+                        true => (
+                            format!(
+                                "models `{}` and `{}` both make the table `{schema}.{alias}`",
+                                first.name, model.name
+                            ),
+                            "give one of them another `schema` or `alias`".to_string(),
+                        ),
+                        false => (
+                            format!(
+                                "two resources have the database representation `{schema}.{alias}`: {} and {}",
+                                first.unique_id, model.unique_id
+                            ),
+                            format!(
+                                "give one of them another `schema` or `alias`; the other is {}",
+                                first.span.file.display()
+                            ),
+                        ),
+                    };
+                    p.error("duplicate-table", model.span.clone(), message, hint);
                 }
                 None => {
                     tables.insert(key, index);
@@ -134,7 +152,7 @@ impl Names {
         }
         let mut seen: BTreeMap<(String, String), &NamedSource> = BTreeMap::new();
         for source in &names.sources {
-            let key = (source.source.to_lowercase(), source.table.to_lowercase());
+            let key = (source.key.to_lowercase(), source.table.to_lowercase());
             if let Some(first) = seen.get(&key) {
                 let message = format!("source table `{}.{}` is declared twice", source.source, source.table);
                 p.error(
@@ -160,48 +178,77 @@ impl Names {
         names
     }
 
-    /// Exact spelling first, then ignoring case.
-    fn find_model(&self, name: &str) -> Option<&NamedModel> {
-        let exact = self.models.iter().find(|m| m.name == name);
-        exact.or_else(|| self.by_name.get(&name.to_lowercase()).map(|i| &self.models[*i]))
+    fn model_by_key(&self, key: &str) -> Option<&NamedModel> {
+        self.by_key.get(&key.to_lowercase()).map(|i| &self.models[*i])
     }
 
-    fn find_source(&self, source: &str, table: &str) -> Option<&NamedSource> {
-        let find = |same: fn(&str, &str) -> bool| {
-            self.sources.iter().find(|s| same(&s.source, source) && same(&s.table, table))
-        };
-        find(|a, b| a == b).or_else(|| find(|a, b| a.eq_ignore_ascii_case(b)))
+    /// The model that `ref` means in `package`, or in those packages where it looks when it is called in `from`.
+    fn find_model(&self, package: Option<&str>, name: &str, from: &str) -> Option<&NamedModel> {
+        let order = search_order(&self.packages, package, from);
+        found(&self.models, &order, |m| &m.package, |m| m.enabled, |m, same| same(&m.name, name))
+    }
+
+    fn find_source(&self, source: &str, table: &str, from: &str) -> Option<&NamedSource> {
+        let order = search_order(&self.packages, None, from);
+        let is_named = |s: &NamedSource, same: Same| same(&s.source, source) && same(&s.table, table);
+        found(&self.sources, &order, |s| &s.package, |s| s.enabled, is_named)
     }
 
     /// dbt's id of what something reads.
     pub fn unique_id(&self, dependency: &Dependency) -> Option<String> {
         match dependency {
-            Dependency::Model(name) => self.find_model(name).map(|m| m.unique_id.clone()),
-            Dependency::Source(source, table) => self.find_source(source, table).map(|s| s.unique_id.clone()),
+            Dependency::Model(key) => self.model_by_key(key).map(|m| m.unique_id.clone()),
+            Dependency::Source(key, table) => {
+                self.sources.iter().find(|s| s.key == *key && s.table == *table).map(|s| s.unique_id.clone())
+            }
         }
     }
 
-    /// `ref('package', 'name')`.
-    fn model_of(&self, package: &str, name: &str) -> Result<Relation, Error> {
+    /// Why `ref('package', 'name')` names nothing.
+    fn unknown_in(&self, package: &str, name: &str) -> Error {
         if !self.packages.iter().any(|p| p.eq_ignore_ascii_case(package)) {
             let error = Error::user("unknown-project", format!("no project or package `{package}`"));
-            return Err(match self.packages.as_slice() {
+            return match self.packages.as_slice() {
                 [project] => error.with_hint(format!("this is `{project}`: write ref('{name}')")),
                 all => error.with_hint(suggest(package, all.iter().map(String::as_str), "there are")),
-            });
+            };
         }
-        match self.find_model(name) {
-            Some(model) if !model.package.eq_ignore_ascii_case(package) => {
-                let error = Error::user("unknown-ref", format!("no model `{name}` in `{package}`"));
-                Err(error.with_hint(format!("did you mean ref('{}', '{}')?", model.package, model.name)))
-            }
-            _ => self.model(None, name),
+        let error = Error::user("unknown-ref", format!("no model `{name}` in `{package}`"));
+        match self.find_model(None, name, package) {
+            Some(model) => error.with_hint(format!("did you mean ref('{}', '{}')?", model.package, model.name)),
+            None => error.with_hint(suggest(
+                name,
+                self.models
+                    .iter()
+                    .filter(|m| m.enabled && m.package.eq_ignore_ascii_case(package))
+                    .map(|m| m.name.as_str()),
+                "models",
+            )),
+        }
+    }
+
+    /// What the readers of a model read; None of one that is disabled.
+    pub fn read_relation(&self, key: &str) -> Option<Relation> {
+        let model = self.model_by_key(key).filter(|m| m.enabled)?;
+        Some(match self.deferred.get(&model.unique_id) {
+            Some(table) => self.relation(model, &table.schema, &table.alias),
+            None => self.relation(model, &model.schema, &model.alias),
+        })
+    }
+
+    /// A source table by its key.
+    pub fn source_relation(&self, key: &str, table: &str) -> Relation {
+        Relation {
+            schema: key.to_string(),
+            identifier: table.to_string(),
+            quote: self.quote,
+            dependency: Some(Dependency::Source(key.to_string(), table.to_string())),
         }
     }
 
     /// The table a model is built into, for `this`.
-    pub fn own_relation(&self, name: &str) -> Option<Relation> {
-        let model = self.find_model(name).filter(|m| m.enabled)?;
+    pub fn own_relation(&self, key: &str) -> Option<Relation> {
+        let model = self.model_by_key(key).filter(|m| m.enabled)?;
         Some(self.relation(model, &model.schema, &model.alias))
     }
 
@@ -215,7 +262,7 @@ impl Names {
             schema: schema.to_string(),
             identifier: identifier.to_string(),
             quote: self.quote,
-            dependency: Some(Dependency::Model(model.name.clone())),
+            dependency: Some(Dependency::Model(model.key.clone())),
         }
     }
 }
@@ -241,23 +288,21 @@ impl Resolve for Names {
     }
 
     fn source_columns(&self, schema: &str, name: &str) -> Option<Vec<(String, String)>> {
-        self.find_source(schema, name)?.columns.clone()
+        let is_it = |s: &&NamedSource| s.key.eq_ignore_ascii_case(schema) && s.table.eq_ignore_ascii_case(name);
+        self.sources.iter().find(is_it)?.columns.clone()
     }
 
-    fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error> {
-        if let Some(package) = package {
-            return self.model_of(package, name);
-        }
-        match self.find_model(name) {
-            Some(model) if model.enabled => Ok(match self.deferred.get(&model.unique_id) {
-                Some(table) => self.relation(model, &table.schema, &table.alias),
-                None => self.relation(model, &model.schema, &model.alias),
-            }),
-            Some(model) => {
+    fn model(&self, package: Option<&str>, name: &str, from: &str) -> Result<Relation, Error> {
+        match (self.find_model(package, name, from), package) {
+            (Some(model), _) if model.enabled => {
+                self.read_relation(&model.key).ok_or_else(|| Error::internal(format!("model {name} has no table")))
+            }
+            (Some(model), _) => {
                 let error = Error::user("disabled-ref", format!("model `{}` is disabled", model.name));
                 Err(error.with_hint("it has `enabled: false`: enable it, or read something else"))
             }
-            None => {
+            (None, Some(package)) => Err(self.unknown_in(package, name)),
+            (None, None) => {
                 let error = Error::user("unknown-ref", format!("no model `{name}`"));
                 Err(match self.sources.iter().find(|s| s.table.eq_ignore_ascii_case(name)) {
                     Some(s) => error.with_hint(format!("did you mean source('{}', '{}')?", s.source, s.table)),
@@ -271,14 +316,9 @@ impl Resolve for Names {
         }
     }
 
-    fn source(&self, source: &str, table: &str) -> Result<Relation, Error> {
-        match self.find_source(source, table) {
-            Some(found) if found.enabled => Ok(Relation {
-                schema: found.source.clone(),
-                identifier: found.table.clone(),
-                quote: self.quote,
-                dependency: Some(Dependency::Source(found.source.clone(), found.table.clone())),
-            }),
+    fn source(&self, source: &str, table: &str, from: &str) -> Result<Relation, Error> {
+        match self.find_source(source, table, from) {
+            Some(found) if found.enabled => Ok(self.source_relation(&found.key, &found.table)),
             Some(_) => Err(Error::user("disabled-ref", format!("source table `{source}.{table}` is disabled"))
                 .with_hint("it has `enabled: false`")),
             None => {

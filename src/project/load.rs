@@ -62,6 +62,8 @@ struct Attempt {
 /// A model's file with its configuration.
 pub(super) struct Draft {
     pub template: Template,
+    /// The one name that no other model of the project has: [`super::names`].
+    pub key: String,
     pub name: String,
     /// `[project, folder, …, name]`.
     pub fqn: Vec<String>,
@@ -184,15 +186,15 @@ impl Loader<'_> {
             facts::columns(columns.iter().map(|c| (&*c.name, c.data_type.as_deref(), c.description.as_deref())))
         };
         for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
-            let Some(this) = names.own_relation(&draft.name) else { continue };
+            let Some(this) = names.own_relation(&draft.key) else { continue };
             let (resource_type, unique_id) = self.identity(draft.kind, &draft.name);
             let text = &draft.template.text;
             let mut node =
                 facts::draft(&draft.name, &unique_id, resource_type, &self.settings.name, &draft.fqn, &text.file);
             let found = draft.asked.iter().filter_map(|asked| {
                 let relation = match asked {
-                    Asked::Model(call) => names.model(call.package.as_deref(), &call.name),
-                    Asked::Source(call) => names.source(&call.source, &call.table),
+                    Asked::Model(call) => names.model(call.package.as_deref(), &call.name, &self.settings.name),
+                    Asked::Source(call) => names.source(&call.source, &call.table, &self.settings.name),
                 };
                 names.unique_id(&relation.ok()?.dependency?)
             });
@@ -216,7 +218,7 @@ impl Loader<'_> {
             let table = &source.table;
             let unique_id = &table.unique_id;
             graph["sources"][unique_id] = serde_json::json!({
-                "unique_id": unique_id, "resource_type": "source", "name": table.name, "source_name": table.source,
+                "unique_id": unique_id, "resource_type": "source", "name": table.name, "source_name": table.source_name(),
                 "package_name": self.settings.name, "schema": table.source, "identifier": table.name, "database": null,
                 "description": table.description.clone().unwrap_or_default(), "columns": declared(&table.columns),
                 "path": table.span.file, "original_file_path": table.span.file, "tags": [], "meta": {}, "config": {"enabled": true},
@@ -263,6 +265,7 @@ impl Loader<'_> {
         // Also a model that cannot be read keeps its name: its readers have nothing to complain about.
         Some(Draft {
             template,
+            key: name.clone(),
             name,
             fqn,
             kind,
@@ -321,6 +324,7 @@ impl Loader<'_> {
         };
         let (schema, alias) = naming::table_of(&named, &self.settings, self.engine, p);
         NamedModel {
+            key: draft.key.clone(),
             name: draft.name.clone(),
             package: self.settings.name.clone(),
             unique_id: self.identity(draft.kind, &draft.name).1,
@@ -333,7 +337,7 @@ impl Loader<'_> {
 
     /// Step 3: the compiled model, and what it reads with the places of the calls.
     pub fn compile(&self, draft: &Draft, names: &Arc<Names>, p: &mut Problems) -> Option<(Model, Reads)> {
-        let this = names.own_relation(&draft.name)?;
+        let this = names.own_relation(&draft.key)?;
         let before = p.errors.len();
         let config: BTreeMap<String, Json> = draft.raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect();
         let first = self.render(&draft.template, names, Some(this.clone()), config.clone(), false, p)?;
@@ -360,7 +364,7 @@ impl Loader<'_> {
         let materialized = draft.configured.materialized;
         let expectations = self.expectations(draft, &scope, p);
         let model = Model {
-            name: draft.name.clone(),
+            name: draft.key.clone(),
             package: self.settings.name.clone(),
             fqn: draft.fqn.clone(),
             unique_id: self.identity(draft.kind, &draft.name).1,
@@ -537,7 +541,7 @@ impl Loader<'_> {
         let mut tests = Vec::new();
         for draft in drafts.iter().filter(|d| d.configured.config.enabled) {
             if let Some(own) = &draft.properties {
-                tests.extend(maker.of_model(&draft.name, &own.node, p));
+                tests.extend(maker.of_model(&draft.key, &draft.name, &own.node, p));
             }
         }
         for source in properties.sources.iter().filter(|s| s.enabled) {
@@ -587,6 +591,7 @@ impl Loader<'_> {
             .iter()
             .filter(|d| d.readable && d.configured.config.enabled)
             .map(|draft| unit_tests::Subject {
+                key: &draft.key,
                 name: &draft.name,
                 template: &draft.template,
                 materialized: draft.configured.materialized,
@@ -596,7 +601,8 @@ impl Loader<'_> {
         let made = properties.unit_tests.iter().filter_map(|declared| maker.make(declared, &subjects, p));
         // It stands where its file does, whatever folder its model is in.
         let fqn = |test: &super::UnitTest| {
-            let folders = [self.folders(&test.path), vec![test.model.clone()]].concat();
+            let model = drafts.iter().find(|d| d.key == test.model).map_or(&test.model, |d| &d.name);
+            let folders = [self.folders(&test.path), vec![model.clone()]].concat();
             self.fqn(&folders, &test.name)
         };
         let mut tests: Vec<super::UnitTest> = made.map(|test| super::UnitTest { fqn: fqn(&test), ..test }).collect();

@@ -31,6 +31,7 @@ mod jinja;
 mod load;
 mod macros;
 mod model;
+mod names;
 mod naming;
 mod operations;
 mod packages;

@@ -73,6 +73,8 @@ pub struct Target {
     pub name: String,
     /// Absolute path or object-store URL.
     pub lake: String,
+    /// What the lake is called where a database is asked for: the profile's, or `lake`.
+    pub database: String,
     pub commit_interval: Duration,
     /// An epoch ends at the latest after so many rows or files.
     pub epoch_max_rows: usize,
@@ -120,7 +122,7 @@ pub struct Connection {
 /// A table of a `sources:` entry.
 #[derive(Debug, Clone)]
 pub struct SourceTable {
-    /// Name of the `sources:` entry.
+    /// Name of the `sources:` entry, or `package.name` where another package has a table of these names already.
     pub source: String,
     /// Name of the table in it.
     pub name: String,
@@ -149,6 +151,13 @@ pub struct SourceTable {
     pub event_time: Option<String>,
     /// Where the table is declared.
     pub span: Span,
+}
+
+impl SourceTable {
+    /// Name of the `sources:` entry, which another package may use, too.
+    pub fn source_name(&self) -> &str {
+        self.source.strip_prefix(&self.package).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&self.source)
+    }
 }
 
 /// What a source table reads from.
@@ -276,7 +285,7 @@ pub struct Column {
 /// One model: a SQL file and its configuration.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Unique in the project, ignoring case.
+    /// Unique in the project, ignoring case: the name its file gives it, or `package.name` where another package has that already.
     pub name: String,
     /// `model.<package>.<name>`, or `snapshot.…`.
     pub unique_id: String,
@@ -314,6 +323,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// The name its file gives it, which a model of another package may have, too.
+    pub fn own_name(&self) -> &str {
+        self.fqn.last().unwrap_or(&self.name)
+    }
+
     /// Whether a run does something for it, as dbt counts: an ephemeral model only lives in its readers.
     pub fn is_made(&self) -> bool {
         self.materialized != Materialization::Ephemeral

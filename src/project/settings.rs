@@ -214,6 +214,10 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
     }
     globals.target = targets::jinja_values(&target, &default_schema, profile.as_ref().map_or(&name, |p| &p.name));
     globals.target.extend(output.values.clone());
+    if let Some(database) = output.values.get("database").and_then(Json::as_str) {
+        target.database = database.to_string();
+    }
+    globals.target.insert("database".to_string(), Json::from(target.database.as_str()));
     globals.target.insert("schema".to_string(), Json::from(default_schema.as_str()));
     globals.target.insert("threads".to_string(), Json::from(target.threads));
 

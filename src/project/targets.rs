@@ -32,11 +32,15 @@ const CONNECTION_TYPES: &[(&str, ())] = &[("kafka", ()), ("files", ()), ("delta"
 /// Schema of models that no configuration gives one.
 pub(super) const DEFAULT_SCHEMA: &str = "default";
 
+/// What the lake is called where a database is asked for, unless a profile gives its name.
+const DEFAULT_DATABASE: &str = "lake";
+
 /// A target with every default, and no lake.
 pub(super) fn nowhere(name: &str) -> Target {
     Target {
         name: name.to_string(),
         lake: String::new(),
+        database: DEFAULT_DATABASE.to_string(),
         commit_interval: Duration::from_secs(1),
         epoch_max_rows: 1_000_000,
         epoch_max_files: 1_000,

@@ -12,12 +12,13 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-use super::query::{Reader, mentions};
+use super::information_schema::SCHEMA;
+use super::query::{Reader, mentions, mentions_table};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::answers::{NO_TABLE, waits};
-use crate::project::{Answer, Answers, Cell, Connector, Project};
+use crate::project::{Answer, Answers, Cell, Connector, Dependency, Project};
 use crate::types::sql_type_name;
 
 /// Digits that a double holds whatever they are.
@@ -65,10 +66,25 @@ impl LakeAnswers {
     fn too_early(&self, sql: &str, this: Option<(&str, &str)>) -> Option<&str> {
         let named = self.reader.planner.relations_in(sql).unwrap_or_else(|| sql.to_string());
         let sql = named.to_lowercase();
+        if mentions(&sql, SCHEMA)
+            && let Some(input) = self.input_to_come(this)
+        {
+            return Some(input);
+        }
         let models = self.project.models.iter().filter(|m| m.deferred.is_none());
         let models = models.filter(|m| this != Some((m.schema.as_str(), m.alias.as_str())));
-        let mut named = models.filter(|m| mentions(&sql, &m.alias.to_lowercase()));
+        let mut named = models.filter(|m| mentions_table(&sql, &m.schema, &m.alias));
         named.find(|m| !self.is_ready(&m.name)).map(|m| m.name.as_str())
+    }
+
+    /// A model that the asking one names and that is not made yet: whoever asks which tables there are waits for it.
+    fn input_to_come(&self, this: Option<(&str, &str)>) -> Option<&str> {
+        let asking = self.project.models.iter().find(|m| this == Some((m.schema.as_str(), m.alias.as_str())))?;
+        let inputs = asking.depends_on.iter().filter_map(|dependency| match dependency {
+            Dependency::Model(name) => self.project.models.iter().find(|m| m.name == *name && m.deferred.is_none()),
+            Dependency::Source(..) => None,
+        });
+        inputs.map(|m| m.name.as_str()).find(|name| !self.is_ready(name))
     }
 
     /// The rows of a query, in batches of which there is at least one.

@@ -19,6 +19,7 @@ use super::json::json_lines;
 use super::query::Reader;
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, Table, TableSpec};
+use crate::project::answers::WAITS;
 use crate::project::{DataTest, Severity, SourceMap, StoreFailures};
 
 /// Failing rows shown to a person.
@@ -94,9 +95,14 @@ impl Reader {
     /// Runs a data test.
     pub async fn test(&self, test: &DataTest, options: TestOptions) -> TestResult {
         let started = Instant::now();
-        let waits = test.waits.as_ref().map(|e| e.message().to_string());
-        let mut result = match waits {
-            Some(why) => TestResult::skipped(why),
+        let mut result = match &test.waits {
+            Some(why) if why.code() == WAITS => TestResult::skipped(why.message()),
+            // Its template fails.
+            Some(error) => TestResult {
+                message: error.message().to_string(),
+                errors: vec![error.clone()],
+                ..TestResult::new(TestStatus::Error)
+            },
             None => match self.judged(test, options).await {
                 Ok(result) => result,
                 Err(errors) => TestResult {

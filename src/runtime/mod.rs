@@ -27,6 +27,7 @@ mod epoch;
 mod feed;
 mod foreign;
 mod freshness;
+mod information_schema;
 mod inputs;
 mod instance;
 mod jobs;

@@ -42,7 +42,7 @@ pub(super) enum Cut {
 pub struct Reader {
     pub(super) env: Env,
     pub(super) project: Arc<Project>,
-    compilation: Arc<Compilation>,
+    pub(super) compilation: Arc<Compilation>,
     pub(super) planner: Planner,
     pub(super) lake: Lake,
     pub(super) cut: Cut,
@@ -167,20 +167,19 @@ impl Reader {
         let mut tables = Vec::new();
         for deferred in &self.compilation.deferred {
             let table = &deferred.table;
-            if mentions(&sql, &table.alias.to_lowercase()) {
+            if mentions_table(&sql, &table.schema, &table.alias) {
                 let provider = self.input(&deferred.relation(), &deferred.columns).await?;
                 tables.push((table.schema.clone(), table.alias.clone(), provider));
             }
         }
         for compiled in &self.compilation.models {
             let model = &compiled.model;
-            let alias = model.alias.to_lowercase();
-            if mentions(&sql, &alias) && model.deferred.is_none() {
+            if mentions_table(&sql, &model.schema, &model.alias) && model.deferred.is_none() {
                 tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
             }
             for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
                 let name = kind.table(&model.alias);
-                if mentions(&sql, &name.to_lowercase())
+                if mentions_table(&sql, &model.schema, &name)
                     && let Some(table) = self.table(&model.schema, &name).await?
                 {
                     tables.push((model.schema.clone(), name, table));
@@ -216,6 +215,7 @@ impl Reader {
             return Err(Error::user("ambiguous-version", message)
                 .with_hint("versions count per table: name one table, or use --epoch or --timestamp for several"));
         }
+        tables.extend(self.information_schema(&sql).await?);
         Ok(tables)
     }
 
@@ -313,8 +313,44 @@ pub(super) fn mentions(sql: &str, name: &str) -> bool {
     })
 }
 
+/// Whether `sql`, which is in lower case, names the table, with its schema or without: `crm.users` is not `shop.users`.
+pub(super) fn mentions_table(sql: &str, schema: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    if !sql.contains(&name) {
+        return false;
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let plain = sql.replace(['"', '`'], "");
+    if !name.chars().all(|c| is_word(c) || c == '.') {
+        return plain.contains(&name.replace(['"', '`'], ""));
+    }
+    let qualified = format!("{}.", schema.to_lowercase().replace(['"', '`'], ""));
+    plain.match_indices(&name).any(|(at, _)| {
+        let (before, after) = (&plain[..at], &plain[at + name.len()..]);
+        let is_whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+        is_whole && (!before.ends_with('.') || before.ends_with(&qualified))
+    })
+}
+
 /// Whether `schema.name` stands in `sql`, which is in lower case, quoted or not.
 fn mentions_of(sql: &str, schema: &str, name: &str) -> bool {
     let (schema, name) = (schema.to_lowercase(), name.to_lowercase());
     sql.contains(&name) && mentions(&sql.replace(['"', '`'], ""), &format!("{schema}.{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_named_with_its_own_schema_or_with_none() {
+        let named = |sql: &str| mentions_table(sql, "crm", "Users");
+        assert!(named("select * from users"));
+        assert!(named("select * from \"crm\".\"users\""));
+        assert!(named("select * from lake.crm.users"));
+        assert!(named("select users.id from x.y as users"));
+        assert!(!named("select * from shop.users"));
+        assert!(!named("select * from users_old"));
+        assert!(!named("select a.users from t as a"));
+    }
 }

@@ -108,6 +108,20 @@ fn units_are_the_same_in_every_dialect() {
 }
 
 #[test]
+fn functions_of_every_dialect() {
+    let rows = rows_of("\n## In every dialect");
+    assert!(rows.len() >= 6);
+    for dialect in ALL {
+        check(dialect, &rows, "");
+    }
+    // A condition between a call's parentheses is one, though DuckDB has arguments with names.
+    let sql = "SELECT coalesce(a = b AND c, false) AS x FROM (VALUES (1, 1, true)) v(a, b, c)";
+    for dialect in ALL {
+        assert_eq!(ask(dialect, sql), Ok(vec!["true".to_string()]), "{dialect:?}");
+    }
+}
+
+#[test]
 fn snowflakes_functions() {
     let rows = rows_of("\n## Snowflake's functions");
     assert!(rows.len() >= 50);

@@ -88,6 +88,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         target: Target {
             name: "dev".into(),
             lake: lake.into(),
+            database: "lake".into(),
             commit_interval: Duration::from_secs(3600),
             epoch_max_rows: 1_000_000,
             epoch_max_files: 1000,

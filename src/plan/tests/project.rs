@@ -152,6 +152,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         target: Target {
             name: "dev".into(),
             lake: "/lake".into(),
+            database: "lake".into(),
             commit_interval: Duration::from_secs(1),
             epoch_max_rows: 1000,
             epoch_max_files: 10,

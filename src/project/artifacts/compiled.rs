@@ -55,7 +55,7 @@ pub(super) fn inside(path: &Path) -> PathBuf {
 pub(super) fn model_path(model: &Model) -> PathBuf {
     match model.path.extension().is_some_and(|e| e == "yml" || e == "yaml") {
         // A snapshot that YAML declares, beside the tests that the file declares.
-        true => model.path.join(format!("{}.sql", model.name)),
+        true => model.path.join(format!("{}.sql", model.own_name())),
         false => model.path.clone(),
     }
 }

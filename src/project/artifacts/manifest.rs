@@ -130,7 +130,7 @@ fn source(writer: &Writer<'_>, table: &SourceTable) -> Json {
         "original_file_path": path,
         "unique_id": table.unique_id,
         "fqn": table.fqn,
-        "source_name": table.source,
+        "source_name": table.source_name(),
         "source_description": declared.source.get("description").and_then(Json::as_str).unwrap_or_default(),
         "loader": setting("loader").and_then(|l| Some(l.as_str()?.to_string())).unwrap_or_else(|| loader.to_string()),
         "identifier": identifier,

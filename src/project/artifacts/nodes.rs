@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
         let mut node = json!({
             "database": null,
             "schema": model.schema,
-            "name": model.name,
+            "name": model.own_name(),
             "resource_type": resource,
             "package_name": model.package,
             "path": below(&model.fqn, &model.path),
@@ -266,13 +266,18 @@ impl<'a> Writer<'a> {
         });
         if let Some(generic) = &test.generic {
             let attached = test.model.as_deref().and_then(|m| self.ids.get(m));
+            let key_name = attached.and_then(|id| {
+                let (kind, rest) = id.split_once('.')?;
+                Some(format!("{kind}s.{}", rest.split_once('.')?.1))
+            });
+            let own = attached.and_then(|id| id.splitn(3, '.').nth(2));
             extend(
                 &mut node,
                 json!({
                     "column_name": generic.column,
-                    "file_key_name": attached.map(|id| format!("{}s.{}", id.split('.').next().unwrap_or_default(), test.model.as_deref().unwrap_or_default())),
+                    "file_key_name": key_name,
                     "attached_node": attached,
-                    "test_metadata": {"name": kind, "kwargs": kwargs(test, generic), "namespace": generic.namespace},
+                    "test_metadata": {"name": kind, "kwargs": kwargs(test, generic, own), "namespace": generic.namespace},
                 }),
             );
         }
@@ -280,10 +285,10 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Everything a generic test is called with, in dbt's words.
-fn kwargs(test: &DataTest, generic: &TestMetadata) -> BTreeMap<String, Json> {
+/// Everything a generic test is called with, in dbt's words; `model` is what its file calls the model it stands on.
+fn kwargs(test: &DataTest, generic: &TestMetadata, model: Option<&str>) -> BTreeMap<String, Json> {
     let mut kwargs = generic.arguments.clone();
-    let relation = match (&test.model, test.depends_on.first()) {
+    let relation = match (model, test.depends_on.first()) {
         (Some(model), _) => format!("ref('{model}')"),
         (None, Some(Dependency::Source(source, table))) => format!("source('{source}', '{table}')"),
         (None, _) => String::new(),
@@ -303,7 +308,7 @@ fn defer_relation(project: &Project, model: &Model, resource: &str, table: &Defe
         "alias": table.alias,
         "relation_name": relation_name(project, &table.schema, &table.alias),
         "resource_type": resource,
-        "name": model.name,
+        "name": model.own_name(),
         "description": model.description.clone().unwrap_or_default(),
         "compiled_code": null,
         "meta": {},
@@ -363,7 +368,7 @@ fn keys(project: &Project) -> HashMap<&str, BTreeSet<&str>> {
 fn raw_code(model: &Model) -> String {
     let text = model.source_map.text();
     let own = match model.unique_id.starts_with("snapshot.") {
-        true => super::compiled::snapshot_block(text, &model.name).unwrap_or(text),
+        true => super::compiled::snapshot_block(text, model.own_name()).unwrap_or(text),
         false => text,
     };
     own.trim().to_string()

@@ -23,7 +23,7 @@ use super::sources::DeclaredTable;
 use super::test_names::{GenericTest, Target};
 use super::yaml::{Node, Value};
 use super::{DataTest, Dependency, TestMetadata};
-use crate::error::Span;
+use crate::error::{Error, Span};
 use settings::Settings;
 pub(in crate::project) use settings::{CONFIG_KEYS, short_name};
 pub use settings::{StoreFailures, TestConfig};
@@ -63,18 +63,18 @@ struct Written<'a> {
 }
 
 impl Maker<'_> {
-    /// The tests in a model's properties.
-    pub fn of_model(&self, model: &str, node: &Node, p: &mut Problems) -> Vec<DataTest> {
-        let Ok(relation) = self.names.model(None, model) else { return Vec::new() };
-        let subject = Subject { target: Target::Node(model), relation, model: Some(model.to_string()) };
+    /// The tests in the properties of the model `name`, which the project knows by `key`.
+    pub fn of_model(&self, key: &str, name: &str, node: &Node, p: &mut Problems) -> Vec<DataTest> {
+        let Some(relation) = self.names.read_relation(key) else { return Vec::new() };
+        let subject = Subject { target: Target::Node(name), relation, model: Some(key.to_string()) };
         self.of_subject(&subject, node, p)
     }
 
     /// The tests in a source table's declaration.
     pub fn of_source(&self, source: &DeclaredTable, p: &mut Problems) -> Vec<DataTest> {
         let table = &source.table;
-        let Ok(relation) = self.names.source(&table.source, &table.name) else { return Vec::new() };
-        let subject = Subject { target: Target::Source(&table.source, &table.name), relation, model: None };
+        let relation = self.names.source_relation(&table.source, &table.name);
+        let subject = Subject { target: Target::Source(table.source_name(), &table.name), relation, model: None };
         self.of_subject(&subject, &source.node, p)
     }
 
@@ -122,7 +122,8 @@ impl Maker<'_> {
         let scope = Scope::compiling(self.globals, resolve, None, std::collections::BTreeMap::new(), false);
         let render = |filter: Option<&Setting>, p: &mut Problems| {
             let from = self.tested(subject, filter, item, &scope, p)?;
-            Body { maker: self, written: &written, scope: &scope, from, column: column_sql.clone(), subject }.sql(p)
+            let (written, column, filtered) = (&written, column_sql.clone(), filter.is_some());
+            Body { maker: self, written, scope: &scope, from, filtered, column, subject }.sql(p)
         };
         let mut sql = render(settings.filter.as_ref(), p);
         // What the test's own block configures stands below what its use says.
@@ -145,8 +146,18 @@ impl Maker<'_> {
         }
         let (sql, waits) = match sql {
             Some(sql) => (sql, None),
-            // Not an error: it is rendered again once the lake can be asked.
-            None => (String::new(), Some(p.errors.pop_if(|e| e.code() == WAITS)?)),
+            // Not an error: it is rendered again once the lake can be asked. What fails when it is rendered for good fails alone.
+            None => {
+                let answers = self.globals.answers.is_some();
+                let fails_alone = |e: &mut Error| match (e.code(), answers) {
+                    (WAITS, _) => true,
+                    // It may ask for columns first, once they are known.
+                    ("raised", false) => true,
+                    ("raised" | "jinja", true) => self.globals.which != "compile",
+                    _ => false,
+                };
+                (String::new(), Some(p.errors.pop_if(fails_alone)?))
+            }
         };
         let mut depends_on: Vec<Dependency> = subject.relation.dependency.iter().cloned().collect();
         for (dependency, _) in scope.mentions() {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
 use super::super::jinja::{Relation, Scope};
 use super::super::problems::{Problems, suggest};
 use super::super::yaml::Node;
@@ -17,6 +15,8 @@ pub(super) struct Body<'a> {
     pub subject: &'a Subject<'a>,
     /// What follows FROM.
     pub from: String,
+    /// Whether that is a subquery.
+    pub filtered: bool,
     pub column: String,
 }
 
@@ -145,20 +145,20 @@ impl Body<'_> {
 
     /// A test that the macro `name` writes.
     fn by_macro(&self, name: &str, p: &mut Problems) -> Option<String> {
-        let mut arguments = vec![format!("model={}", Json::from(self.from.as_str()))];
+        // A condition makes the tested rows a subquery, which is a text, as in dbt.
+        let model = match self.filtered {
+            true => minijinja::Value::from(self.from.as_str()),
+            false => minijinja::Value::from_object(self.subject.relation.clone()),
+        };
+        let mut arguments = vec![("model".to_string(), model)];
         if !self.column.is_empty() {
-            arguments.push(format!("column_name={}", Json::from(self.column.as_str())));
+            arguments.push(("column_name".to_string(), minijinja::Value::from(self.column.as_str())));
         }
+        let engine = self.maker.engine;
         for (name, node) in self.written.arguments.iter().filter(|(n, _)| n != "column_name") {
-            let literal = match node.as_str().map(str::trim) {
-                Some(text) if text.starts_with("ref(") || text.starts_with("source(") => text.to_string(),
-                Some(text) => Json::from(p.ok(self.maker.engine.render_text(text, node, self.scope))?).to_string(),
-                None => jinja_literal(&node.json()),
-            };
-            arguments.push(format!("{name}={literal}"));
+            arguments.push((name.clone(), p.ok(engine.native(node, self.scope))?));
         }
-        let call = format!("{{{{ {name}({}) }}}}", arguments.join(", "));
-        p.ok(self.maker.engine.render_text(&call, self.written.node, self.scope))
+        p.ok(engine.call_named(name, arguments, self.written.node, self.scope))
     }
 }
 
@@ -181,19 +181,6 @@ impl Maker<'_> {
         let found = places.iter().any(|place| self.engine.macros_of(place).contains(&name));
         let is_qualified = test.split_once('.').is_some_and(|(package, _)| self.engine.has_package(package));
         found.then(|| if is_qualified { format!("{}.{name}", places[0]) } else { name })
-    }
-}
-
-/// JSON as a Jinja expression.
-fn jinja_literal(json: &Json) -> String {
-    match json {
-        Json::Null => "none".to_string(),
-        Json::Array(items) => format!("[{}]", items.iter().map(jinja_literal).collect::<Vec<_>>().join(", ")),
-        Json::Object(members) => {
-            let member = |(k, v): (&String, &Json)| format!("{}: {}", Json::from(k.as_str()), jinja_literal(v));
-            format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
     }
 }
 

@@ -4,11 +4,12 @@
 //! around dict literals and `__own(…)` around what `{% set %}` assigns: two names of one container see each other's changes,
 //! and a sequence that minijinja made (by `+`, a filter, a split) becomes a list of its own when it gets a name.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use parking_lot::Mutex;
 
@@ -48,13 +49,16 @@ fn argument(args: &[Value], index: usize, method: &str) -> Result<Value, Error> 
     args.get(index).cloned().ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("{method} needs a value")))
 }
 
-/// `[…]`
+/// `[…]`, or a set: a list without doubles that keeps the order of first appearance and equals another in any order.
 #[derive(Debug, Default)]
-pub(super) struct List(Mutex<Vec<Value>>);
+pub(super) struct List {
+    items: Mutex<Vec<Value>>,
+    is_set: bool,
+}
 
 impl List {
     pub fn value(items: Vec<Value>) -> Value {
-        Value::from_object(List(Mutex::new(items)))
+        Value::from_object(List { items: Mutex::new(items), is_set: false })
     }
 
     /// Each value once, in order of first appearance.
@@ -65,7 +69,13 @@ impl List {
                 unique.push(item);
             }
         }
-        List::value(unique)
+        Value::from_object(List { items: Mutex::new(unique), is_set: true })
+    }
+
+    fn sorted(&self) -> Vec<Value> {
+        let mut items = self.items.lock().clone();
+        items.sort();
+        items
     }
 
     fn of(items: &Value) -> Result<Value, Error> {
@@ -73,7 +83,7 @@ impl List {
     }
 
     fn index(&self, at: &Value) -> Result<usize, Error> {
-        let len = self.0.lock().len() as i64;
+        let len = self.items.lock().len() as i64;
         let index = at.as_i64().ok_or_else(|| wrong("a list is indexed by a number"))?;
         let index = if index < 0 { index + len } else { index };
         usize::try_from(index).map_err(|_| wrong("list index out of range"))
@@ -86,67 +96,73 @@ impl Object for List {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.lock().get(key.as_usize()?).cloned()
+        self.items.lock().get(key.as_usize()?).cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.lock().clone())
+        Enumerator::Values(self.items.lock().clone())
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.0.lock().len())
+        Some(self.items.lock().len())
+    }
+
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
+        let other = other.downcast_ref::<List>()?;
+        (self.is_set && other.is_set).then(|| self.sorted().cmp(&other.sorted()))
     }
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let none = Value::from(());
         match method {
-            "append" => self.0.lock().push(argument(args, 0, method)?),
+            "append" => self.items.lock().push(argument(args, 0, method)?),
             "extend" => {
                 let more: Vec<Value> = argument(args, 0, method)?.try_iter()?.collect();
-                self.0.lock().extend(more);
+                self.items.lock().extend(more);
             }
             "insert" => {
                 let at = self.index(&argument(args, 0, method)?)?;
                 let value = argument(args, 1, method)?;
-                let mut items = self.0.lock();
+                let mut items = self.items.lock();
                 let at = at.min(items.len());
                 items.insert(at, value);
             }
             "pop" => {
                 let at = self.index(args.first().unwrap_or(&Value::from(-1)))?;
-                let mut items = self.0.lock();
+                let mut items = self.items.lock();
                 return if at < items.len() { Ok(items.remove(at)) } else { Err(wrong("pop index out of range")) };
             }
             "remove" => {
                 let value = argument(args, 0, method)?;
-                let mut items = self.0.lock();
+                let mut items = self.items.lock();
                 let at = items.iter().position(|v| *v == value);
                 items.remove(at.ok_or_else(|| wrong("list.remove: the value is not in the list"))?);
             }
             // Of a set, which is a list without doubles.
             "add" => {
                 let value = argument(args, 0, method)?;
-                let mut items = self.0.lock();
+                let mut items = self.items.lock();
                 if !items.contains(&value) {
                     items.push(value);
                 }
             }
             "union" | "intersection" | "difference" => {
                 let other: Vec<Value> = argument(args, 0, method)?.try_iter()?.collect();
-                let mut items = self.0.lock().clone();
+                let mut items = self.items.lock().clone();
                 match method {
                     "union" => items.extend(other),
                     kept => items.retain(|v| other.contains(v) == (kept == "intersection")),
                 }
                 return Ok(List::unique(items));
             }
-            "clear" => self.0.lock().clear(),
-            "reverse" => self.0.lock().reverse(),
-            "sort" => self.0.lock().sort(),
-            "copy" => return Ok(List::value(self.0.lock().clone())),
+            "clear" => self.items.lock().clear(),
+            "reverse" => self.items.lock().reverse(),
+            "sort" => self.items.lock().sort(),
+            "copy" if self.is_set => return Ok(List::unique(self.items.lock().clone())),
+            "copy" => return Ok(List::value(self.items.lock().clone())),
             "index" => {
                 let value = argument(args, 0, method)?;
-                let at = self.0.lock().iter().position(|v| *v == value);
+                let at = self.items.lock().iter().position(|v| *v == value);
                 return at.map(Value::from).ok_or_else(|| wrong("list.index: the value is not in the list"));
             }
             _ => return Err(unknown()),
@@ -155,7 +171,7 @@ impl Object for List {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let items = self.0.lock().clone();
+        let items = self.items.lock().clone();
         f.write_char('[')?;
         for (i, item) in items.iter().enumerate() {
             f.write_str(if i > 0 { ", " } else { "" })?;

@@ -162,9 +162,11 @@ impl Arguments {
         self.positional.get(position).cloned().or(named).filter(|v| !v.is_none() && !v.is_undefined())
     }
 
+    /// What is given for a parameter; `none` is something, too.
     fn need(&self, position: usize, name: &str) -> Result<Value, Error> {
-        self.get(position, name)
-            .ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("dbt.{} needs `{name}`", self.of)))
+        let named = self.named.as_ref().and_then(|k| k.get::<Value>(name).ok());
+        let given = self.positional.get(position).cloned().or(named).filter(|v| !v.is_undefined());
+        given.ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("dbt.{} needs `{name}`", self.of)))
     }
 
     fn check(&self, parameters: &[&str]) -> Result<(), Error> {
@@ -185,7 +187,9 @@ fn fill(found: &Macro, arguments: &Arguments) -> Result<String, Error> {
     let mut text = found.sql.to_string();
     for (position, name) in found.parameters.iter().enumerate() {
         let value = arguments.need(position, name)?;
-        text = text.replace(&format!("{{{name}}}"), &value.to_string());
+        // As Python prints it: dbt's parse passes through here with what is not known yet.
+        let value = if value.is_none() { "None".to_string() } else { value.to_string() };
+        text = text.replace(&format!("{{{name}}}"), &value);
     }
     Ok(text)
 }

@@ -18,7 +18,7 @@ use super::objects::{Relation, relation_of};
 use super::scope::Scope;
 use super::values::from_json;
 use crate::error::Error as Failure;
-use crate::project::answers::waits;
+use crate::project::answers::{Cell, waits};
 
 /// The dbt whose context this is.
 const DBT_VERSION: &str = "1.10.0";
@@ -44,7 +44,7 @@ pub(super) fn add(environment: &mut Environment<'static>, scope: &Arc<Scope>) {
     environment.add_global("dbt_metadata_envs", Dict::value([]));
     let selected = scope.globals.selected.iter().map(|id| Value::from(id.as_str())).collect();
     environment.add_global("selected_resources", List::value(selected));
-    environment.add_global("database", Value::from(()));
+    environment.add_global("database", from_json(scope.globals.target.get("database").unwrap_or(&Json::Null)));
     let schema =
         scope.this.as_ref().map_or_else(|| scope.globals.target.get("schema").cloned(), |t| Some(json!(t.schema)));
     environment.add_global("schema", from_json(&schema.unwrap_or(Json::Null)));
@@ -149,6 +149,28 @@ impl Scope {
         }
     }
 
+    /// What there is in a schema; nothing is known while the project is being read.
+    fn relations_of(&self, schema: &str) -> Result<Value, Error> {
+        if !self.executes() {
+            return Ok(List::value(Vec::new()));
+        }
+        let schema = schema.replace('\'', "''");
+        let rows = self
+            .ask(&format!(
+                "select table_schema, table_name from information_schema.tables where lower(table_schema) = lower('{schema}')"
+            ))
+            .map_err(carried)?
+            .rows;
+        let relation = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Text(schema), Cell::Text(name)] => {
+                let (schema, identifier) = (schema.clone(), name.clone());
+                Some(Value::from_object(Relation { schema, identifier, quote: self.quote(), dependency: None }))
+            }
+            _ => None,
+        };
+        Ok(List::value(rows.into_iter().filter_map(relation).collect()))
+    }
+
     /// The relation if it is there: what the project makes is, by the time it is read; the model's own table and those that the
     /// project does not know are looked for in the lake.
     fn existing(&self, relation: Relation) -> Result<Value, Error> {
@@ -220,6 +242,12 @@ impl Object for Adapter {
             "get_relation" | "load_relation" => {
                 let (schema, identifier) = (text("schema", 1), text("identifier", 2));
                 scope.existing(Relation { schema, identifier, quote, dependency: None })
+            }
+            "list_relations" => scope.relations_of(&text("schema", 1)),
+            "list_relations_without_caching" => {
+                let given = find("schema_relation", 0).unwrap_or_default();
+                let schema = relation_of(&given).map_or_else(|| given.to_string(), |relation| relation.schema);
+                scope.relations_of(&schema)
             }
             "check_schema_exists" => Ok(Value::from(true)),
             // The lake makes folders as it needs them, and tables belong to their models.

@@ -80,7 +80,7 @@ pub(super) fn carried(failure: Failure) -> Error {
 
 impl Scope {
     /// Asks for the rows of a query.
-    fn ask(&self, sql: &str) -> crate::error::Result<Answer> {
+    pub(super) fn ask(&self, sql: &str) -> crate::error::Result<Answer> {
         self.note_asked_rows();
         match &self.globals.answers {
             Some(answers) => answers.query(sql, self.own_table()),

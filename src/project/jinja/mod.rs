@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows YAML settings or the graph: names are resolved through [`Resolve`].
 
+mod arguments;
 mod clock;
 mod columns;
 mod containers;

@@ -48,8 +48,10 @@ impl fmt::Debug for Globals {
 
 /// How `ref` and `source` find their relations once every model's configuration is known.
 pub(in crate::project) trait Resolve: fmt::Debug + Send + Sync {
-    fn model(&self, package: Option<&str>, name: &str) -> Result<Relation, Error>;
-    fn source(&self, source: &str, table: &str) -> Result<Relation, Error>;
+    /// What `ref` means in a template of package `from`.
+    fn model(&self, package: Option<&str>, name: &str, from: &str) -> Result<Relation, Error>;
+    /// What `source` means there.
+    fn source(&self, source: &str, table: &str, from: &str) -> Result<Relation, Error>;
 
     /// What quotes a name in the project's dialect.
     fn quote(&self) -> char {
@@ -215,7 +217,7 @@ impl Scope {
 
     pub(super) fn note_ref(&self, call: RefCall, site: Option<Site>) -> Relation {
         let found = match &self.resolve {
-            Some(resolve) => resolve.model(call.package.as_deref(), &call.name),
+            Some(resolve) => resolve.model(call.package.as_deref(), &call.name, &self.globals.package),
             None => {
                 self.record.lock().asked.push(Asked::Model(call.clone()));
                 Ok(Relation::placeholder(&call.name))
@@ -227,7 +229,7 @@ impl Scope {
 
     pub(super) fn note_source(&self, call: SourceCall, site: Option<Site>) -> Relation {
         let found = match &self.resolve {
-            Some(resolve) => resolve.source(&call.source, &call.table),
+            Some(resolve) => resolve.source(&call.source, &call.table, &self.globals.package),
             None => {
                 self.record.lock().asked.push(Asked::Source(call.clone()));
                 Ok(Relation::placeholder(&call.table))

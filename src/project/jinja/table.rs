@@ -1,6 +1,6 @@
 //! Rows of a query as templates handle them: in the manner of agate's tables, which dbt returns.
 //!
-//! `results.columns[0].values()`, `results.columns['name']`, `for row in results.rows`, `row[0]`, `row['name']`, `row.name`.
+//! `results.columns[0].values()`, `results.columns['name']`, `for row in results.rows` or `in results`, `row[0]`, `row['name']`, `row.name`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -117,10 +117,22 @@ impl fmt::Debug for Table {
 
 impl Object for Table {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
+        ObjectRepr::Iterable
+    }
+
+    /// Its rows; without any it is false.
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Arc::new(Rows(Table::clone(self))).enumerate()
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(self.rows.len())
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        if key.as_str().is_none() {
+            return Arc::new(Rows(Table::clone(self))).get_value(key);
+        }
         let names =
             |of: fn(&(String, String)) -> &str| List::value(self.columns.iter().map(|c| of(c).into()).collect());
         match key.as_str()? {

@@ -73,7 +73,7 @@ impl Selected {
     pub fn models(&self) -> BTreeSet<String> {
         let makes =
             |n: &&Node| matches!(n.resource_type, ResourceType::Model | ResourceType::Snapshot | ResourceType::Seed);
-        self.nodes.iter().filter(makes).map(|n| n.name.clone()).collect()
+        self.nodes.iter().filter(makes).map(|n| n.key.clone()).collect()
     }
 }
 

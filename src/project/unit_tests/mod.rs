@@ -135,6 +135,8 @@ pub(super) struct Declared {
 
 /// The model a unit test is about.
 pub(super) struct Subject<'a> {
+    /// What the project knows it by.
+    pub key: &'a str,
     pub name: &'a str,
     pub template: &'a Template,
     pub materialized: Materialization,
@@ -175,7 +177,7 @@ impl Maker<'_> {
             unique_id: format!("unit_test.{}.{}.{name}", declared.package, subject.name),
             package: declared.package.clone(),
             fqn: Vec::new(),
-            model: subject.name.to_string(),
+            model: subject.key.to_string(),
             description: node.get("description").and_then(|n| n.text("description", p)),
             tags: config.get("tags").map_or_else(Vec::new, |s| s.texts("tags", p)),
             path,
@@ -235,7 +237,7 @@ impl Maker<'_> {
             globals.env_overrides.extend(entries("env_vars").map(|(name, value)| (name, text(value))));
             macros.extend(entries("macros"));
         }
-        let this = self.names.own_relation(subject.name)?;
+        let this = self.names.own_relation(subject.key)?;
         let resolve: Arc<dyn Resolve> = Arc::clone(self.names) as Arc<dyn Resolve>;
         let scope = Scope::compiling(&Arc::new(globals), resolve, Some(this), subject.config.clone(), false);
         scope.override_macros(macros);
@@ -323,7 +325,7 @@ impl Maker<'_> {
                 }
                 let found = value.downcast_object_ref::<Relation>().and_then(|r| r.dependency.clone());
                 match found {
-                    Some(Dependency::Model(name)) if name == subject.name => UnitRelation::This,
+                    Some(Dependency::Model(name)) if name == subject.key => UnitRelation::This,
                     Some(dependency) => UnitRelation::Read(dependency),
                     None => return None,
                 }
