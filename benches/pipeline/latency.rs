@@ -6,7 +6,7 @@
 use serde_json::Value;
 use smelt::env::Env;
 use smelt::kafka::{Producer, Record};
-use smelt::runtime::{Event, Options, Runner};
+use smelt::runtime::{Event, NoHooks, Options, Runner};
 use smelt::source::datagen::telecom::{self, Options as Traffic, Telecom};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,7 +78,7 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
             sent
         }
     });
-    runner.up(stopped, edited).await?;
+    runner.up(stopped, edited, &NoHooks).await?;
     let sent = sending.await??;
 
     let waits = waits(&sample.lake("live"), &sent, &suffix)?;

@@ -123,7 +123,7 @@ fn written_by(command: &Command) -> (&'static str, bool, bool) {
         Command::Seed { .. } => ("seed", true, true),
         Command::Test { .. } => ("test", true, true),
         Command::Up { .. } => ("up", true, false),
-        Command::RunOperation { .. } => ("run-operation", false, false),
+        Command::RunOperation { .. } => ("run-operation", true, true),
         Command::Docs { command: Docs::Generate(_) } => ("generate", true, true),
         Command::Source { command: SourceCommand::Freshness { .. } } => ("freshness", true, false),
         Command::Show { .. } => ("show", false, false),

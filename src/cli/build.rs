@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use super::Exit;
 use super::args::{Testing, Writing};
+use super::around::{Around, Ran};
 use super::defer::Work;
 use super::run::{Printer, options};
 use super::session::Session;
@@ -19,9 +20,10 @@ use super::test::{Report, chosen, chosen_units};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::artifacts::RunStatus;
-use crate::project::{self, DataTest, Dependency, Project, Selected, Stages, UnitTest};
+use crate::project::{self, DataTest, Dependency, HookPoint, Project, Selected, Stages, UnitTest};
 use crate::runtime::{
     self, Fresh, Gate, LakeCatalog, Reader, Recorder, Runner, Runs, Summary, TestOptions, TestResult, TestStatus,
+    Verdict,
 };
 
 pub(super) async fn build(
@@ -49,7 +51,7 @@ pub(super) async fn build(
     let report = Report::new(session, made + tests);
     let build = Build {
         session,
-        options: TestOptions { store_failures: testing.store_failures, warn_error: session.warn_error },
+        options: TestOptions { store_failures: testing.store_failures, warn_error: session.is_error("test") },
         printer,
         recorder,
         selected,
@@ -63,7 +65,7 @@ pub(super) async fn build(
     };
     if build.wanted.is_empty() {
         build
-            .turn(&project, &compilation, &BTreeSet::new())
+            .turn(&project, &compilation, &BTreeSet::new(), None)
             .await
             .map_err(|e| vec![e])?
             .pass(0, &[])
@@ -128,6 +130,8 @@ struct Turn<'a, 's> {
     tests: Vec<&'a DataTest>,
     units: Vec<&'a UnitTest>,
     stages: Stages,
+    /// None: nothing is made.
+    around: Option<&'a Around<'a>>,
 }
 
 const FAIL_FAST: &str = "something failed before, and --fail-fast is set";
@@ -135,7 +139,8 @@ const FAIL_FAST: &str = "something failed before, and --fail-fast is set";
 #[async_trait(?Send)]
 impl Make for Build<'_> {
     async fn make(&self, runner: Runner, models: &BTreeSet<String>) -> Result<Summary> {
-        let turn = self.turn(&runner.project, &runner.compilation, models).await?;
+        let around = Around::new(self.session, &runner).await?;
+        let turn = self.turn(&runner.project, &runner.compilation, models, Some(&around)).await?;
         runner.run_in_stages(&turn.stages.models, &turn).await
     }
 }
@@ -146,6 +151,7 @@ impl<'s> Build<'s> {
         project: &'a Arc<Project>,
         compilation: &'a Arc<Compilation>,
         models: &BTreeSet<String>,
+        around: Option<&'a Around<'a>>,
     ) -> Result<Turn<'a, 's>> {
         let state = self.state.lock().await;
         let env = &self.session.env;
@@ -167,7 +173,8 @@ impl<'s> Build<'s> {
             compilation,
             reader: Reader::open(env, Arc::clone(project), Arc::clone(compilation)).await?,
             catalog: runtime::lake_catalog(env, project, |_| false).await?,
-            stages: Stages::new(project, Some(models), &tests),
+            stages: Stages::new(project, Some(models), &tests).around_hooks(project),
+            around,
             tests,
             units,
         })
@@ -176,13 +183,23 @@ impl<'s> Build<'s> {
 
 #[async_trait(?Send)]
 impl Gate for Turn<'_, '_> {
-    async fn pass(&self, stage: usize, stopped: &[(String, Error)]) -> Result<Vec<(String, Error)>> {
-        let fail_fast = self.build.session.fail_fast;
+    fn writes(&self, stage: usize) -> bool {
+        self.around.is_some_and(|around| around.stands_before(stage, &self.stages))
+    }
+
+    async fn pass(&self, stage: usize, stopped: &[(String, Error)]) -> Result<Verdict> {
+        let fail_fast = self.build.session.fail_fast();
         let mut state = self.build.state.lock().await;
-        if let Some(ended) = stage.checked_sub(1).and_then(|s| self.stages.models.get(s)) {
-            self.build.tell(self.project, ended, stopped, &mut state);
+        let ended = stage.checked_sub(1).and_then(|s| self.stages.models.get(s));
+        let is_made = |name: &str| !stopped.iter().any(|(known, _)| known == name);
+        let after = self.hooks(ended, HookPoint::Post, is_made).await?;
+        let mut stopped = stopped.to_vec();
+        stopped.extend(after.failed.iter().cloned());
+        let mut verdict = Verdict { refused: after.failed, disturbed: after.disturbed };
+        if let Some(ended) = ended {
+            self.build.tell(self.project, ended, &stopped, &mut state);
         }
-        for (name, _) in stopped {
+        for (name, _) in &stopped {
             state.refuse(self.stages.behind_model(name), &format!("it reads {name}, which was not made"));
         }
         let is_stopped = |name: &str| stopped.iter().any(|(known, _)| known == name);
@@ -226,9 +243,31 @@ impl Gate for Turn<'_, '_> {
             let rest: BTreeSet<String> = self.build.wanted.difference(&state.told).cloned().collect();
             state.refuse(rest.iter(), FAIL_FAST);
         }
+        let goes_on = |name: &str| !is_stopped(name) && !state.refused.contains_key(name);
+        let before = self.hooks(next, HookPoint::Pre, goes_on).await?;
+        for (name, _) in &before.failed {
+            state.refuse(self.stages.behind_model(name), &format!("it reads {name}, which was not made"));
+        }
+        verdict.refused.extend(before.failed);
+        verdict.disturbed |= before.disturbed;
         let waits = |name: &&String| self.stages.models.iter().skip(stage).any(|models| models.contains(*name));
         let refused = state.refused.iter().filter(|(name, _)| waits(name));
-        Ok(refused.map(|(name, error)| (name.clone(), error.clone())).collect())
+        verdict.refused.extend(refused.map(|(name, error)| (name.clone(), error.clone())));
+        Ok(verdict)
+    }
+}
+
+impl Turn<'_, '_> {
+    async fn hooks(
+        &self,
+        models: Option<&BTreeSet<String>>,
+        point: HookPoint,
+        goes_on: impl Fn(&str) -> bool,
+    ) -> Result<Ran> {
+        match self.around {
+            Some(around) => around.run(models, point, goes_on).await,
+            None => Ok(Ran::default()),
+        }
     }
 }
 
@@ -281,7 +320,7 @@ impl Build<'_> {
                 });
                 let result = match unmade {
                     Some((model, _)) => TestResult::skipped(format!("{model} was not made")),
-                    None if self.session.fail_fast && state.report.is_failed() => TestResult::skipped(FAIL_FAST),
+                    None if self.session.fail_fast() && state.report.is_failed() => TestResult::skipped(FAIL_FAST),
                     None => reader.test(test, self.options).await,
                 };
                 state.report.add(test, result);

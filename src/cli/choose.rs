@@ -63,7 +63,7 @@ impl Session {
             select: &selection.select,
             exclude: &selection.exclude,
             selector: selection.selector.as_deref(),
-            indirect: selection.indirect_selection.into(),
+            indirect: self.indirect(selection),
             resource_types: (!selection.resource_type.is_empty()).then_some(&resource_types[..]),
             exclude_resource_types: &exclude_resource_types,
             state: None,
@@ -131,7 +131,8 @@ impl Session {
     }
 
     pub(super) fn warn(&self, warning: &Error) {
-        if !self.quiet {
+        let is_silent = self.is_silent(warning.code());
+        if !self.quiet && !is_silent {
             print::error(&self.env.redact(&warning.render_warning()));
         }
     }

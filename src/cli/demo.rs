@@ -14,7 +14,7 @@ use super::session::Session;
 use super::{Exit, print, sample};
 use crate::error::{Error, Result};
 use crate::kafka::{EmbeddedBroker, Producer, Record};
-use crate::runtime::{EpochReport, Event, Options, Reader, Runner, Runs};
+use crate::runtime::{EpochReport, Event, NoHooks, Options, Reader, Runner, Runs};
 use crate::source::datagen::telecom::{self, Telecom};
 
 /// The embedded broker forgets what is more than about 5 MB behind: the generator waits when it is this far ahead of the
@@ -92,7 +92,7 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
             }
         }
     }));
-    let summary = runner.up(stop.clone(), never_edited).await;
+    let summary = runner.up(stop.clone(), never_edited, &NoHooks).await;
     screen.abort();
     generator.abort();
     let summary = summary.map_err(|e| vec![e])?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::Selection;
 use super::session::Session;
-use super::{Exit, print};
+use super::{Exit, hooks, print};
 use crate::error::{Error, Result};
 use crate::project::artifacts::{self, FreshnessStatus, Measured, SourceFreshness};
 use crate::project::{FreshnessCheck, SourceTable};
@@ -31,6 +31,12 @@ pub(super) async fn freshness(
         .filter(|table| is_selected(table))
         .filter_map(|table| Some((table, table.freshness.as_ref()?)))
         .collect();
+    if session.has_freshness_hooks()
+        && let Err(errors) = hooks::start(session, &project, &compilation, selection, false).await
+    {
+        errors.iter().for_each(|e| session.print_error(e));
+        return Ok(Exit::Failed);
+    }
     let reader = Reader::open(&session.env, project.clone(), compilation).await.map_err(|e| vec![e])?;
     let mut results = Vec::new();
     let mut counts = [0usize; 3];
@@ -74,7 +80,7 @@ pub(super) async fn freshness(
         Some(path) => write_to(&session.dir.join(path), artifact, session),
     }
     .map_err(|e| vec![e])?;
-    let is_bad = counts[2] > 0 || (session.warn_error && counts[1] > 0);
+    let is_bad = counts[2] > 0 || (session.is_error("freshness") && counts[1] > 0);
     Ok(if is_bad { Exit::Failed } else { Exit::Success })
 }
 

@@ -1,7 +1,8 @@
 //! Hooks and operations at work: `on-run-start`, `on-run-end`, `pre-hook`, `post-hook`, `smelt run-operation`.
 //!
-//! Each is rendered when its turn has come, and what it prints is run as SQL ([`Operator`]). No pipeline is open meanwhile. A command's
-//! [`start`] stands before its first stage, [`end`] behind its results; a model's own hooks stand around the stage that makes it.
+//! Each is rendered when its turn has come, and what it prints is run as SQL ([`Operator`]). No epoch is open meanwhile. A command's
+//! [`start`] stands before its first stage, [`end`] behind its results; a model's own hooks stand around the stage that makes it
+//! ([`super::around`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Instant;
 use serde_json::{Map, Value as Json, json};
 
 use super::Exit;
-use super::args::Writing;
+use super::args::{Selection, Writing};
+use super::around::Ran;
 use super::defer::Work;
 use super::session::Session;
 use crate::error::{Error, Result};
@@ -25,36 +27,42 @@ pub(super) async fn start(
     session: &Session,
     project: &Arc<Project>,
     compilation: &Arc<Compilation>,
-    selected: &BTreeSet<String>,
+    selection: &Selection,
     take_over: bool,
-) -> Result<()> {
+) -> Result<(), Vec<Error>> {
     session.hooks_started.store(true, Ordering::Relaxed);
-    let chosen = project.models.iter().filter(|m| selected.contains(&m.name)).map(|m| m.unique_id.clone());
-    let circumstances = Circumstances { selected: chosen.collect(), ..Circumstances::default() };
-    of_run(session, project, compilation, HookPoint::RunStart, circumstances, take_over).await
+    let selected = session.resources(project, Some(compilation), selection).await?;
+    *session.selected.lock() = selected.clone();
+    let circumstances = Circumstances { selected, ..Circumstances::default() };
+    let done = of_run(session, project, compilation, HookPoint::RunStart, circumstances, take_over).await;
+    done.map_err(|e| vec![e])
 }
 
-/// Runs what stands at `on-run-end` of a command that has ended so, when it got as far as its beginning.
+/// Runs what stands at `on-run-end` of a command that has ended so, when it got as far as its beginning. `makes`: the command made tables.
 pub(super) async fn end(
     session: &Session,
     writing: &Writing,
+    makes: bool,
     outcome: Result<Exit, Vec<Error>>,
 ) -> Result<Exit, Vec<Error>> {
     let known = session.artifacts.project().filter(|_| session.hooks_started.load(Ordering::Relaxed));
     if known.and_then(|p| p.operations.clone()).is_none_or(|o| o.hooks(HookPoint::RunEnd).next().is_none()) {
         return outcome;
     }
-    let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &|_| true };
+    let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &|_| makes };
     let ended = match session.settle(writing, work, &Fresh::All).await {
         Ok((project, compilation)) => {
             let results = session.artifacts.results();
             let made =
                 |m: &&Arc<Model>| results.iter().any(|r| r.unique_id == m.unique_id && r.status == RunStatus::Success);
             let schemas: BTreeSet<String> = project.models.iter().filter(made).map(|m| m.schema.clone()).collect();
+            // As in dbt: of hooks only those that failed.
+            let is_shown = |r: &RunResult| !r.unique_id.starts_with("operation.") || r.status == RunStatus::Error;
+            let shown: Vec<RunResult> = results.into_iter().filter(is_shown).collect();
             let circumstances = Circumstances {
-                selected: results.iter().map(|r| r.unique_id.clone()).collect(),
+                selected: session.selected.lock().clone(),
                 schemas: schemas.into_iter().collect(),
-                results: with_nodes(session, &project, &results),
+                results: with_nodes(session, &project, &shown),
             };
             let point = HookPoint::RunEnd;
             of_run(session, &project, &compilation, point, circumstances, writing.take_over).await.map_err(|e| vec![e])
@@ -99,21 +107,31 @@ async fn of_run(
         return Ok(());
     }
     let operator = Operator::open(&session.env, project, compilation, take_over).await?;
+    let mut ended = Ok(());
     for hook in hooks {
-        let (id, started) = (hook.unique_id(), (session.env.now_micros(), Instant::now()));
+        let (id, name, started) = (hook.unique_id(), hook.name(), (session.env.now_micros(), Instant::now()));
+        if ended.is_err() {
+            let skipped = RunResult::new(id, RunStatus::Skipped).message(format!("{name} skipped"));
+            session.artifacts.record(skipped.failures(1));
+            continue;
+        }
         let done = perform(session, operations, &operator, hook, None, circumstances.clone()).await;
-        let status = if done.is_ok() { RunStatus::Success } else { RunStatus::Error };
-        let message = match &done {
-            Ok(message) => message.clone(),
-            Err(error) => error.render(),
+        let result = match &done {
+            Ok(message) => RunResult::new(id, RunStatus::Success)
+                .message(format!("{name} passed"))
+                .failures(0)
+                .response("_message", message.as_str()),
+            Err(error) => RunResult::new(id, RunStatus::Error)
+                .message(format!("{name} failed, error:\n {}", error.render()))
+                .failures(1),
         };
-        session.artifacts.record(RunResult::new(id, status).timed(started.0, started.1.elapsed()).message(message));
-        done?;
+        session.artifacts.record(result.timed(started.0, started.1.elapsed()));
+        ended = done.map(|_| ());
     }
-    Ok(())
+    ended
 }
 
-/// Runs the hooks of those of `models` that are compiled; returns the models whose hooks failed.
+/// Runs the hooks of those of `models` that are compiled.
 pub(super) async fn of_models(
     session: &Session,
     project: &Arc<Project>,
@@ -121,25 +139,27 @@ pub(super) async fn of_models(
     models: &BTreeSet<String>,
     point: HookPoint,
     take_over: bool,
-) -> Result<Vec<(String, Error)>> {
-    let Some(operations) = &project.operations else { return Ok(Vec::new()) };
+) -> Result<Ran> {
+    let mut ran = Ran::default();
+    let Some(operations) = &project.operations else { return Ok(ran) };
     let taken = project.models.iter().filter(|m| models.contains(&m.name)).map(|m| (m, m.hooks(point)));
     let taken: Vec<_> = taken.filter(|(_, hooks)| !hooks.is_empty()).collect();
-    let mut failed = Vec::new();
     if taken.is_empty() {
-        return Ok(failed);
+        return Ok(ran);
     }
     let operator = Operator::open(&session.env, project, compilation, take_over).await?;
     for (model, hooks) in taken {
         for hook in hooks {
-            let done = perform(session, operations, &operator, hook, Some(model), Circumstances::default()).await;
+            let circumstances = Circumstances { selected: session.selected.lock().clone(), ..Circumstances::default() };
+            let done = perform(session, operations, &operator, hook, Some(model), circumstances).await;
             if let Err(error) = done {
-                failed.push((model.name.clone(), error));
+                ran.failed.push((model.name.clone(), error));
                 break;
             }
         }
     }
-    Ok(failed)
+    ran.disturbed = operator.take_disturbed();
+    Ok(ran)
 }
 
 /// Renders and runs one hook; what it did, in a few words.
@@ -192,26 +212,28 @@ pub(super) async fn run_operation(session: &Session, name: &str, args: Option<&s
     let arguments = arguments(args).map_err(|e| vec![e])?;
     let (project, compilation) = session.compile().await?;
     let Some(operations) = project.operations.clone() else { return Ok(Exit::Success) };
+    let id = operations.macro_id(name).map_err(|e| vec![e])?;
     let operator = Operator::open(&session.env, &project, &compilation, false).await.map_err(|e| vec![e])?;
     let (running, called) = (Arc::clone(&operator), name.to_string());
+    let started = (session.env.now_micros(), Instant::now());
     let done =
         tokio::task::spawn_blocking(move || operations.call(&called, &arguments, running as Arc<dyn Answers>)).await;
     let done = done.map_err(|e| vec![Error::internal(format!("the operation ended: {e}"))])?;
     warn(session, &operator, name);
-    match done {
+    let (exit, result) = match done {
         Ok(said) => {
             tell(session, said);
-            Ok(Exit::Success)
+            (Exit::Success, RunResult::new(id, RunStatus::Success).failures(0))
         }
         // It was never called.
-        Err(error) if matches!(error.code(), "unknown-macro" | "bad-args") && error.span().is_none() => {
-            Err(vec![error])
-        }
+        Err(error) if error.code() == "bad-args" && error.span().is_none() => return Err(vec![error]),
         Err(error) => {
             session.print_error(&error);
-            Ok(Exit::Failed)
+            (Exit::Failed, RunResult::new(id, RunStatus::Error).failures(1).message(error.render()))
         }
-    }
+    };
+    session.artifacts.record(result.timed(started.0, started.1.elapsed()));
+    Ok(exit)
 }
 
 /// `--args '{days: 3}'`

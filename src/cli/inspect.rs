@@ -5,6 +5,7 @@ use super::session::Session;
 use super::{Exit, print};
 use crate::error::{Error, Result};
 use crate::project;
+use crate::project::answers::is_failure;
 use crate::project::artifacts::{RunResult, RunStatus};
 use crate::runtime;
 
@@ -15,13 +16,22 @@ pub(super) async fn compile(
 ) -> Result<Exit, Vec<Error>> {
     let (project, compilation) = match session.compile_reading(selection, deferring).await {
         Ok(compiled) => compiled,
-        Err(errors) => return Err(session.with_errors_of_sql(errors).await),
+        Err(errors) => {
+            session.write_sound_part();
+            return Err(session.with_errors_of_sql(errors).await);
+        }
     };
     let selected = session.selected(&project, Some(&compilation), selection).await?;
     let folder = project::write_compiled(&project, &session.env).map_err(|e| vec![e])?;
     let taken = compilation.models.iter().filter(|m| selected.as_ref().is_none_or(|s| s.contains(&m.model.name)));
     for model in taken.clone() {
         session.artifacts.record(RunResult::new(&model.model.unique_id, RunStatus::Success).message("compiled"));
+    }
+    let is_taken = |name: &String| selected.as_ref().is_none_or(|s| s.contains(name));
+    for model in project.models.iter().filter(|m| is_taken(&m.name)) {
+        if let Some(error) = model.asks.waits.as_ref().filter(|e| is_failure(e)) {
+            session.artifacts.record(RunResult::new(&model.unique_id, RunStatus::Error).message(error.render()));
+        }
     }
     let incremental = taken.clone().filter(|m| m.incremental.is_ok()).count();
     session.say(&format!(

@@ -4,6 +4,7 @@
 //! code, and only `print` writes to the terminal.
 
 mod args;
+mod around;
 mod artifacts;
 mod build;
 mod choose;
@@ -22,6 +23,7 @@ mod inspect;
 mod list;
 mod maintain;
 mod print;
+mod resources;
 mod retry;
 mod run;
 mod runs;
@@ -34,10 +36,11 @@ mod tables;
 mod test;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use crate::env::Env;
 use crate::error::Error;
-use args::{Cli, Command, Docs, LogFormat, SourceCommand};
+use args::{Cli, Command, Docs, LogFormat, SourceCommand, Writing};
 use artifacts::Artifacts;
 use retry::Retry;
 use session::Session;
@@ -85,7 +88,10 @@ async fn dispatch(env: Env, cli: &Cli) -> Result<Exit, Vec<Error>> {
             Retry::Run(cli) => Box::pin(dispatch(env, &cli)).await,
         };
     }
-    let result = run_command(&session, cli).await;
+    let result = match run_command(&session, cli).await {
+        Ok(Exit::Success) if session.failed.load(Ordering::Relaxed) => Ok(Exit::Failed),
+        ended => ended,
+    };
     if result.is_ok() {
         session.record_runs().await;
     }
@@ -106,27 +112,33 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Ls { selection, output, output_keys } => list::ls(session, selection, *output, output_keys).await,
         Command::Plan { selection } => inspect::plan(session, selection).await,
         Command::Explain { model } => inspect::explain(session, model).await,
-        Command::Run { writing } => hooks::end(session, writing, run::run(session, writing).await).await,
+        Command::Run { writing } => hooks::end(session, writing, true, run::run(session, writing).await).await,
         Command::Build { writing, testing, planned } => {
-            hooks::end(session, writing, build::build(session, writing, testing, *planned).await).await
+            hooks::end(session, writing, true, build::build(session, writing, testing, *planned).await).await
         }
         Command::Snapshot { writing, planned } => {
-            hooks::end(session, writing, run::snapshot(session, writing, *planned).await).await
+            hooks::end(session, writing, true, run::snapshot(session, writing, *planned).await).await
         }
-        Command::Seed { writing } => hooks::end(session, writing, run::seed(session, writing).await).await,
+        Command::Seed { writing } => hooks::end(session, writing, true, run::seed(session, writing).await).await,
         Command::RunOperation { name, args } => hooks::run_operation(session, name, args.as_deref()).await,
         Command::Runs { name, failed, limit, output } => {
             runs::runs(session, name.as_deref(), *failed, *limit, *output).await
         }
         // It has become another command above.
         Command::Retry { .. } => Ok(Exit::Success),
-        Command::Up { writing, no_http: _ } => hooks::end(session, writing, run::up(session, writing).await).await,
+        Command::Up { writing, no_http: _ } => {
+            hooks::end(session, writing, true, run::up(session, writing).await).await
+        }
         Command::Show { model, limit, columns, past, output } => {
             tables::show(session, model, *limit, *columns, past, *output).await
         }
         Command::Query { sql, past, output } => tables::query(session, sql, past, *output).await,
         Command::Source { command: SourceCommand::Infer(options) } => source::infer(session, options).await,
-        Command::Test { selection, deferring, testing } => test::test(session, selection, deferring, testing).await,
+        Command::Test { selection, deferring, testing } => {
+            let (selection, deferring) = (selection.clone(), deferring.clone());
+            let reading = Writing { selection, deferring, ..Writing::default() };
+            hooks::end(session, &reading, false, test::test(session, &reading, testing).await).await
+        }
         Command::Docs { command: Docs::Generate(options) } => docs::generate(session, options).await,
         Command::Docs { command: Docs::Serve(options) } => docs::serve(session, options).await,
         Command::Generate(options) => generate::generate(session, options).await,
@@ -140,7 +152,9 @@ async fn run_command(session: &Session, cli: &Cli) -> Result<Exit, Vec<Error>> {
         Command::Schema { kind } => schema::print(*kind),
         Command::Completions { shell, models } => completions::completions(session, *shell, *models),
         Command::Source { command: SourceCommand::Freshness { selection, output } } => {
-            freshness::freshness(session, selection, output.as_deref()).await
+            let reading = Writing { selection: selection.clone(), ..Writing::default() };
+            let outcome = freshness::freshness(session, selection, output.as_deref()).await;
+            hooks::end(session, &reading, false, outcome).await
         }
     }
 }

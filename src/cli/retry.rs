@@ -70,6 +70,8 @@ pub(super) async fn prepare(session: &Session, global: &Global, state: Option<&P
     cli.global = overridden(global, cli.global);
     match cli.command.selection_mut() {
         Some(selection) => selection.ids = Some(ids),
+        // It has one node.
+        None if which == "run-operation" => {}
         None => return Err(vec![Error::internal(format!("`{which}` has no selection"))]),
     }
     Ok(Retry::Run(Box::new(cli)))
@@ -109,7 +111,12 @@ fn arguments(which: &str, args: &Json) -> Vec<String> {
         root.get_arguments().filter(|a| a.is_global_set()).chain(command.into_iter().flat_map(|c| c.get_arguments()));
     for argument in known {
         let id = argument.get_id().as_str();
-        let (Some(value), Some(long)) = (args.get(id), argument.get_long()) else { continue };
+        let Some(value) = args.get(id) else { continue };
+        let Some(long) = argument.get_long() else {
+            // An argument without a flag stands for itself: the macro of an operation.
+            line.extend(value.as_str().map(str::to_string));
+            continue;
+        };
         if LEFT_OUT.contains(&id) || id.starts_with("no_") {
             continue;
         }

@@ -10,11 +10,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::args::Writing;
+use super::around::{AroundRuns, Plainly, is_made_at_times};
 use super::defer::Work;
 use super::session::Session;
 use super::{Exit, hooks, print, stages};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
+use crate::project::answers::is_failure;
 use crate::project::{HookPoint, Materialization, Model, Project};
 use crate::runtime::{
     Event, Fresh, How, Options, Recorder, RetryRequests, RunLog, Runner, Runs, SKIPPED, Summary, Watcher,
@@ -66,7 +68,7 @@ async fn once(
     let selected = options.selected.clone();
     let watcher = recorder.watcher(printer.watcher());
     let (project, outcome) =
-        stages::run(session, writing, work, (project, compilation), options, watcher, &stages::AtOnce).await;
+        stages::run(session, writing, work, (project, compilation), options, watcher, &Plainly { session }).await;
     for result in recorder.results(&project, selected.as_ref(), outcome.as_ref()) {
         session.artifacts.record(result);
     }
@@ -97,14 +99,15 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             }
         };
         // What a template asks about may never have been made.
-        let compiled = match project.waiting().is_empty() {
-            true => (project, compilation),
-            false => {
+        let waits = |m: &Arc<Model>| m.asks.waits.as_ref().is_some_and(|e| !is_failure(e));
+        let compiled = match project.models.iter().any(waits) {
+            false => (project, compilation),
+            true => {
                 let work = Work { selection: &writing.selection, deferring: &writing.deferring, makes: &|_| true };
                 let options = options(session, &project, &compilation, writing).await?;
                 let watcher = Arc::new(Printer::new(session)).watcher();
                 let ended =
-                    stages::run(session, writing, work, (project, compilation), options, watcher, &stages::AtOnce)
+                    stages::run(session, writing, work, (project, compilation), options, watcher, &Plainly { session })
                         .await;
                 ended.1.map_err(|e| vec![e])?;
                 session.settle(writing, work, &Fresh::All).await?
@@ -154,7 +157,9 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
                 std::future::pending::<()>().await;
             }
         });
-        let summary = runner.up(stop.clone(), edited.clone()).await.map_err(|e| vec![e])?;
+        let take_over = writing.take_over;
+        let around = AroundRuns { session, project: &project, compilation: &hooked, take_over };
+        let summary = runner.up(stop.clone(), edited.clone(), &around).await.map_err(|e| vec![e])?;
         let was_edited = *edited.borrow();
         watching.abort();
         drop(runner);
@@ -166,13 +171,12 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
         if *stop.borrow() || !was_edited {
             printer.finish(&summary);
             let stopped = |name: &String| summary.parked.iter().any(|(parked, _)| parked == name);
-            let mut made = names(&project, selected.as_ref());
+            let mut made = maintained(&project, selected.as_ref());
             made.retain(|name| !stopped(name));
-            let (point, take_over) = (HookPoint::Post, writing.take_over);
-            let failed = hooks::of_models(session, &project, &hooked, &made, point, take_over).await;
+            let failed = hooks::of_models(session, &project, &hooked, &made, HookPoint::Post, take_over).await;
             let failed = failed.map_err(|e| vec![e])?;
-            failed.iter().for_each(|(_, error)| session.print_error(error));
-            return Ok(if failed.is_empty() { Exit::Success } else { Exit::Failed });
+            failed.failed.iter().for_each(|(_, error)| session.print_error(error));
+            return Ok(if failed.failed.is_empty() { Exit::Success } else { Exit::Failed });
         }
         session.say(match asked.load(Ordering::Relaxed) {
             true => "asked to try stopped models again: opening from the lake",
@@ -182,9 +186,9 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
     }
 }
 
-/// The selected models.
-fn names(project: &Project, selected: Option<&BTreeSet<String>>) -> BTreeSet<String> {
-    let all = project.models.iter().map(|m| m.name.clone());
+/// The selected models that are kept up to date.
+fn maintained(project: &Project, selected: Option<&BTreeSet<String>>) -> BTreeSet<String> {
+    let all = project.models.iter().filter(|m| m.is_made() && !is_made_at_times(m)).map(|m| m.name.clone());
     all.filter(|name| selected.is_none_or(|s| s.contains(name))).collect()
 }
 
@@ -200,16 +204,16 @@ async fn hooks_of_start(
         return Ok(true);
     }
     let selected = session.selected(project, Some(compilation), &writing.selection).await?;
-    let models = names(project, selected.as_ref());
-    if let Err(error) = hooks::start(session, project, compilation, &models, writing.take_over).await {
-        session.print_error(&error);
+    if let Err(errors) = hooks::start(session, project, compilation, &writing.selection, writing.take_over).await {
+        errors.iter().for_each(|e| session.print_error(e));
         return Ok(false);
     }
     let (point, take_over) = (HookPoint::Pre, writing.take_over);
+    let models = maintained(project, selected.as_ref());
     let failed = hooks::of_models(session, project, compilation, &models, point, take_over).await;
     let failed = failed.map_err(|e| vec![e])?;
-    failed.iter().for_each(|(_, error)| session.print_error(error));
-    Ok(failed.is_empty())
+    failed.failed.iter().for_each(|(_, error)| session.print_error(error));
+    Ok(failed.failed.is_empty())
 }
 
 /// The watcher, which also notes that a model has stopped.
@@ -255,7 +259,7 @@ pub(super) async fn options(
         full_refresh: writing.full_refresh,
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),
-        fail_fast: session.fail_fast,
+        fail_fast: session.fail_fast(),
         event_time: (writing.event_time_start, writing.event_time_end),
         ..Options::default()
     })

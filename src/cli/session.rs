@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -14,19 +14,20 @@ use super::print;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::plan::{self, Compilation};
-use crate::project::{self, LoadOptions, Model, Project};
+use crate::project::answers::is_failure;
+use crate::project::{self, Indirect, LoadOptions, Model, Project, ProjectFlags};
 use crate::runtime::{self, Fresh, LakeAnswers};
 
 pub(super) struct Session {
     pub env: Env,
     pub dir: PathBuf,
     pub quiet: bool,
-    /// Stop at the first failure.
-    pub fail_fast: bool,
+    /// `--fail-fast`
+    fail_fast: bool,
     /// Instead of the target's.
     threads: Option<usize>,
-    /// Warnings are errors.
-    pub warn_error: bool,
+    /// `--warn-error`
+    warn_error: bool,
     /// What this command leaves in `target/`.
     pub artifacts: Artifacts,
     options: LoadOptions,
@@ -34,6 +35,12 @@ pub(super) struct Session {
     pub(super) warned: Mutex<BTreeSet<String>>,
     /// Whether the command got as far as its `on-run-start`.
     pub(super) hooks_started: AtomicBool,
+    /// `selected_resources` of hooks.
+    pub(super) selected: Mutex<Vec<String>>,
+    /// Something has failed that is in no result: the exit code says so.
+    pub(super) failed: AtomicBool,
+    /// `flags:` of the project, once it has been read.
+    flags: OnceLock<ProjectFlags>,
 }
 
 impl Session {
@@ -67,6 +74,9 @@ impl Session {
             options,
             warned: Mutex::default(),
             hooks_started: AtomicBool::new(false),
+            selected: Mutex::default(),
+            failed: AtomicBool::new(false),
+            flags: OnceLock::new(),
         })
     }
 
@@ -89,12 +99,61 @@ impl Session {
             options,
             warned: Mutex::default(),
             hooks_started: AtomicBool::new(false),
+            selected: Mutex::default(),
+            failed: AtomicBool::new(false),
+            flags: OnceLock::new(),
         }
     }
 
     /// The project, without looking at the lake.
     pub(super) fn load(&self) -> Result<Project, Vec<Error>> {
-        project::load(&self.options, &self.env)
+        self.load_with(&self.options)
+    }
+
+    fn load_with(&self, options: &LoadOptions) -> Result<Project, Vec<Error>> {
+        let project = project::load(options, &self.env)?;
+        // The first reading decides for the whole command.
+        let _ = self.flags.set(project.flags.clone());
+        Ok(project)
+    }
+
+    fn flags(&self) -> Option<&ProjectFlags> {
+        self.flags.get()
+    }
+
+    /// Stop at the first failure.
+    pub(super) fn fail_fast(&self) -> bool {
+        self.fail_fast || self.flags().is_some_and(|flags| flags.fail_fast)
+    }
+
+    /// Warnings of this code are errors.
+    pub(super) fn is_error(&self, code: &str) -> bool {
+        match self.flags() {
+            Some(flags) => flags.warnings.is_error(code, self.warn_error),
+            None => self.warn_error,
+        }
+    }
+
+    /// Warnings of this code are not printed.
+    pub(super) fn is_silent(&self, code: &str) -> bool {
+        self.flags().is_some_and(|flags| flags.warnings.is_silent(code))
+    }
+
+    /// What `--indirect-selection` says, else the project.
+    pub(super) fn indirect(&self, selection: &Selection) -> Indirect {
+        let is_given = self.artifacts.invocation.args.contains_key("indirect_selection");
+        let own = self.flags().and_then(|flags| flags.indirect).filter(|_| !is_given);
+        own.unwrap_or_else(|| selection.indirect_selection.into())
+    }
+
+    /// Whether models are made although `on-run-start` has failed.
+    pub(super) fn goes_on_after_start(&self) -> bool {
+        self.flags().is_some_and(|flags| flags.goes_on_after_start)
+    }
+
+    /// Whether `source freshness` runs hooks.
+    pub(super) fn has_freshness_hooks(&self) -> bool {
+        self.flags().is_none_or(|flags| flags.freshness_hooks)
     }
 
     /// The project and its compiled models; warnings are printed.
@@ -129,7 +188,15 @@ impl Session {
         let (project, compilation) = self.settle(writing, work, &Fresh::All).await?;
         self.announce(&project, &compilation)?;
         for waits in project.models.iter().filter_map(|m| m.asks.waits.as_ref()) {
-            self.warn(waits);
+            // Who only looks at tables need not care; `up` waits for an edit.
+            let which = self.artifacts.which();
+            match is_failure(waits) && ["compile", "generate", "test", "up"].contains(&which) {
+                true => {
+                    self.failed.fetch_or(which != "up", Ordering::Relaxed);
+                    self.print_error(waits);
+                }
+                false => self.warn(waits),
+            }
         }
         Ok((project, compilation))
     }
@@ -143,10 +210,13 @@ impl Session {
         fresh: &Fresh,
     ) -> Result<(Arc<Project>, Arc<Compilation>), Vec<Error>> {
         let mut options = LoadOptions { full_refresh: writing.full_refresh, ..self.options.clone() };
-        let mut project = project::load(&options, &self.env)?;
+        let mut project = self.load_with(&options)?;
         options.deferred = self.deferred(&project, work).await?;
-        if !options.deferred.is_empty() {
-            // `ref` names other tables now.
+        if project.asks_selection {
+            options.selected = self.resources(&project, None, work.selection).await?;
+        }
+        if !options.deferred.is_empty() || !options.selected.is_empty() {
+            // `ref` names other tables now, or templates see what is selected.
             project = project::load(&options, &self.env)?;
         }
         let (mut project, mut compilation) = self.plan(project, writing).await?;
@@ -179,6 +249,16 @@ impl Session {
         }
     }
 
+    /// Writes the SQL of the models that have no mistakes of their own, whatever others have.
+    pub(super) fn write_sound_part(&self) {
+        let Some(project) = project::load_sound_part(&self.options, &self.env) else { return };
+        let written = project.models.iter().filter(|m| m.seed.is_none() && m.asks.waits.is_none()).count();
+        match project::write_compiled(&project, &self.env) {
+            Ok(folder) => self.say(&format!("SQL of {written} models without mistakes is in {}", folder.display())),
+            Err(error) => self.warn(&error),
+        }
+    }
+
     async fn plan(
         &self,
         mut project: Project,
@@ -196,24 +276,26 @@ impl Session {
             None => writing.full_refresh && selected.as_ref().is_none_or(|names| names.contains(&model.name)),
         };
         let catalog = runtime::lake_catalog(&self.env, &project, is_refreshed).await.map_err(|e| vec![e])?;
-        let compilation = plan::compile(&project, &catalog, &runtime::clock(&self.env))?;
+        let compilation = loop {
+            match plan::compile(&project, &catalog, &runtime::clock(&self.env)) {
+                Ok(compilation) => break compilation,
+                Err(errors) if stop_asking(&mut project, &errors) => {}
+                Err(errors) => return Err(errors),
+            }
+        };
         Ok((Arc::new(project), Arc::new(compilation)))
     }
 
     /// Warnings and what templates printed go to the terminal, the manifest into `target/`.
     pub(super) fn announce(&self, project: &Arc<Project>, compilation: &Compilation) -> Result<(), Vec<Error>> {
         self.say_deferred(project);
-        if self.warn_error {
-            let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
-            let errors: Vec<Error> = warnings.cloned().collect();
-            if !errors.is_empty() {
-                return Err(errors);
-            }
-        } else if !self.quiet {
-            let warnings = project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
-            for warning in warnings {
-                print::error(&self.env.redact(&warning.render_warning()));
-            }
+        let warnings = || project.warnings.iter().chain(compilation.models.iter().flat_map(|m| &m.warnings));
+        let errors: Vec<Error> = warnings().filter(|w| self.is_error(w.code())).cloned().collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        if !self.quiet {
+            warnings().for_each(|warning| self.warn(warning));
             project.said.iter().for_each(|text| self.say(text));
         }
         self.artifacts.loaded(&self.env, project).map_err(|e| vec![e])
@@ -237,4 +319,18 @@ impl Session {
     pub(super) fn print_error(&self, error: &Error) {
         print::error(&self.env.redact(&error.render()));
     }
+}
+
+/// Errors in SQL that templates made of answers are those of their models, which take no part then; false when there are others only.
+fn stop_asking(project: &mut Project, errors: &[Error]) -> bool {
+    let mut stopped = false;
+    for error in errors {
+        let Some(file) = error.span().map(|span| &span.file) else { continue };
+        let asks = |m: &&mut Arc<Model>| m.path == *file && m.asks.rows && m.asks.waits.is_none();
+        if let Some(model) = project.models.iter_mut().find(asks) {
+            Arc::make_mut(model).asks.waits = Some(error.clone());
+            stopped = true;
+        }
+    }
+    stopped
 }

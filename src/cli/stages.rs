@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
@@ -15,7 +16,8 @@ use super::hooks;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
-use crate::project::{Dependency, HookPoint, Project};
+use crate::project::answers::is_failure;
+use crate::project::{Dependency, Project};
 use crate::runtime::{Event, Fresh, Options, Runner, Summary, Watcher};
 
 type Compiled = (Arc<Project>, Arc<Compilation>);
@@ -25,16 +27,6 @@ type Compiled = (Arc<Project>, Arc<Compilation>);
 pub(super) trait Make {
     /// Makes `models`, which `runner` runs.
     async fn make(&self, runner: Runner, models: &BTreeSet<String>) -> Result<Summary>;
-}
-
-/// All of them at once.
-pub(super) struct AtOnce;
-
-#[async_trait(?Send)]
-impl Make for AtOnce {
-    async fn make(&self, runner: Runner, _: &BTreeSet<String>) -> Result<Summary> {
-        runner.run().await
-    }
 }
 
 /// Runs what `options` selects of `first`, stage by stage; returns the project as it was compiled last, and how all of it ended.
@@ -53,25 +45,18 @@ pub(super) async fn run(
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut total = Summary::default();
     let take_over = options.take_over;
-    if let Err(error) = hooks::start(session, &project, &compilation, &wanted, take_over).await {
-        session.print_error(&error);
-        let skipped = || Error::user("upstream-parked", "not made: on-run-start failed");
-        total.parked.extend(wanted.into_iter().map(|name| (name, skipped())));
-        return (project, Ok(total));
+    if let Err(errors) = hooks::start(session, &project, &compilation, &writing.selection, take_over).await {
+        errors.iter().for_each(|e| session.print_error(e));
+        if !session.goes_on_after_start() {
+            let skipped = || Error::user("upstream-parked", "not made: on-run-start failed");
+            total.parked.extend(wanted.into_iter().map(|name| (name, skipped())));
+            return (project, Ok(total));
+        }
+        session.failed.store(true, Ordering::Relaxed);
     }
     loop {
         stop_readers(&project, &wanted, &mut total, &watcher);
         let compiled: BTreeSet<String> = compilation.models.iter().map(|m| m.model.name.clone()).collect();
-        let is_stopped = |name: &String| total.parked.iter().any(|(parked, _)| parked == name);
-        let turn = wanted.iter().filter(|n| !done.contains(*n) && compiled.contains(*n) && !is_stopped(n));
-        let turn: BTreeSet<String> = turn.cloned().collect();
-        match hooks::of_models(session, &project, &compilation, &turn, HookPoint::Pre, take_over).await {
-            Ok(failed) => failed.into_iter().for_each(|(name, error)| {
-                stop(&BTreeSet::from([name]), Some(error), &mut total, &watcher);
-            }),
-            Err(error) => return (project, Err(error)),
-        }
-        stop_readers(&project, &wanted, &mut total, &watcher);
         let stopped: BTreeSet<String> = total.parked.iter().map(|(name, _)| name.clone()).collect();
         let left: BTreeSet<String> =
             wanted.iter().filter(|n| !done.contains(*n) && !stopped.contains(*n)).cloned().collect();
@@ -88,13 +73,6 @@ pub(super) async fn run(
             };
             match make.make(runner, &turn).await {
                 Ok(summary) => add(&mut total, summary),
-                Err(error) => return (project, Err(error)),
-            }
-            let made = turn.iter().filter(|n| !total.parked.iter().any(|(name, _)| name == *n)).cloned().collect();
-            match hooks::of_models(session, &project, &compilation, &made, HookPoint::Post, take_over).await {
-                Ok(failed) => failed.into_iter().for_each(|(name, error)| {
-                    stop(&BTreeSet::from([name]), Some(error), &mut total, &watcher);
-                }),
                 Err(error) => return (project, Err(error)),
             }
             options.reset_sources.clear();
@@ -117,7 +95,8 @@ pub(super) async fn run(
         if !goes_on {
             for name in &left {
                 let waits = next.0.models.iter().find(|m| m.name == *name).and_then(|m| m.asks.waits.clone());
-                let waits = waits.map(|e| e.with_hint(format!("make what it asks about too: --select +{name}")));
+                let hint = format!("make what it asks about too: --select +{name}");
+                let waits = waits.map(|e| if is_failure(&e) { e } else { e.with_hint(hint) });
                 stop(&BTreeSet::from([name.clone()]), waits, &mut total, &watcher);
             }
             return (project, Ok(total));

@@ -1,8 +1,8 @@
 //! `smelt test`: unit tests, then data tests, a line each, what failed at the end, and dbt's summary.
 
-use super::args::{Deferring, Selection, Testing};
+use super::args::{Testing, Writing};
 use super::session::Session;
-use super::{Exit, print};
+use super::{Exit, hooks, print};
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
 use crate::project::artifacts::{RunResult, RunStatus};
@@ -12,23 +12,28 @@ use crate::runtime::{self, Reader, TestOptions, TestResult, TestStatus};
 /// At least so many dots lead from a name to its result.
 const DOTS: usize = 60;
 
-pub(super) async fn test(
-    session: &Session,
-    selection: &Selection,
-    deferring: &Deferring,
-    testing: &Testing,
-) -> Result<Exit, Vec<Error>> {
-    let (project, compilation) = session.compile_reading(selection, deferring).await?;
+pub(super) async fn test(session: &Session, reading: &Writing, testing: &Testing) -> Result<Exit, Vec<Error>> {
+    let selection = &reading.selection;
+    let (project, compilation) = session.compile_reading(selection, &reading.deferring).await?;
     let selected = session.choose(&project, Some(&compilation), selection).await?;
     let tests = chosen(&project, selected.as_ref());
     let units = chosen_units(&project, selected.as_ref());
     project::write_compiled_tests(&project, &tests, &session.env).map_err(|e| vec![e])?;
+    if let Err(errors) = hooks::start(session, &project, &compilation, selection, false).await {
+        errors.iter().for_each(|e| session.print_error(e));
+        let mut report = Report::new(session, units.len() + tests.len());
+        let skipped = || TestResult::skipped("on-run-start failed");
+        units.iter().for_each(|unit| report.add_unit(unit, skipped()));
+        tests.iter().for_each(|test| report.add(test, skipped()));
+        report.finish();
+        return Ok(Exit::Failed);
+    }
     let reader = Reader::open(&session.env, project.clone(), compilation.clone()).await.map_err(|e| vec![e])?;
-    let options = TestOptions { store_failures: testing.store_failures, warn_error: session.warn_error };
+    let options = TestOptions { store_failures: testing.store_failures, warn_error: session.is_error("test") };
     let mut report = Report::new(session, units.len() + tests.len());
     run_units(session, &project, &compilation, &units, &mut report).await?;
     for test in tests {
-        let result = match session.fail_fast && report.is_failed() {
+        let result = match session.fail_fast() && report.is_failed() {
             true => TestResult::skipped("an earlier test failed, and --fail-fast is set"),
             false => reader.test(test, options).await,
         };
@@ -62,7 +67,7 @@ async fn run_units(
     project::write_compiled_unit_tests(project, units, &session.env).map_err(|e| vec![e])?;
     let catalog = runtime::lake_catalog(&session.env, project, |_| false).await.map_err(|e| vec![e])?;
     for unit in units {
-        let result = match session.fail_fast && report.is_failed() {
+        let result = match session.fail_fast() && report.is_failed() {
             true => TestResult::skipped("an earlier test failed, and --fail-fast is set"),
             false => runtime::unit_test(project, compilation, &catalog, unit).await,
         };

@@ -54,6 +54,11 @@ pub enum Cell {
     Map(Vec<(String, Cell)>),
 }
 
+/// Whether an error of a template that asks is one of its own: it does not wait for anything.
+pub fn is_failure(error: &Error) -> bool {
+    error.code() != WAITS
+}
+
 /// What a model's template asks of the lake.
 #[derive(Debug, Clone, Default)]
 pub struct Asks {

@@ -21,6 +21,7 @@ use super::jinja::{Engine, MacroPackage, Scope};
 use super::load::{Draft, Loader, Reads};
 use super::names;
 use super::operations::Operations;
+use super::plain;
 use super::problems::Problems;
 use super::properties::Properties;
 use super::select;
@@ -119,6 +120,8 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
     let macros = settings.iter().map(|s| MacroPackage { name: s.name.clone(), files: macro_files(&options.dir, s, p) });
     let macros: Vec<MacroPackage> = macros.collect();
     let definitions: Vec<_> = macros.iter().map(|m| super::macros::definitions(&m.name, &m.files)).collect();
+    let macro_texts: Vec<Arc<Text>> = macros.iter().flat_map(|m| m.files.iter().cloned()).collect();
+    let in_macros = |word: &str| macro_texts.iter().any(|text| text.content.contains(word));
     let dispatch = settings.first().map(|s| s.dispatch.clone()).unwrap_or_default();
     let engine = Arc::new(Engine::new(macros, dispatch, env, p));
     let mut definitions = definitions.into_iter();
@@ -145,24 +148,35 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
     for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
         loader.facts(&mut graph, drafts, properties, &names);
     }
-    names.show(graph);
+    names.show(graph.clone());
     let names = Arc::new(names);
 
-    let mut models: Vec<(Model, Reads)> = Vec::new();
-    let mut tests: Vec<super::DataTest> = Vec::new();
+    let mut inventory = Inventory::default();
     let mut unit_tests: Vec<super::UnitTest> = Vec::new();
-    for (loader, (properties, drafts)) in loaders.iter().zip(&parts) {
+    let told: Vec<usize> = loaders.iter().map(|l| l.said.lock().len()).collect();
+    let mut tests = all_tests(&loaders, &parts, &names, p);
+    for (loader, (properties, drafts)) in loaders.iter().zip(&mut parts) {
+        unit_tests.extend(loader.unit_tests(drafts, properties, &names, p));
+        inventory.extend(loader.inventory(drafts, properties, &names, p));
+    }
+    let root = loaders.first().map_or("", |l| l.settings.name.as_str());
+    plain::facts(&mut graph, &tests, &unit_tests, &inventory, &names, root);
+    names.show(graph);
+    if in_macros("graph") || in_tests(&tests, "graph") {
+        // They look at the tests that there are.
+        for (loader, told) in loaders.iter().zip(told) {
+            loader.said.lock().truncate(told);
+        }
+        tests = all_tests(&loaders, &parts, &names, p);
+    }
+    let asks_selection = in_macros(SELECTED) || in_tests(&tests, SELECTED) || in_drafts(&parts, SELECTED);
+    let mut models: Vec<(Model, Reads)> = Vec::new();
+    for (loader, (_, drafts)) in loaders.iter().zip(&parts) {
         for draft in drafts.iter().filter(|d| d.readable && d.configured.config.enabled) {
             models.extend(loader.compile(draft, &names, p));
         }
-        tests.extend(loader.tests(drafts, properties, &names, p));
-        unit_tests.extend(loader.unit_tests(drafts, properties, &names, p));
     }
     check_test_names(&mut tests, p);
-    let mut inventory = Inventory::default();
-    for (loader, (properties, drafts)) in loaders.iter().zip(&mut parts) {
-        inventory.extend(loader.inventory(drafts, properties, &names, p));
-    }
 
     check_asking_views(&models, p);
     let vertices: Vec<Vertex<'_>> =
@@ -189,6 +203,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         name: root.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
         dir: options.dir.clone(),
         dialect: root.as_ref().map(|s| s.dialect).unwrap_or_default(),
+        flags: root.as_ref().map(|s| s.flags.clone()).unwrap_or_default(),
         target: root.map_or_else(|| super::targets::nowhere(""), |s| s.target),
         sources,
         models,
@@ -197,6 +212,7 @@ fn load_all(options: &LoadOptions, settings: Vec<Settings>, env: &Env, p: &mut P
         unit_tests,
         inventory,
         operations,
+        asks_selection,
         warnings: Vec::new(),
         said,
     }
@@ -228,6 +244,29 @@ fn give_keys(loaders: &[Loader<'_>], parts: &mut [(Properties, Vec<Draft>)]) {
     for (source, _) in declared.zip(qualified).filter(|(_, qualified)| *qualified) {
         source.table.source = format!("{}.{}", source.table.package, source.table.source);
     }
+}
+
+/// What a template asks for that depends on the command line.
+const SELECTED: &str = "selected_resources";
+
+fn all_tests(
+    loaders: &[Loader<'_>],
+    parts: &[(Properties, Vec<Draft>)],
+    names: &Arc<Names>,
+    p: &mut Problems,
+) -> Vec<super::DataTest> {
+    let of = |(loader, (properties, drafts)): (&Loader<'_>, &(Properties, Vec<Draft>))| {
+        loader.tests(drafts, properties, names, p)
+    };
+    loaders.iter().zip(parts).flat_map(of).collect()
+}
+
+fn in_tests(tests: &[super::DataTest], word: &str) -> bool {
+    tests.iter().any(|test| test.source_map.text().contains(word))
+}
+
+fn in_drafts(parts: &[(Properties, Vec<Draft>)], word: &str) -> bool {
+    parts.iter().flat_map(|(_, drafts)| drafts).any(|draft| draft.template.text.content.contains(word))
 }
 
 fn macro_files(dir: &Path, settings: &Settings, p: &mut Problems) -> Vec<Arc<Text>> {

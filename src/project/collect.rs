@@ -81,6 +81,7 @@ impl Loader<'_> {
             exposures: properties.exposures.iter().filter_map(|n| exposure(n, p)).collect(),
             docs: std::mem::take(&mut properties.docs).into_blocks(),
             groups,
+            plain: [self.analyses(names, p), self.hook_nodes(names)].concat(),
             macros,
         }
     }

@@ -6,10 +6,6 @@ use super::yaml::{Node, Value};
 /// The dbt-core whose behaviour smelt follows, and is compared with in tests.
 const FOLLOWED: [u64; 3] = [1, 10, 23];
 
-/// `flags:` that are flags of commands here.
-const COMMAND_FLAGS: &[&str] =
-    &["fail_fast", "warn_error", "warn_error_options", "indirect_selection", "full_refresh", "store_failures"];
-
 /// Checks what the file of the project, or of a package, asks for.
 pub(super) fn check(root: &Node, name: &str, p: &mut Problems) {
     if let Some(node) = root.get("require-dbt-version") {
@@ -35,24 +31,9 @@ pub(super) fn check(root: &Node, name: &str, p: &mut Problems) {
 /// Notes settings of the root project that have no effect.
 pub(super) fn note(root: &Node, p: &mut Problems) {
     let says = |key: &str| root.get(key).filter(|n| !matches!(n.value, Value::Null | Value::Bool(false)));
-    if let Some(node) = says("query-comment") {
-        let message = "`query-comment` has no effect: smelt sends its queries to no server that would log them";
-        p.warn("ignored-config", node.span(), message, "leave it to dbt");
-    }
     if let Some(node) = says("quoting") {
         let message = "`quoting` has no effect: relations are always quoted, and found in any case";
         p.warn("ignored-config", node.span(), message, "leave it to dbt");
-    }
-    for entry in root.get("flags").map_or(&[][..], Node::entries) {
-        let is_set = !matches!(entry.value.value, Value::Null | Value::Bool(false));
-        if is_set && COMMAND_FLAGS.contains(&entry.key.as_str()) {
-            let message = format!("`{}` in `flags` has no effect", entry.key);
-            let hint = match entry.key.as_str() {
-                "warn_error_options" => "give --warn-error to the command".to_string(),
-                flag => format!("give --{} to the command", flag.replace('_', "-")),
-            };
-            p.warn("ignored-config", entry.value.span_of(entry.key_mark), message, hint);
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::jinja::{Relation, Resolve};
@@ -53,7 +54,7 @@ pub(super) struct Names {
     /// By lower-case key; the first one keeps it.
     by_key: HashMap<String, usize>,
     /// What `graph` shows.
-    facts: Arc<Json>,
+    facts: Mutex<Arc<Json>>,
     /// Tables that stand in for models, by unique id.
     deferred: BTreeMap<String, Deferred>,
 }
@@ -76,7 +77,7 @@ impl Names {
             models,
             sources,
             by_key: HashMap::new(),
-            facts: Arc::default(),
+            facts: Mutex::default(),
             deferred: BTreeMap::new(),
         };
         let mut tables: HashMap<(String, String), usize> = HashMap::new();
@@ -273,8 +274,8 @@ impl Names {
         self.deferred = deferred;
     }
 
-    pub fn show(&mut self, facts: Json) {
-        self.facts = Arc::new(facts);
+    pub fn show(&self, facts: Json) {
+        *self.facts.lock() = Arc::new(facts);
     }
 }
 
@@ -284,7 +285,7 @@ impl Resolve for Names {
     }
 
     fn graph(&self) -> Arc<Json> {
-        Arc::clone(&self.facts)
+        Arc::clone(&self.facts.lock())
     }
 
     fn source_columns(&self, schema: &str, name: &str) -> Option<Vec<(String, String)>> {

@@ -21,6 +21,8 @@ pub struct Inventory {
     pub docs: Vec<DocsBlock>,
     pub exposures: Vec<Exposure>,
     pub groups: Vec<Group>,
+    /// Hooks of the projects, and analyses.
+    pub plain: Vec<PlainNode>,
     /// Models and snapshots with `enabled: false`.
     pub disabled: Vec<DisabledModel>,
 }
@@ -34,6 +36,7 @@ impl Inventory {
         self.docs.extend(more.docs);
         self.exposures.extend(more.exposures);
         self.groups.extend(more.groups);
+        self.plain.extend(more.plain);
         self.disabled.extend(more.disabled);
     }
 }
@@ -140,6 +143,30 @@ pub struct Group {
     pub description: Option<String>,
     pub owner: Json,
     pub config: Json,
+}
+
+/// A node that makes no table: a hook of a project (`operation`), or an `analysis`.
+#[derive(Debug, Clone, Default)]
+pub struct PlainNode {
+    pub name: String,
+    /// `operation.shop.shop-on-run-start-0`, `analysis.shop.look`.
+    pub unique_id: String,
+    pub resource_type: &'static str,
+    pub package: String,
+    pub fqn: Vec<String>,
+    /// Where its text would stand in a folder of its kind.
+    pub path: PathBuf,
+    /// The file that it is written in.
+    pub file: PathBuf,
+    pub schema: String,
+    pub raw: String,
+    /// Of an analysis whose template needs no answer.
+    pub sql: Option<String>,
+    pub depends_on: Vec<Dependency>,
+    pub tags: Vec<String>,
+    pub config: BTreeMap<String, Json>,
+    /// Of a hook: its place among those of its point, from 0.
+    pub index: Option<usize>,
 }
 
 /// A model that does not take part.

@@ -51,12 +51,12 @@ pub(super) enum Kind {
 }
 
 /// A file, rendered.
-struct Attempt {
-    rendered: Rendered,
-    reads: Reads,
-    scope: Arc<Scope>,
+pub(super) struct Attempt {
+    pub rendered: Rendered,
+    pub reads: Reads,
+    pub scope: Arc<Scope>,
     /// Why its SQL is not known yet.
-    waits: Option<Error>,
+    pub waits: Option<Error>,
 }
 
 /// A model's file with its configuration.
@@ -291,7 +291,7 @@ impl Loader<'_> {
     }
 
     /// The values of a `config()` call, each with its place in the file.
-    fn called_config(&self, template: &Template, call: &ConfigCall, p: &mut Problems) -> RawConfig {
+    pub(super) fn called_config(&self, template: &Template, call: &ConfigCall, p: &mut Problems) -> RawConfig {
         let mut config = RawConfig::new();
         for (key, value) in &call.values {
             let span = match call.site {
@@ -407,7 +407,7 @@ impl Loader<'_> {
 
     /// Renders a file for good; unresolved names are recorded at their calls. A template that waits for the lake is rendered as
     /// dbt parses: what it reads is known then, its SQL is not.
-    fn render(
+    pub(super) fn render(
         &self,
         template: &Template,
         names: &Arc<Names>,
@@ -421,8 +421,9 @@ impl Loader<'_> {
         let model = names.graph()["nodes"].as_object().and_then(|nodes| nodes.values().find(|n| id(n)).cloned());
         let mut scope = Scope::compiling(&self.globals, resolve, this, config, is_incremental);
         scope.describe(model.unwrap_or_default());
-        let (rendered, waits) = match self.engine.render(template, &scope) {
-            Err(error) if error.code() == WAITS => {
+        let (rendered, mut waits) = match self.engine.render(template, &scope) {
+            // What an answer leads to is the model's own failure, not the project's.
+            Err(error) if error.code() == WAITS || self.is_answered(&scope) => {
                 scope = scope.parsing();
                 (p.ok(self.engine.render(template, &scope)), Some(error))
             }
@@ -436,7 +437,10 @@ impl Loader<'_> {
                 let hint = error.hint().unwrap_or("").to_string();
                 error = error.with_hint(format!("{hint} (rendering {})", template.text.file.display()));
             }
-            p.errors.push(error);
+            match self.is_answered(&scope) {
+                true => waits = waits.or(Some(error)),
+                false => p.errors.push(error),
+            }
         }
         self.said.lock().extend(scope.take_said());
         for message in scope.take_warnings() {
@@ -444,6 +448,11 @@ impl Loader<'_> {
         }
         let reads = scope.mentions().into_iter().map(|(d, site)| (d, place(site))).collect();
         Some(Attempt { rendered: rendered?, reads, scope, waits })
+    }
+
+    /// Whether the template has been told what tables hold.
+    fn is_answered(&self, scope: &Scope) -> bool {
+        self.globals.answers.is_some() && scope.asked_rows()
     }
 
     /// A maintained table's SQL must say the same at every run, and cannot read the table it makes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::answers::Asks;
 use super::data_tests::TestConfig;
+use super::flags::ProjectFlags;
 use super::freshness::FreshnessCheck;
 use super::incremental::IncrementalConfig;
 use super::inventory::Inventory;
@@ -41,6 +42,10 @@ pub struct Project {
     pub inventory: Inventory,
     /// The templates that hooks and operations are; None of a project that was made by hand.
     pub operations: Option<Arc<Operations>>,
+    /// `flags:` of the project file.
+    pub flags: ProjectFlags,
+    /// Templates look at `selected_resources`.
+    pub asks_selection: bool,
     /// Things worth saying that stop nothing.
     pub warnings: Vec<Error>,
     /// What templates printed: `print(…)`, `log(…, info=true)`.

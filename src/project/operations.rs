@@ -60,12 +60,22 @@ impl Hook {
         format!("{owner}.{}.{}", self.point.name(), self.index)
     }
 
-    /// dbt's id of a hook that belongs to no model.
-    pub fn unique_id(&self) -> String {
-        format!("operation.{0}.{0}-{1}-{2}", self.package, self.point.name(), self.index)
+    /// dbt's name of a hook that belongs to no model.
+    pub(super) fn node_name(&self) -> String {
+        format!("{}-{}-{}", self.package, self.point.name(), self.index)
     }
 
-    fn of(point: HookPoint, package: &str, model: Option<&str>, written: Option<&Json>) -> Vec<Hook> {
+    /// dbt's id of a hook that belongs to no model.
+    pub fn unique_id(&self) -> String {
+        format!("operation.{}.{}", self.package, self.node_name())
+    }
+
+    /// As it is written.
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    pub(super) fn of(point: HookPoint, package: &str, model: Option<&str>, written: Option<&Json>) -> Vec<Hook> {
         let items = match written {
             Some(Json::Array(items)) => items.clone(),
             Some(Json::Null) | None => Vec::new(),
@@ -87,6 +97,11 @@ impl Hook {
 }
 
 impl Model {
+    /// Whether SQL runs around it.
+    pub fn has_hooks(&self) -> bool {
+        self.is_made() && [HookPoint::Pre, HookPoint::Post].into_iter().any(|point| !self.hooks(point).is_empty())
+    }
+
     /// Its hooks at `point`, in the order in which they run.
     pub fn hooks(&self, point: HookPoint) -> Vec<Hook> {
         Hook::of(point, &self.package, Some(&self.name), self.config.all.get(point.name()))
@@ -166,6 +181,12 @@ impl Operations {
         let name = format!("{} {}", hook.point.name(), hook.name());
         let template = Template::checked(Text::new(name, hook.sql.clone()), 0)?;
         self.say(&template, &scope, circumstances, &[])
+    }
+
+    /// dbt's id of the macro that [`Operations::call`] finds.
+    pub fn macro_id(&self, name: &str) -> Result<String> {
+        let (package, own) = self.find(name)?;
+        Ok(format!("macro.{package}.{own}"))
     }
 
     /// Calls a macro, `name` or `package.name`, with named arguments; what it prints is nobody's.

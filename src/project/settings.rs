@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 
 use super::config::{self, Level};
 use super::dbt_version;
+use super::flags::ProjectFlags;
 use super::jinja::{Dispatch, Engine, Globals, Scope};
 use super::packages;
 use super::problems::{Problems, suggest};
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     pub test_paths: Vec<String>,
     pub snapshot_paths: Vec<String>,
     pub seed_paths: Vec<String>,
+    pub analysis_paths: Vec<String>,
     /// Where Markdown files with docs blocks are; empty: in all the others.
     pub docs_paths: Vec<String>,
     pub target: Target,
@@ -61,6 +63,8 @@ pub(super) struct Settings {
     pub dispatch: Dispatch,
     /// `on-run-start` and `on-run-end`, as written: they are rendered when they run.
     pub hooks: [Option<Json>; 2],
+    /// Of the root project.
+    pub flags: ProjectFlags,
     /// The project file, for problems that stand nowhere else.
     pub span: Span,
 }
@@ -149,6 +153,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
     let name = project_name(&root, &whole, p);
     dbt_version::check(&root, &name, p);
     dbt_version::note(&root, p);
+    let flags = super::flags::read(&root, p);
 
     let mut vars = BTreeMap::new();
     if let Some(node) = root.get("vars") {
@@ -243,6 +248,7 @@ pub(super) fn read(options: &LoadOptions, env: &Env, p: &mut Problems) -> Result
         globals,
         overrides: Defaults::default(),
         dispatch,
+        flags,
         span: whole,
         ..reader.settings(&root, is_dbt, Path::new(""), p)
     };
@@ -448,6 +454,7 @@ impl Reader<'_> {
             test_paths: paths("test-paths", &["queries/tests"], &["tests"], p),
             snapshot_paths: paths("snapshot-paths", &["snapshots"], &["snapshots"], p),
             seed_paths: paths("seed-paths", &["seeds"], &["seeds"], p),
+            analysis_paths: paths("analysis-paths", &["analyses"], &["analyses"], p),
             docs_paths: paths("docs-paths", &[], &[], p),
             materialized: if is_dbt { Materialization::View } else { Materialization::MaterializedView },
             defaults: Defaults {
@@ -467,6 +474,7 @@ impl Reader<'_> {
             overrides: Defaults::default(),
             dispatch: Dispatch::default(),
             hooks: ["on-run-start", "on-run-end"].map(|key| root.get(key).map(|node| hooks(key, node, p))),
+            flags: ProjectFlags::default(),
             span: root.span(),
         }
     }

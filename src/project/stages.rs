@@ -82,6 +82,26 @@ impl Stages {
         made
     }
 
+    /// The same, each model that has hooks alone in a stage of its own, so that they can stand right before and behind it.
+    pub fn around_hooks(self, project: &Project) -> Self {
+        let hooked: BTreeSet<&str> = project.models.iter().filter(|m| m.has_hooks()).map(|m| m.name.as_str()).collect();
+        if !self.models.iter().flatten().any(|name| hooked.contains(name.as_str())) {
+            return self;
+        }
+        let makers = makers(project);
+        let order = in_order(project, &makers);
+        let (mut models, mut tests) = (Vec::new(), Vec::new());
+        let mut before = self.tests.into_iter();
+        for stage in self.models {
+            let parts = apart(&order, &makers, project, &stage, &hooked);
+            tests.extend(before.next());
+            tests.resize_with(tests.len() + parts.len() - 1, Vec::new);
+            models.extend(parts);
+        }
+        tests.extend(before);
+        Stages { models, tests, ..self }
+    }
+
     /// The models that are not made when this data test fails.
     pub fn behind_test(&self, unique_id: &str) -> impl Iterator<Item = &String> {
         self.behind_test.get(unique_id).into_iter().flatten()
@@ -111,23 +131,87 @@ fn makers(project: &Project) -> HashMap<&str, &Arc<Model>> {
     project.sources.iter().filter_map(|source| Some((source.unique_id.as_str(), maker(source)?))).collect()
 }
 
+/// One stage in parts, at least one: those of `models` that are not `hooked` together as far as what they read allows, the others each alone.
+fn apart(
+    order: &[&Arc<Model>],
+    makers: &HashMap<&str, &Arc<Model>>,
+    project: &Project,
+    models: &BTreeSet<String>,
+    hooked: &BTreeSet<&str>,
+) -> Vec<BTreeSet<String>> {
+    // What of the stage each model reads, through what is not of it too.
+    let mut reads: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    for model in order {
+        let mut above = BTreeSet::new();
+        for parent in parents(project, makers, model) {
+            match models.get(parent) {
+                Some(parent) => {
+                    above.insert(parent.as_str());
+                }
+                None => above.extend(reads.get(parent).into_iter().flatten()),
+            }
+        }
+        above.remove(model.name.as_str());
+        reads.insert(&model.name, above);
+    }
+    let mut left: Vec<&str> = order.iter().map(|m| m.name.as_str()).filter(|name| models.contains(*name)).collect();
+    let mut parts: Vec<BTreeSet<String>> = Vec::new();
+    while !left.is_empty() {
+        let is_ready = |name: &str, left: &[&str]| reads[name].iter().all(|parent| !left.contains(parent));
+        // First what is alone anyway: so the others stand in few stages.
+        if let Some(at) = left.iter().position(|name| hooked.contains(name) && is_ready(name, &left)) {
+            parts.push(BTreeSet::from([left.remove(at).to_string()]));
+            continue;
+        }
+        let mut part = BTreeSet::new();
+        // In topological order: what reads one of these stands after it.
+        let mut waiting: Vec<&str> = Vec::new();
+        for name in std::mem::take(&mut left) {
+            match !hooked.contains(name) && is_ready(name, &waiting) {
+                true => {
+                    part.insert(name.to_string());
+                }
+                false => waiting.push(name),
+            }
+        }
+        if part.is_empty() {
+            // A circle through sources: together, as without hooks.
+            part.extend(waiting.drain(..).map(str::to_string));
+        }
+        left = waiting;
+        parts.push(part);
+    }
+    if parts.is_empty() {
+        parts.push(BTreeSet::new());
+    }
+    parts
+}
+
+/// Names of the models whose tables this one reads, by `ref` or as a source.
+fn parents<'a>(
+    project: &'a Project,
+    makers: &'a HashMap<&str, &'a Arc<Model>>,
+    model: &'a Model,
+) -> impl Iterator<Item = &'a str> {
+    model.depends_on.iter().filter_map(move |dependency| match dependency {
+        Dependency::Model(name) => Some(name.as_str()),
+        Dependency::Source(source, table) => {
+            let found = project.sources.iter().find(|s| s.source == *source && s.name == *table)?;
+            makers.get(found.unique_id.as_str()).map(|maker| maker.name.as_str())
+        }
+    })
+}
+
 /// The models, those that make a table before those that read it as a source. A circle of these stays as it is.
 fn in_order<'a>(project: &'a Project, makers: &HashMap<&str, &'a Arc<Model>>) -> Vec<&'a Arc<Model>> {
     let mut left: Vec<&Arc<Model>> = project.models.iter().collect();
     let known: BTreeSet<&str> = left.iter().map(|m| m.name.as_str()).collect();
-    let made_by = |source: &str, table: &str| {
-        let found = project.sources.iter().find(|s| s.source == source && s.name == table)?;
-        makers.get(found.unique_id.as_str()).map(|maker| maker.name.as_str())
-    };
     let mut ordered = Vec::with_capacity(left.len());
     let mut placed: BTreeSet<&str> = BTreeSet::new();
     while !left.is_empty() {
         let before = ordered.len();
         left.retain(|model| {
-            let mut reads = model.depends_on.iter().filter_map(|dependency| match dependency {
-                Dependency::Model(name) => known.get(name.as_str()).copied(),
-                Dependency::Source(source, table) => made_by(source, table),
-            });
+            let mut reads = parents(project, makers, model).filter_map(|name| known.get(name).copied());
             let ready = reads.all(|name| name == model.name || placed.contains(name));
             if ready {
                 placed.insert(&model.name);

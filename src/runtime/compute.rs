@@ -46,6 +46,8 @@ pub(super) enum EpochRuns {
     First,
     /// Those that are due.
     Due,
+    /// The same, and that of this model, which was held ([`super::held`]).
+    Held(usize),
     /// These, for this planned instant (µs), due or not.
     These(Vec<usize>, i64),
 }

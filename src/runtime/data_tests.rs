@@ -19,7 +19,7 @@ use super::json::json_lines;
 use super::query::Reader;
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, Table, TableSpec};
-use crate::project::answers::WAITS;
+use crate::project::answers::is_failure;
 use crate::project::{DataTest, Severity, SourceMap, StoreFailures};
 
 /// Failing rows shown to a person.
@@ -96,13 +96,12 @@ impl Reader {
     pub async fn test(&self, test: &DataTest, options: TestOptions) -> TestResult {
         let started = Instant::now();
         let mut result = match &test.waits {
-            Some(why) if why.code() == WAITS => TestResult::skipped(why.message()),
-            // Its template fails.
-            Some(error) => TestResult {
+            Some(error) if is_failure(error) => TestResult {
                 message: error.message().to_string(),
                 errors: vec![error.clone()],
                 ..TestResult::new(TestStatus::Error)
             },
+            Some(waits) => TestResult::skipped(waits.message()),
             None => match self.judged(test, options).await {
                 Ok(result) => result,
                 Err(errors) => TestResult {

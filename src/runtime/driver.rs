@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::compute::EpochRuns;
 use super::feed::FeedEvent;
+use super::held::RunHooks;
 use super::instance;
 use super::jobs::Runs;
 use super::pipeline::{Pipeline, lake_options};
 use super::report::{EpochReport, Event, Watcher};
 use super::snapshot::FailedRun;
-use super::stages::{Course, Gate};
+use super::stages::{Course, Gate, Next, QUIET};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::Lake;
@@ -44,6 +45,10 @@ pub struct Options {
     pub event_time: (Option<i64>, Option<i64>),
     /// Incremental models whose full refresh was asked for and is not committed yet.
     pub unfinished: BTreeSet<String>,
+    /// Models are made in stages ([`super::stages`]).
+    pub divided: bool,
+    /// Models whose full refresh, or new start in a source, has begun: it is not begun again when the pipeline is opened anew.
+    pub begun: BTreeSet<String>,
     /// When the lake was asked for what models' templates wanted to know, µs.
     pub asked_at: i64,
 }
@@ -76,11 +81,13 @@ pub struct Runner {
     pub watcher: Watcher,
 }
 
-enum End {
+pub(super) enum End {
     /// The input ended, or somebody said stop.
     Done,
     /// Open again.
     Restart(Error),
+    /// The same, and nothing is wrong: hooks wrote to its tables.
+    Disturbed,
 }
 
 impl Runner {
@@ -97,8 +104,14 @@ impl Runner {
     }
 
     /// Runs until `stop` becomes true. `edited` becomes true when the project's files have changed: the call returns then.
-    pub async fn up(&self, stop: watch::Receiver<bool>, edited: watch::Receiver<bool>) -> Result<Summary> {
-        self.work(false, stop, Some(edited), Course::undivided()).await
+    /// `hooks` stand around the runs of models that are made at times.
+    pub async fn up(
+        &self,
+        stop: watch::Receiver<bool>,
+        edited: watch::Receiver<bool>,
+        hooks: &dyn RunHooks,
+    ) -> Result<Summary> {
+        self.work(false, stop, Some(edited), Course::with_hooks(hooks)).await
     }
 
     async fn work(
@@ -111,7 +124,7 @@ impl Runner {
         let started = Instant::now();
         let lake = Lake::open(&self.env, &self.project.target.lake, lake_options(&self.project))?;
         lake.check_writable().await?;
-        let instance = instance::claim(&self.env, &lake, self.options.take_over).await?;
+        let mut instance = instance::claim(&self.env, &lake, self.options.take_over).await?;
         let cleaned = lake.clone();
         // Beside the work: it walks the whole lake, and nothing depends on it.
         tokio::spawn(async move {
@@ -121,7 +134,7 @@ impl Runner {
         });
         let mut summary = Summary::default();
         let mut diverged = BTreeSet::new();
-        let mut options = self.options.clone();
+        let mut options = Options { divided: course.is_divided(), ..self.options.clone() };
         let mut failures = 0;
         loop {
             let opened = Pipeline::open(
@@ -137,11 +150,15 @@ impl Runner {
             let committed_before = summary.epochs;
             let end = match opened {
                 Ok(mut pipeline) => {
+                    course.held.enter(&mut pipeline);
                     let end =
                         self.stages(&mut pipeline, bounded, &mut stop, &mut edited, &mut summary, &mut course).await;
                     diverged = std::mem::take(&mut pipeline.diverged);
                     let refreshing = pipeline.nodes.iter().filter(|n| n.job.as_ref().is_some_and(|job| job.full));
                     options.unfinished = refreshing.map(|n| n.name().to_string()).collect();
+                    if matches!(end, Ok(End::Disturbed)) {
+                        course.held.leave(&mut pipeline);
+                    }
                     summary.parked =
                         pipeline.nodes.iter().filter_map(|n| Some((n.name().to_string(), n.parked.clone()?))).collect();
                     end
@@ -149,13 +166,24 @@ impl Runner {
                 Err(error) => Err(error),
             };
             // Refreshing and resetting happen once, not at every restart.
-            options.full_refresh = false;
-            options.reset_sources.clear();
+            match (course.is_divided(), &end) {
+                (true, Ok(End::Disturbed)) => {}
+                (true, _) => options.begun.extend(course.begun().cloned()),
+                (false, _) => {
+                    options.full_refresh = false;
+                    options.reset_sources.clear();
+                }
+            }
+            if matches!(end, Ok(End::Disturbed)) {
+                // Who wrote took a number of its own.
+                instance = instance::claim(&self.env, &lake, false).await?;
+                continue;
+            }
             if summary.epochs > committed_before {
                 failures = 0;
             }
             match end {
-                Ok(End::Done) => break,
+                Ok(End::Done | End::Disturbed) => break,
                 Ok(End::Restart(error)) | Err(error) if self.may_retry(&error, bounded, failures) => {
                     let wait = (Duration::from_millis(200) * 2u32.saturating_pow(failures)).min(LONGEST_BACKOFF);
                     failures += 1;
@@ -166,6 +194,13 @@ impl Runner {
                     }
                 }
                 Ok(End::Restart(error)) | Err(error) => return Err(error),
+            }
+        }
+        // What the gate refused when the last stage had ended.
+        for (model, error) in course.stopped {
+            if !summary.parked.iter().any(|(known, _)| *known == model) {
+                (self.watcher)(&Event::Parked { model: &model, error: &error });
+                summary.parked.push((model, error));
             }
         }
         summary.elapsed = started.elapsed();
@@ -188,17 +223,30 @@ impl Runner {
         course: &mut Course<'_>,
     ) -> Result<End> {
         (self.watcher)(&Event::Opened {
-            tables: pipeline.nodes.iter().filter(|n| n.main.is_some()).count(),
+            tables: pipeline.nodes.iter().filter(|n| n.main.is_some() || n.is_made()).count(),
             sources: pipeline.sources.len(),
             instance: pipeline.instance,
         });
         pipeline.may_wait = !bounded;
-        while course.enter().await? {
-            pipeline.enter(course).await?;
-            if let End::Restart(error) = self.epochs(pipeline, bounded, stop, edited, summary, course).await? {
-                return Ok(End::Restart(error));
+        loop {
+            if course.writes() {
+                pipeline.drain_maintenance(QUIET).await?;
             }
-            course.leave(&summary.parked);
+            match course.enter().await? {
+                Next::Stage => {}
+                Next::Reopened => return Ok(End::Disturbed),
+                Next::End => break,
+            }
+            pipeline.enter(course).await?;
+            match self.epochs(pipeline, bounded, stop, edited, summary, course).await? {
+                End::Done => {
+                    if course.is_divided() {
+                        pipeline.keep_all_states().await?;
+                    }
+                    course.leave(&summary.parked);
+                }
+                other => return Ok(other),
+            }
         }
         pipeline.drain_maintenance(Duration::from_secs(60)).await?;
         pipeline.keep_all_states().await?;
@@ -214,9 +262,8 @@ impl Runner {
         summary: &mut Summary,
         course: &mut Course<'_>,
     ) -> Result<End> {
-        let recovered = pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await;
-        if let Err(error) = self.tell(pipeline, recovered, summary) {
-            return Ok(End::Restart(error));
+        if let Some(end) = self.recover(pipeline, summary, course).await? {
+            return Ok(end);
         }
         for warning in pipeline.start_sources(bounded, course).await? {
             (self.watcher)(&Event::Note(&warning));
@@ -248,6 +295,9 @@ impl Runner {
                 if let Err(error) = self.tell(pipeline, report, summary) {
                     return Ok(End::Restart(error));
                 }
+                if let Some(end) = self.held_runs(pipeline, summary, course).await? {
+                    return Ok(end);
+                }
                 pipeline.maintain().await?;
                 pipeline.keep_states().await?;
             }
@@ -270,14 +320,23 @@ impl Runner {
         Ok(())
     }
 
-    fn tell(&self, pipeline: &mut Pipeline, report: Result<EpochReport>, summary: &mut Summary) -> Result<()> {
+    pub(super) fn tell_failed(&self, pipeline: &mut Pipeline) {
+        for FailedRun { model, planned, error, retry } in std::mem::take(&mut pipeline.failed_runs) {
+            (self.watcher)(&Event::RunFailed { model: &model, planned, error: &error, retry });
+        }
+    }
+
+    pub(super) fn tell(
+        &self,
+        pipeline: &mut Pipeline,
+        report: Result<EpochReport>,
+        summary: &mut Summary,
+    ) -> Result<()> {
         for note in std::mem::take(&mut pipeline.notes) {
             (self.watcher)(&Event::Note(&note));
         }
         let report = report?;
-        for FailedRun { model, planned, error, retry } in std::mem::take(&mut pipeline.failed_runs) {
-            (self.watcher)(&Event::RunFailed { model: &model, planned, error: &error, retry });
-        }
+        self.tell_failed(pipeline);
         for node in &pipeline.nodes {
             let known = summary.parked.iter().any(|(name, _)| name == node.name());
             if let (Some(error), false) = (&node.parked, known) {

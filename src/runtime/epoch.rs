@@ -52,7 +52,7 @@ impl Pipeline {
                             self.nodes[index].since.rows += outcome.rows_in as u64;
                             self.stage(index, outcome, &mut state).await?;
                         }
-                        Err(error) if self.nodes[index].job.is_some() && matches!(state.runs, EpochRuns::Due) => {
+                        Err(error) if is_run(self.nodes[index].job.is_some(), &state.runs) => {
                             self.fail_run(index, error).await?;
                         }
                         Err(error) => self.fail(index, error).await?,
@@ -190,7 +190,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn parked_upstream(&self, index: usize) -> Option<String> {
+    pub(super) fn parked_upstream(&self, index: usize) -> Option<String> {
         self.nodes[index].upstreams.iter().find_map(|upstream| match upstream {
             Upstream::Node(up) if self.nodes[*up].parked.is_some() => Some(self.nodes[*up].name().to_string()),
             _ => None,
@@ -320,6 +320,11 @@ impl Pipeline {
         }
         self.maintain().await
     }
+}
+
+/// Whether an error is that of one run, which is tried again, and not the model's.
+fn is_run(is_job: bool, runs: &EpochRuns) -> bool {
+    is_job && matches!(runs, EpochRuns::Due | EpochRuns::Held(_))
 }
 
 /// Waits for the uploads of a model's tables. Deletion vectors are uploaded here too, so that nothing but log entries is left to

@@ -23,6 +23,8 @@ pub(super) struct Job {
     failure: Option<Failure>,
     /// The run that is being computed.
     pub trying: Option<i64>,
+    /// The run that is due, and waits for the hooks before it, or for one that does.
+    pub held: Option<i64>,
     /// The next run of an incremental model makes the whole table; until that is committed.
     pub full: bool,
 }
@@ -39,6 +41,13 @@ struct Failure {
 impl Job {
     pub fn new(schedule: Option<Schedule>, last: Option<i64>, edited: bool) -> Self {
         Job { schedule, last, edited, new: last.is_none(), ..Job::default() }
+    }
+
+    /// Goes on from what another pipeline of this process knew.
+    pub fn resume(&mut self, earlier: &Job) {
+        self.started = earlier.started;
+        self.failure = earlier.failure;
+        self.new = earlier.new;
     }
 
     /// The planned instant of the run that is due at `now` (µs). `changed`: something it reads has changed in this epoch.

@@ -1,7 +1,7 @@
 //! Runs the SQL of hooks and operations: queries, INSERT, OPTIMIZE, VACUUM.
 //!
-//! No pipeline is open meanwhile: a hook runs before or after one, so that a commit of its own is like one of an earlier run, which
-//! recovery knows how to follow. Rows are only ever added, and only to tables that are not the result of a query: `incremental` models and
+//! No epoch is open meanwhile. A commit to a table that a pipeline holds is like one of an earlier run, which recovery knows how to follow:
+//! whoever has a pipeline open asks for such commits ([`Operator::take_disturbed`]) and opens it anew. Rows are only ever added, and only to tables that are not the result of a query: `incremental` models and
 //! seeds, which keep what they hold, and Delta tables that sources name. Each INSERT is one commit; a command that is repeated
 //! repeats its hooks, as in dbt.
 
@@ -11,6 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::answers::{Fresh, LakeAnswers, answer};
 use super::instance;
@@ -23,7 +24,7 @@ use crate::lake::{CommitRequest, Lake, Table, TableSpec};
 use crate::plan::Compilation;
 use crate::plan::stored::stored_type;
 use crate::project::answers::{NO_TABLE, WAITS};
-use crate::project::{Answer, Answers, Connector, Materialization, Project, SourceTable};
+use crate::project::{Answer, Answers, Connector, Dependency, Materialization, Project, SourceTable};
 use crate::types::{SignedBatch, parse_sql_type};
 
 /// Runs statements, and answers templates that ask. Methods of [`Answers`] block.
@@ -36,6 +37,7 @@ pub struct Operator {
     handle: tokio::runtime::Handle,
     take_over: bool,
     warnings: Mutex<Vec<Error>>,
+    disturbed: AtomicBool,
 }
 
 impl fmt::Debug for Operator {
@@ -69,12 +71,30 @@ impl Operator {
             handle: tokio::runtime::Handle::current(),
             take_over,
             warnings: Mutex::default(),
+            disturbed: AtomicBool::new(false),
         }))
     }
 
     /// What was skipped, since this was asked last.
     pub fn take_warnings(&self) -> Vec<Error> {
         std::mem::take(&mut self.warnings.lock())
+    }
+
+    /// Whether a table of a model, or one that a model reads, has got a commit since this was asked last.
+    pub fn take_disturbed(&self) -> bool {
+        self.disturbed.swap(false, Ordering::Relaxed)
+    }
+
+    /// A table is about to get a commit.
+    fn disturb(&self, target: &Target<'_>) {
+        let is_held = match target {
+            Target::Model { .. } => true,
+            Target::Source { source, .. } => {
+                let is_read = |d: &Dependency| *d == Dependency::Source(source.source.clone(), source.name.clone());
+                self.project.models.iter().any(|m| m.depends_on.iter().any(is_read))
+            }
+        };
+        self.disturbed.fetch_or(is_held, Ordering::Relaxed);
     }
 
     /// Runs every statement of a text; the answer is the last one's.
@@ -147,6 +167,7 @@ impl Operator {
             }
         }
         let rows = self.answers.rows(query, this).await?;
+        self.disturb(&target);
         let found = rows.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
         let (mut table, txns) = match &target {
             Target::Model { schema, name, model } => {
@@ -181,7 +202,9 @@ impl Operator {
 
     /// A table to keep house in, and the model whose it is.
     async fn maintained(&self, name: &Name) -> Result<(Table, Option<&str>)> {
-        let (schema, table, model) = match self.target(name)? {
+        let target = self.target(name)?;
+        self.disturb(&target);
+        let (schema, table, model) = match target {
             Target::Model { schema, name, model } => (schema, name, Some(model)),
             Target::Source { schema, name, .. } => (schema, name, None),
         };

@@ -111,6 +111,11 @@ impl Node {
         &self.compiled.model.name
     }
 
+    /// Whether its table is there after this run, unless it stops.
+    pub(super) fn is_made(&self) -> bool {
+        self.active && self.compiled.model.materialized.has_table()
+    }
+
     /// Whether it has a table this run writes.
     pub(super) fn runs(&self) -> bool {
         self.active && !self.rests && self.main.is_some() && self.parked.is_none()
@@ -165,6 +170,8 @@ pub struct Pipeline {
     /// Models whose table was found to differ from their state: recomputed after the restart.
     pub(super) diverged: BTreeSet<String>,
     pub(super) failed_runs: Vec<FailedRun>,
+    /// Models whose runs have hooks ([`super::held`]).
+    pub(super) hooked: BTreeSet<String>,
     /// Whether models may sit out epochs while their state is loaded: nobody waits for the end of this pipeline.
     pub(super) may_wait: bool,
     /// The snapshot of state that is being written.
@@ -201,7 +208,7 @@ pub(super) fn planner(env: &Env, project: &Project) -> Result<Planner> {
 
 impl Pipeline {
     /// Opens the lake for writing as instance `instance`. Tables that are missing are created; their contents come with the
-    /// recovery epoch.
+    /// recovery epoch. In a run of stages all models rest until their stage begins, and tables are created then.
     pub(super) async fn open(
         env: &Env,
         project: Arc<Project>,
@@ -211,6 +218,7 @@ impl Pipeline {
         instance: i64,
         diverged: &BTreeSet<String>,
     ) -> Result<Self> {
+        let divided = options.divided;
         let epochs = Epochs::open(&lake).await?;
         let (epoch, row_positions) =
             epochs.last().map_or((0, BTreeMap::new()), |row| (row.epoch, row.positions.clone()));
@@ -225,9 +233,10 @@ impl Pipeline {
             instance,
             partial: options.selected.is_some(),
             unfinished: false,
-            keeps_foreign: false,
+            keeps_foreign: divided,
             diverged: BTreeSet::new(),
             failed_runs: Vec::new(),
+            hooked: BTreeSet::new(),
             may_wait: false,
             writing: None,
             notes: Vec::new(),
@@ -237,7 +246,7 @@ impl Pipeline {
         };
         let mut by_name: HashMap<String, usize> = HashMap::new();
         for compiled in &compilation.models {
-            let node = pipeline.open_node(compiled, &by_name, &row_positions, diverged).await?;
+            let node = pipeline.open_node(compiled, &by_name, &row_positions, diverged, divided).await?;
             by_name.insert(compiled.model.name.clone(), pipeline.nodes.len());
             pipeline.nodes.push(node);
         }
@@ -247,12 +256,22 @@ impl Pipeline {
         Ok(pipeline)
     }
 
+    /// The table of a model whose stage begins.
+    pub(super) async fn open_late(&mut self, index: usize) -> Result<()> {
+        let compiled = Arc::clone(&self.nodes[index].compiled);
+        let by_name = self.nodes.iter().enumerate().map(|(i, node)| (node.name().to_string(), i)).collect();
+        let row_positions = self.epochs.last().map_or_else(BTreeMap::new, |row| row.positions.clone());
+        self.nodes[index] = self.open_node(&compiled, &by_name, &row_positions, &BTreeSet::new(), false).await?;
+        Ok(())
+    }
+
     async fn open_node(
         &mut self,
         compiled: &Arc<CompiledModel>,
         by_name: &HashMap<String, usize>,
         row_positions: &BTreeMap<String, i64>,
         diverged: &BTreeSet<String>,
+        rests: bool,
     ) -> Result<Node> {
         let model = &compiled.model;
         let active = self.options.selected.as_ref().is_none_or(|names| names.contains(&model.name));
@@ -283,7 +302,7 @@ impl Pipeline {
             backfill_wanted: false,
             backfill_failed: false,
             waits: false,
-            rests: false,
+            rests,
             since: Since { written: self.env.now_micros(), rows: 0 },
             expectations,
             refresh: None,
@@ -298,7 +317,7 @@ impl Pipeline {
         }
         let table = match self.lake.table(&model.schema, &model.alias).await? {
             Some(table) => Some(table),
-            None if active => {
+            None if active && !rests => {
                 node.refresh = Some(Refresh::New);
                 Some(self.create_main(&node).await?)
             }
@@ -315,7 +334,7 @@ impl Pipeline {
         let consumed = merged(table.txns(), table.id(), row_positions);
         let last = consumed.get(&run_app(table.name())).copied();
         if active && *table.schema() != *compiled.schema {
-            let rebuilt = self.options.full_refresh && self.may_refresh(&node);
+            let rebuilt = self.is_refreshed(&node);
             let added_to = compiled.rerun.is_some() && last.is_some() && is_extended(&table.schema(), &compiled.schema);
             if added_to {
                 table.evolve(&compiled.schema, BTreeMap::new())?;
@@ -333,7 +352,7 @@ impl Pipeline {
         if diverged.contains(&model.name) {
             node.refresh = Some(Refresh::Diverged);
         }
-        if self.options.full_refresh && active && self.may_refresh(&node) {
+        if active && self.is_refreshed(&node) {
             node.refresh = Some(Refresh::Asked);
         }
         if model.materialized.is_scheduled() {
@@ -401,6 +420,11 @@ impl Pipeline {
             ),
         )
         .with_hint("keep the old columns in place, or run with --full-refresh to read its input again from the start"))
+    }
+
+    /// Whether `--full-refresh` is still to be done for it.
+    fn is_refreshed(&self, node: &Node) -> bool {
+        self.options.full_refresh && !self.options.begun.contains(node.name()) && self.may_refresh(node)
     }
 
     /// `--full-refresh` leaves out what cannot be had again, unless the model says `full_refresh: true`.
@@ -492,7 +516,7 @@ impl Pipeline {
     }
 
     /// Writes this instance's number into every table it owns: an older instance's next put loses.
-    async fn fence(&mut self) -> Result<()> {
+    pub(super) async fn fence(&mut self) -> Result<()> {
         let (instance, now) = (self.instance, self.env.now_micros());
         for index in 0..self.nodes.len() {
             if !self.nodes[index].active {

@@ -33,12 +33,15 @@ impl Pipeline {
         }
         let planned = match &epoch.runs {
             // What reads a seed must not meet it empty.
-            EpochRuns::None | EpochRuns::First | EpochRuns::Due if kind == Materialization::Seed => {
+            EpochRuns::None | EpochRuns::First | EpochRuns::Due | EpochRuns::Held(_)
+                if kind == Materialization::Seed =>
+            {
                 let job = self.nodes[index].job.as_ref();
                 job.filter(|job| (job.last.is_none() && job.is_untried()) || job.edited).map(|_| now)
             }
             EpochRuns::None => None,
             EpochRuns::These(models, planned) => models.contains(&index).then_some(*planned),
+            EpochRuns::Held(made) if *made == index => self.nodes[index].job.as_mut().and_then(|job| job.held.take()),
             runs => {
                 let changed = self.changes_of_inputs(index, epoch)?.iter().flatten().any(|b| !b.is_empty());
                 let job = self.nodes[index].job.as_ref();
@@ -53,8 +56,13 @@ impl Pipeline {
         // A table of other columns than its readers expect cannot wait.
         let planned = planned.or_else(|| self.nodes[index].replace.then_some(now));
         let Some(planned) = planned else { return Ok(Outcome::default()) };
+        let is_held = self.must_hold(index, &epoch.runs);
         if let Some(job) = &mut self.nodes[index].job {
             job.trying = Some(planned);
+            job.held = is_held.then_some(planned);
+        }
+        if is_held {
+            return Ok(Outcome::default());
         }
         let mut outcome = match kind {
             Materialization::Incremental => self.run_incremental(index, epoch, planned).await?,
@@ -112,6 +120,7 @@ impl Pipeline {
         let model = node.name().to_string();
         let job = node.job.get_or_insert_default();
         let planned = job.trying.take().unwrap_or(now);
+        job.held = None;
         let retry = job.failed(planned, now);
         self.failed_runs.push(FailedRun { model, planned, error, retry });
         Ok(())

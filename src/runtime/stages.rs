@@ -3,20 +3,28 @@
 //! 1. Only the models of the stage at hand are at work; the others' tables stay at their versions, as those that a run has not selected.
 //! 2. A stage begins like a run: what is behind its inputs catches up, from their logs or by recomputation, in an epoch without input;
 //!    then its sources are read to their end, and what is made at times is made.
-//! 3. Before each stage, and after the last, the [`Gate`] may look at the lake, and refuses models, which then stop.
+//! 3. Before each stage, and after the last, the [`Gate`] may look at the lake, and refuses models, which then stop. One that has written to
+//!    what the pipeline holds says so: the pipeline is opened anew, and goes on with the stage at hand.
+//! 4. A table that is missing is made when its model's stage begins: what is refused before has none.
 //!
 //! Invariants: a commit of a stage is a commit like any other, so every promise about crashes holds in each. All stages read a source to the same
 //! end, the one it had when the first of them opened it, and tables that somebody else maintains at the version they had at the start: so
-//! when the last stage has ended and nothing was refused, all tables are of one cut. Epochs before that are marked `partial`.
+//! when the last stage has ended and nothing was refused, all tables are of one cut. Epochs before that are marked `partial`, and all of a run
+//! whose gate has disturbed: what it wrote is seen by the models that come after it, as an earlier run would have.
 
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use arrow::array::Int64Array;
 
+use super::held::{Held, RunHooks};
 use super::pipeline::{Pipeline, Upstream};
 use crate::error::{Error, Result};
 use crate::types::{Positions, SourceBatch};
+
+/// How long maintenance may keep hooks waiting.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
 
 /// Code of the errors by which a gate refuses models: they are no failures of their own.
 pub const SKIPPED: &str = "skipped";
@@ -24,8 +32,30 @@ pub const SKIPPED: &str = "skipped";
 /// Who decides between two stages.
 #[async_trait(?Send)]
 pub trait Gate {
-    /// The stages before `stage` have ended, with these models stopped in them. Returns the models that must not be made, and why.
-    async fn pass(&self, stage: usize, stopped: &[(String, Error)]) -> Result<Vec<(String, Error)>>;
+    /// Whether it may write to the lake before `stage`: maintenance is over then.
+    fn writes(&self, _stage: usize) -> bool {
+        false
+    }
+
+    /// The stages before `stage` have ended, with these models stopped in them.
+    async fn pass(&self, stage: usize, stopped: &[(String, Error)]) -> Result<Verdict>;
+}
+
+/// What a gate says.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// The models that must not be made, or count as not made, and why.
+    pub refused: Vec<(String, Error)>,
+    /// Tables that a pipeline holds have got commits meanwhile.
+    pub disturbed: bool,
+}
+
+/// What comes next in a [`Course`].
+pub(super) enum Next {
+    Stage,
+    /// The same stage, in a pipeline that is opened anew.
+    Reopened,
+    End,
 }
 
 /// How far a run in stages has come. It outlives the pipeline, which is opened again after an error.
@@ -35,31 +65,64 @@ pub(super) struct Course<'a> {
     at: usize,
     /// The gate was asked about the stage at hand.
     asked: bool,
+    /// A gate has disturbed: what was made before may be behind.
+    disturbed: bool,
     /// Models that stopped, or were stopped, in the stages before.
     pub stopped: Vec<(String, Error)>,
     /// Where each source (`source.table`) ended when it was first opened.
     pub ends: BTreeMap<String, Positions>,
+    /// Runs with hooks around them.
+    pub held: Held<'a>,
 }
 
 impl<'a> Course<'a> {
     /// A run of one stage, which has everything.
     pub fn undivided() -> Self {
-        Course { stages: &[], gate: None, at: 0, asked: false, stopped: Vec::new(), ends: BTreeMap::new() }
+        Course {
+            stages: &[],
+            gate: None,
+            at: 0,
+            asked: false,
+            disturbed: false,
+            stopped: Vec::new(),
+            ends: BTreeMap::new(),
+            held: Held::default(),
+        }
+    }
+
+    /// The same, with hooks around runs that come due.
+    pub fn with_hooks(hooks: &'a dyn RunHooks) -> Self {
+        Course { held: Held::by(hooks), ..Course::undivided() }
     }
 
     pub fn new(stages: &'a [BTreeSet<String>], gate: &'a dyn Gate) -> Self {
         Course { stages, gate: Some(gate), ..Course::undivided() }
     }
 
-    /// Asks the gate; false when there is no stage any more.
-    pub async fn enter(&mut self) -> Result<bool> {
-        let Some(gate) = self.gate else { return Ok(self.at == 0) };
+    /// Whether the gate will write when it is asked next.
+    pub fn writes(&self) -> bool {
+        !self.asked && self.gate.is_some_and(|gate| gate.writes(self.at))
+    }
+
+    /// Asks the gate.
+    pub async fn enter(&mut self) -> Result<Next> {
+        let more = |more: bool| if more { Next::Stage } else { Next::End };
+        let Some(gate) = self.gate else { return Ok(more(self.at == 0)) };
         if !self.asked {
-            let refused = gate.pass(self.at, &self.stopped).await?;
-            self.stop(refused);
+            let verdict = gate.pass(self.at, &self.stopped).await?;
+            self.stop(verdict.refused);
             self.asked = true;
+            self.disturbed |= verdict.disturbed;
+            if verdict.disturbed && self.at < self.stages.len() {
+                return Ok(Next::Reopened);
+            }
         }
-        Ok(self.at < self.stages.len())
+        Ok(more(self.at < self.stages.len()))
+    }
+
+    /// Models whose stage has begun.
+    pub fn begun(&self) -> impl Iterator<Item = &String> {
+        self.stages.iter().take(self.at + usize::from(self.asked)).flatten()
     }
 
     /// The stage has ended.
@@ -90,7 +153,8 @@ impl Pipeline {
             return Ok(());
         }
         self.keeps_foreign = true;
-        self.unfinished = course.at + 1 < course.stages.len() || !course.stopped.is_empty();
+        let more = course.at + 1 < course.stages.len();
+        self.unfinished = more || course.disturbed || !course.stopped.is_empty();
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
             node.rests = course.stages.get(course.at).is_none_or(|stage| !stage.contains(node.name()));
@@ -99,9 +163,19 @@ impl Pipeline {
                 let error = error.clone();
                 self.park(index, error).await;
             }
+            let node = &self.nodes[index];
+            if node.rests || !node.active || node.parked.is_some() || node.main.is_some() {
+                continue;
+            }
+            if let Some(upstream) = self.parked_upstream(index) {
+                let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
+                self.park(index, error).await;
+            } else if node.compiled.model.materialized.has_table() {
+                self.open_late(index).await?;
+            }
         }
-        // Opening has looked at everything before the first.
-        if course.at > 0 { self.find_what_is_behind().await } else { Ok(()) }
+        self.fence().await?;
+        self.find_what_is_behind().await
     }
 
     /// Whether a model at work reads the source.

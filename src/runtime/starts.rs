@@ -31,9 +31,8 @@ impl Pipeline {
                 continue;
             }
             let context = |error: Error| error.context(format!("source {name}"));
-            if self.options.reset_sources.contains(&name) {
-                self.reset_positions(&readers, &name)?;
-            }
+            let reset: Vec<usize> = readers.iter().copied().filter(|r| self.is_reset(*r, &name)).collect();
+            self.reset_positions(&reset, &name)?;
             self.settle_starts(index, &readers).await.map_err(context)?;
             let mut source = self.open_source(index).await.map_err(context)?;
             let from = self.lowest_positions(&readers, &name)?;
@@ -64,7 +63,7 @@ impl Pipeline {
     /// committed before the first read, so that a restart starts at the same place.
     async fn settle_starts(&mut self, index: usize, readers: &[usize]) -> Result<()> {
         let Connector::Kafka(kafka) = &self.sources[index].table.connector else { return Ok(()) };
-        let reset = self.options.reset_sources.contains(&self.sources[index].name);
+        let reset = readers.iter().any(|r| self.is_reset(*r, &self.sources[index].name));
         if kafka.start == Start::Earliest && !reset {
             return Ok(());
         }
@@ -89,6 +88,12 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Whether `--reset-source` is still to be done for it.
+    fn is_reset(&self, reader: usize, source: &str) -> bool {
+        let is_begun = self.options.begun.contains(self.nodes[reader].name());
+        !is_begun && self.options.reset_sources.iter().any(|s| s == source)
     }
 
     fn reset_positions(&mut self, readers: &[usize], source: &str) -> Result<()> {
@@ -132,8 +137,8 @@ impl Pipeline {
 
     /// A cluster or topic that is not the one the positions belong to is an error: its offsets mean something else.
     fn check_identity(&mut self, readers: &[usize], source: &str, identity: &[(String, String)]) -> Result<()> {
-        let reset = self.options.reset_sources.iter().any(|s| s == source);
         for reader in readers {
+            let reset = self.is_reset(*reader, source);
             let Some(cell) = &mut self.nodes[*reader].main else { continue };
             for (key, value) in identity {
                 let property = format!("{IDENTITY}{source}.{key}");

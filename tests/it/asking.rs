@@ -192,3 +192,101 @@ fn up_asks_again_before_each_run() {
     assert_eq!(up.stop(), Some(0), "{}", up.log());
     assert_eq!(sandbox.rows("select count(*) as n, count(distinct id) as d from log"), [r#"{"n":4,"d":4}"#]);
 }
+
+#[test]
+fn a_template_that_fails_stops_its_model_and_its_readers_only() {
+    let asks = |question: &str, rest: &str| {
+        format!(
+            "{{{{ config(materialized='table') }}}}{{% set found = run_query({question}) %}}select {{% if execute %}}{{{{ found.columns[0].values() | join(', ') }}}}{{% endif %}} as x{rest}"
+        )
+    };
+    let payments = "'select count(*) from ' ~ ref('payments')";
+    let sandbox = shop(&[
+        ("queries/pivot.sql", PIVOT),
+        // Its question is wrong; its SQL is, once it has its answer; its macro gives up on the answer.
+        ("queries/bad_question.sql", &asks("'select nothing from ' ~ ref('payments')", "")),
+        ("queries/bad_sql.sql", &asks(payments, ", no_such_column")),
+        (
+            "queries/gives_up.sql",
+            &asks(payments, "{% if execute %}{{ exceptions.raise_compiler_error('too few') }}{% endif %}"),
+        ),
+        ("queries/reader.sql", "select * from {{ ref('bad_question') }}"),
+        ("queries/later.sql", &asks("'select count(*) from ' ~ ref('pivot')", "")),
+        (
+            "queries/tests/broken.sql",
+            "{% if execute %}{% set n = run_query('select nothing from ' ~ ref('payments')) %}{% endif %}select 1 as a",
+        ),
+        ("queries/tests/fine.sql", "select 1 as a where false"),
+    ]);
+    let ended = sandbox.smelt(&["run"]).fails(1, "no column `nothing`");
+    assert!(ended.stderr.contains("no_such_column") && ended.stderr.contains("too few"), "{}", ended.stderr);
+    assert_eq!(sandbox.count("payments"), 2);
+    assert_eq!(sandbox.rows("select x from later"), [r#"{"x":1}"#]);
+    let statuses = || {
+        let text = std::fs::read_to_string(sandbox.path().join("target/run_results.json")).unwrap();
+        let results: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let one = |r: &serde_json::Value| {
+            format!("{} {}", r["unique_id"].as_str().unwrap().split('.').nth(2).unwrap(), r["status"].as_str().unwrap())
+        };
+        let mut all: Vec<String> = results["results"].as_array().unwrap().iter().map(one).collect();
+        all.sort();
+        all
+    };
+    let expected = [
+        "bad_question error",
+        "bad_sql error",
+        "gives_up error",
+        "later success",
+        "payments success",
+        "pivot success",
+        "reader skipped",
+    ];
+    assert_eq!(statuses(), expected);
+    // `compile` writes what can be compiled, and says what cannot.
+    let ended = sandbox.smelt(&["compile"]).fails(1, "no column `nothing`");
+    assert!(ended.stderr.contains("no_such_column"), "{}", ended.stderr);
+    let compiled = |name: &str| sandbox.path().join(format!("target/compiled/queries/{name}.sql"));
+    assert!(std::fs::read_to_string(compiled("pivot")).unwrap().contains("cash_amount"));
+    assert!(!compiled("bad_question").exists());
+    // A test too fails alone.
+    let ended = sandbox.smelt(&["test"]).fails(1, "");
+    assert!(ended.stdout.contains("ERROR broken") && ended.stdout.contains("PASS fine"), "{}", ended.stdout);
+}
+
+#[test]
+fn what_would_need_an_answer_passes_while_the_project_is_read() {
+    let sandbox = shop(&[
+        (
+            "macros/m.sql",
+            "{% macro first_of(q) %}{% set r = run_query(q) %}{{ return(r.columns[0].values()) }}{% endmacro %}",
+        ),
+        (
+            "queries/lenient.sql",
+            "{{ config(materialized='table') }}{% set found = run_query('select id from ' ~ ref('payments') ~ ' order by id') %}\
+             select 0 as zero{% for id in found.columns[0].values() %}, {{ id }} as id_{{ id }}{% endfor %}\
+             {% for row in found.rows %}, {{ row[0] + 1 }} as next_{{ row.id }}{% endfor %}\
+             {% for id in first_of('select max(id) as id from ' ~ ref('payments')) %}, {{ id }} as highest{% endfor %}\
+             {% for name in graph.nodes['model.shop.payments'].config['materialized'].split('_') %}, '{{ name }}' as as_{{ name }}{% endfor %}\
+             , {{ found.rows | length }} as many",
+        ),
+    ]);
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(
+        sandbox.rows("select * from lenient"),
+        [
+            r#"{"zero":0,"id_1":1,"id_2":2,"next_1":2,"next_2":3,"highest":2,"as_streaming":"streaming","as_table":"table","many":2}"#
+        ]
+    );
+    // What is not defined when it is executed is an error still, with its place.
+    for (wrong, message) in [
+        ("{{ nothing_of_that_name }}", "`nothing_of_that_name` is not defined"),
+        ("{% for x in d['x'] %}{{ x }}{% endfor %}", "`d` is not defined"),
+        ("{% set d = {} %}{% for x in d['x'] %}{{ x }}{% endfor %}", "undefined-variable"),
+        ("{{ none.attribute }}", "undefined-variable"),
+        ("{{ nothing | length }}", "`nothing` is not defined"),
+    ] {
+        sandbox.write("queries/wrong.sql", format!("select 1 as a {wrong}"));
+        let ended = sandbox.smelt(&["compile"]).fails(2, message);
+        assert!(ended.stderr.contains("queries/wrong.sql:1"), "{}", ended.stderr);
+    }
+}

@@ -107,6 +107,8 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
         models: models.into_iter().map(std::sync::Arc::new).collect(),
         tests: vec![],
         operations: None,
+        asks_selection: false,
+        flags: Default::default(),
         selectors: Vec::new(),
         unit_tests: vec![],
         inventory: Default::default(),

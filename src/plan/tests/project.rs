@@ -170,6 +170,8 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
         models,
         tests: vec![],
         operations: None,
+        asks_selection: false,
+        flags: Default::default(),
         selectors: Vec::new(),
         unit_tests: vec![],
         inventory: Default::default(),

@@ -21,7 +21,12 @@ pub fn write_compiled(project: &Project, env: &Env) -> Result<PathBuf> {
     // What an incremental model runs once its table is there.
     let reruns = written().filter_map(|m| Some((model_path(m).with_extension("rerun.sql"), &m.rerun.as_ref()?.sql)));
     let tests = project.tests.iter().filter(|t| t.waits.is_none()).map(|t| (test_path(t), &t.sql));
-    models.chain(reruns).chain(tests).try_for_each(|(path, sql)| write_below(&root, &path, sql, env))?;
+    let analyses = project.inventory.plain.iter().filter_map(|node| Some((node.file.clone(), node.sql.as_ref()?)));
+    models
+        .chain(reruns)
+        .chain(tests)
+        .chain(analyses)
+        .try_for_each(|(path, sql)| write_below(&root, &path, sql, env))?;
     Ok(root)
 }
 

@@ -43,7 +43,7 @@ pub fn manifest(project: &Project, invocation: &Invocation, env: &Env) -> Json {
         "exposures": exposures,
         "metrics": {},
         "groups": groups(project),
-        "selectors": {},
+        "selectors": project.selectors.iter().map(|s| (s.name.clone(), s.written.clone())).collect::<BTreeMap<_, _>>(),
         "disabled": writer.disabled(),
         "parent_map": parents,
         "child_map": children,

@@ -12,6 +12,7 @@ mod compiled;
 mod manifest;
 mod node_config;
 mod nodes;
+mod plain;
 mod run_results;
 mod sources;
 

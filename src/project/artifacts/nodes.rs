@@ -48,7 +48,8 @@ impl<'a> Writer<'a> {
     pub fn nodes(&self) -> BTreeMap<String, Json> {
         let models = self.project.models.iter().map(|m| (m.unique_id.clone(), self.model(m)));
         let tests = self.project.tests.iter().map(|t| (t.unique_id.clone(), self.test(t)));
-        models.chain(tests).collect()
+        let plain = self.project.inventory.plain.iter().map(|node| (node.unique_id.clone(), self.plain(node)));
+        models.chain(tests).chain(plain).collect()
     }
 
     /// Models that take no part, by id.
@@ -387,7 +388,7 @@ fn below(fqn: &[String], file: &Path) -> String {
     folders.iter().cloned().chain([name]).collect::<Vec<_>>().join("/")
 }
 
-fn checksum(raw: &str) -> Json {
+pub(super) fn checksum(raw: &str) -> Json {
     use sha2::{Digest, Sha256};
     let digest: String = Sha256::digest(raw.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
     json!({"name": "sha256", "checksum": digest})

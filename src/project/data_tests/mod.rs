@@ -149,12 +149,13 @@ impl Maker<'_> {
             // Not an error: it is rendered again once the lake can be asked. What fails when it is rendered for good fails alone.
             None => {
                 let answers = self.globals.answers.is_some();
+                let is_answered = answers && scope.asked_rows();
                 let fails_alone = |e: &mut Error| match (e.code(), answers) {
                     (WAITS, _) => true,
                     // It may ask for columns first, once they are known.
                     ("raised", false) => true,
-                    ("raised" | "jinja", true) => self.globals.which != "compile",
-                    _ => false,
+                    ("raised" | "jinja", true) => is_answered || self.globals.which != "compile",
+                    _ => is_answered,
                 };
                 (String::new(), Some(p.errors.pop_if(fails_alone)?))
             }

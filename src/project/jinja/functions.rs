@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueOrKwargs};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
 use super::clock::{Moment, Taint};
@@ -42,7 +42,10 @@ fn strict_filters(environment: &mut Environment<'static>) {
         environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
             let args = args.into_values();
             if args.first().is_some_and(Value::is_undefined) {
-                return Err(Error::from(ErrorKind::UndefinedError));
+                return match state.undefined_behavior() {
+                    UndefinedBehavior::Strict => Err(Error::from(ErrorKind::UndefinedError)),
+                    _ => Ok(Value::UNDEFINED),
+                };
             }
             filter.call(state, &args)
         });

@@ -1,4 +1,5 @@
-//! Jinja: the language of templates, over minijinja with strict undefined.
+//! Jinja: the language of templates, over minijinja with strict undefined; a template that is only read for what it configures is
+//! rendered with a lenient one, as dbt parses.
 //!
 //! 1. [`template`] cuts a file into runs and tags and rewrites it, so that output can be traced to the file.
 //! 2. [`Engine`] holds what every template shares: filters, functions, and each package's macros as one template that
@@ -175,6 +176,10 @@ impl Engine {
         values: &BTreeMap<String, serde_json::Value>,
     ) -> Result<Rendered> {
         let mut environment = self.model_environment(scope);
+        if !scope.executes() {
+            // As dbt parses: what needs an answer, or the graph, leads to nothing now. It is an error when it does for good.
+            environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        }
         for (name, value) in values {
             environment.add_global(name.clone(), values::from_json(value));
         }

@@ -2,7 +2,7 @@
 
 use md5::{Digest, Md5};
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
 use super::containers::{Dict, List};
@@ -167,6 +167,10 @@ fn as_number(value: Value) -> Result<Value, Error> {
 
 /// Methods of texts and lists that Python has.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    // As dbt parses: what `run_query(…)` gives then is nothing, and so is all that is asked of it.
+    if state.undefined_behavior() == UndefinedBehavior::Chainable && (value.is_undefined() || value.is_none()) {
+        return Ok(Value::UNDEFINED);
+    }
     let text = value.as_str();
     let argument = |i: usize| args.get(i).and_then(Value::as_str);
     let width = || args.first().and_then(Value::as_usize).unwrap_or(0);

@@ -3,10 +3,12 @@
 //! A definition is a text as on the command line, `method: value`, `{method: …, value: …}` with graph operators as keys, or a
 //! `union:` or `intersection:` of definitions; `exclude:` takes away. `{method: selector, value: name}` is a definition above.
 
+use serde_json::Value as Json;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::spec::{self, Criterion, Indirect, Method, Operation, Reach, Spec};
+use super::written;
 use crate::error::Error;
 use crate::project::jinja::{Engine, Scope};
 use crate::project::problems::{Problems, suggest};
@@ -36,6 +38,8 @@ pub struct Selector {
     /// Taken when a command line selects nothing itself.
     pub default: bool,
     pub(super) spec: Spec,
+    /// As dbt's manifest lists it.
+    pub(in crate::project) written: Json,
 }
 
 /// The selectors of the project in `dir`; none without the file.
@@ -107,7 +111,9 @@ impl Reader {
         }
         let description = node.get("description").and_then(|n| n.text("description", p)).unwrap_or_default();
         if let Some(spec) = self.definition(definition, p) {
-            self.known.push(Selector { name, description, default, spec });
+            let above = self.known.iter().map(|s| (s.name.clone(), s.written.clone())).collect();
+            let written = written::entry(node.json(), &above);
+            self.known.push(Selector { name, description, default, spec, written });
         }
     }
 

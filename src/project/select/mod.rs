@@ -16,6 +16,7 @@ mod node;
 mod pattern;
 mod spec;
 mod state;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 

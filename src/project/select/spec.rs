@@ -24,7 +24,7 @@ pub enum Indirect {
 }
 
 impl Indirect {
-    pub(super) const NAMES: [(&'static str, Indirect); 4] = [
+    pub(in crate::project) const NAMES: [(&'static str, Indirect); 4] = [
         ("eager", Indirect::Eager),
         ("cautious", Indirect::Cautious),
         ("buildable", Indirect::Buildable),

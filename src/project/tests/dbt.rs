@@ -164,6 +164,32 @@ fn the_project_overrides_what_packages_dispatch() {
 }
 
 #[test]
+fn the_project_overrides_what_dbt_dispatches() {
+    let own = "{% macro default__dateadd(datepart, interval, from_date_or_timestamp) %}own_add({{ interval }}, {{ datepart }}){% endmacro %}\n\
+               {% macro bigquery__datediff(first_date, second_date, datepart) %}of another adapter{% endmacro %}";
+    let model_sql = "select {{ dbt.dateadd('day', 1, 'd') }} as a, {{ dateadd('day', 2, 'd') }} as b, {{ dbt.datediff('d', 'e', 'day') }} as c";
+    let files = [("macros/own.sql", own), ("models/adds.sql", model_sql)];
+    let folder = with_package(&files);
+    let sql = model(&folder.load(), "adds").sql.clone();
+    assert!(sql.starts_with("select own_add(1, day) as a, own_add(2, day) as b, "), "{sql}");
+    assert!(!sql.contains("another adapter"), "{sql}");
+    // A search order without the project leaves dbt's own.
+    let project = std::fs::read_to_string(folder.path().join("dbt_project.yml")).unwrap();
+    let order = "  - {macro_namespace: dbt, search_order: [dbt]}\n";
+    let dispatching = match project.contains("dispatch:\n") {
+        true => project.replace("dispatch:\n", &format!("dispatch:\n{order}")),
+        false => format!("{project}\ndispatch:\n{order}"),
+    };
+    std::fs::write(folder.path().join("dbt_project.yml"), &dispatching).unwrap();
+    let sql = model(&folder.load(), "adds").sql.clone();
+    assert!(!sql.contains("own_add"), "{sql}");
+    let named = dispatching.replace("search_order: [dbt]", "search_order: [shop, dbt]");
+    std::fs::write(folder.path().join("dbt_project.yml"), named).unwrap();
+    let sql = model(&folder.load(), "adds").sql.clone();
+    assert!(sql.contains("own_add(1, day)"), "{sql}");
+}
+
+#[test]
 fn a_missing_package_says_how_to_get_it() {
     let folder = with_package(&[("models/a.sql", "select 1 as x")]);
     std::fs::remove_dir_all(folder.path().join("dbt_packages")).unwrap();

@@ -20,7 +20,7 @@ use crate::project::*;
 use crate::runtime::compute::EpochRuns;
 use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
-use crate::runtime::stages::{Course, Gate};
+use crate::runtime::stages::{Course, Gate, Verdict};
 use crate::runtime::{EpochReport, Options, Runner, instance, upkeep};
 use crate::types::{RejectKind, SignedBatch, SourceBatch};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -66,8 +66,8 @@ struct Open;
 
 #[async_trait::async_trait(?Send)]
 impl Gate for Open {
-    async fn pass(&self, _: usize, _: &[(String, Error)]) -> crate::error::Result<Vec<(String, Error)>> {
-        Ok(Vec::new())
+    async fn pass(&self, _: usize, _: &[(String, Error)]) -> crate::error::Result<Verdict> {
+        Ok(Verdict::default())
     }
 }
 
