@@ -64,20 +64,21 @@ impl Admin {
     /// Makes a topic that is not there. One that is there stays as it is: also one made outside, on a cluster where topics cannot be
     /// made by everybody.
     pub async fn ensure_topic(&self, topic: &TopicSpec) -> Result<()> {
-        if self.exists(&topic.name).await? {
+        if self.partitions(&topic.name).await? > 0 {
             return Ok(());
         }
         self.create_topic(topic).await
     }
 
-    async fn exists(&self, name: &str) -> Result<bool> {
+    /// How many partitions the broker tells clients of; 0: it knows no such topic.
+    async fn partitions(&self, name: &str) -> Result<usize> {
         let mut config = client_config(&self.properties)?;
         config.set("allow.auto.create.topics", "false");
         let client: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(refused)?;
         let name = name.to_string();
         tokio::task::spawn_blocking(move || {
             let metadata = client.fetch_metadata(Some(&name), PATIENCE).map_err(|e| failed("list topics", &e))?;
-            Ok(metadata.topics().iter().any(|t| t.name() == name && !t.partitions().is_empty()))
+            Ok(metadata.topics().iter().find(|t| t.name() == name).map_or(0, |t| t.partitions().len()))
         })
         .await
         .map_err(|e| Error::internal(e.to_string()))?
@@ -92,7 +93,7 @@ impl Admin {
         let results = self.client.create_topics([&wanted], &options()).await.map_err(|e| failed("create", &e))?;
         check("create", results)?;
         for _ in 0..100 {
-            if self.exists(&topic.name).await? {
+            if self.partitions(&topic.name).await? > 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -100,11 +101,18 @@ impl Admin {
         Err(Error::environment("kafka-admin", format!("topic {} does not appear", topic.name)))
     }
 
-    /// Extends a topic to so many partitions.
+    /// Makes more partitions, until there are `partitions`, and waits until the broker tells clients of them.
     pub async fn add_partitions(&self, topic: &str, partitions: usize) -> Result<()> {
         let wanted = NewPartitions::new(topic, partitions);
         let done = self.client.create_partitions([&wanted], &options()).await;
-        check("add partitions to", done.map_err(|e| failed("add partitions", &e))?)
+        check("add partitions to", done.map_err(|e| failed("add partitions", &e))?)?;
+        for _ in 0..100 {
+            if self.partitions(topic).await? >= partitions {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(Error::environment("kafka-admin", format!("the new partitions of {topic} do not appear")))
     }
 
     /// Deletes a topic, and waits until the broker has forgotten it.
@@ -112,7 +120,7 @@ impl Admin {
         let results = self.client.delete_topics(&[topic], &options()).await.map_err(|e| failed("delete", &e))?;
         check("delete", results)?;
         for _ in 0..100 {
-            if !self.exists(topic).await? {
+            if self.partitions(topic).await? == 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -94,5 +94,5 @@ fn renumbered(locator: Locator, numbers: &BTreeMap<Ordinal, Ordinal>, threads: u
         places.push(Place::new(*file, place.row()));
     }
     drop(locator);
-    Locator::load(&hashes, threads, |i| Some(places[i]))
+    Locator::load(hashes, threads, |i| Some(places[i]))
 }

@@ -378,6 +378,9 @@ impl Table {
             return Ok(());
         }
         self.ensure_locator().await?;
+        if let Some(locator) = &mut self.locator {
+            locator.warm(&lost)?;
+        }
         let mut rows: BTreeMap<Ordinal, Vec<u32>> = BTreeMap::new();
         for hash in lost {
             let Some(place) = self.locator.as_mut().and_then(|l| l.remove(hash)) else {

@@ -64,7 +64,8 @@ impl Table {
         while let Some(batch) = wanted.try_next().await? {
             let batch = self.conform(&batch)?;
             let hashes = self.hasher.hash(&batch)?;
-            let Some(locator) = &self.locator else { break };
+            let Some(locator) = &mut self.locator else { break };
+            let locator = locator.whole()?;
             let mut missing = Vec::new();
             for (i, hash) in hashes.into_iter().enumerate() {
                 if locator.first(hash).is_some_and(|place| matched.mark(place)) {

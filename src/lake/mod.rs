@@ -65,7 +65,7 @@ pub use options::{Codec, LakeOptions};
 pub use runs::RunRow;
 pub use snapshot::TableSnapshot;
 pub use stage::StageSummary;
-pub use states::{Offered, StoredState};
+pub use states::{LOCATOR, Offered, StoredState};
 pub use table::{INSTANCE, Table};
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ impl Table {
     fn locate(&mut self, net: &Net, removed: &mut Vec<(u128, Place)>) -> Result<BTreeMap<Ordinal, Vec<u32>>> {
         let mut rows: BTreeMap<Ordinal, Vec<u32>> = BTreeMap::new();
         let Some(locator) = &mut self.locator else { return Ok(rows) };
+        locator.warm(&net.retract_hashes)?;
         for (i, hash) in net.retract_hashes.iter().enumerate() {
             let Some(place) = locator.remove(*hash) else {
                 let row = arrow::util::pretty::pretty_format_batches(&[net.retracts.slice(i, 1)])?;

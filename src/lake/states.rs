@@ -30,6 +30,9 @@ const LARGE: usize = 1 << 30;
 /// Bytes of a part, about.
 const PART: usize = 64 << 20;
 
+/// The first section of where a table's rows are.
+pub const LOCATOR: &str = "locator.columns";
+
 /// A stored snapshot of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
@@ -149,7 +152,7 @@ impl Table {
             of.push(number);
             rows.push(place.row());
         }
-        out.bytes("locator.columns", self.columns_text().into_bytes());
+        out.bytes(LOCATOR, self.columns_text().into_bytes());
         out.strings("locator.paths", paths);
         out.words("locator.hashes", hashes);
         out.words("locator.files", of);
@@ -259,7 +262,7 @@ pub struct ReadyBasis {
 impl ReadyBasis {
     /// The table's part of stored state, by `threads` threads; None when it has none or belongs to other columns.
     pub fn read(self, mut from: StateReader, threads: usize) -> Result<Option<Offered>> {
-        let columns = from.bytes("locator.columns")?;
+        let columns = from.bytes(LOCATOR)?;
         let paths = from.strings("locator.paths")?;
         let hashes = from.words::<u128>("locator.hashes")?;
         let numbers = from.exactly::<u32>("locator.files", hashes.len())?;
@@ -275,7 +278,7 @@ impl ReadyBasis {
             let is_live = u64::from(row) < file.rows && file.deleted.as_ref().is_none_or(|d| !d.contains(row));
             is_live.then(|| Place::new(file.ordinal, row))
         };
-        let locator = Locator::load(&hashes, threads, place)?;
+        let locator = Locator::load(hashes, threads, place)?;
         Ok(Some(Offered { columns: self.columns, locator, files: self.files }))
     }
 }

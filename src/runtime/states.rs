@@ -6,22 +6,23 @@
 //! as the state holds. When the new object is there, the older ones of that table are deleted.
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::full_name;
 use super::pipeline::{Node, Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, source_positions, table_app};
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Offered, StoredState, Table};
+use crate::lake::{LOCATOR, Lake, Offered, StoredState, Table};
 use crate::operators::{Circuit, Keyed, Mode};
 use crate::plan::{CompiledModel, shape};
 use crate::project::StateSnapshots;
-use crate::state::{Directory, Header, InputPosition, Section, StateReader, StateWriter, encode};
+use crate::state::{Directory, Header, InputPosition, Part, Section, StateReader, StateWriter, encode};
 
 /// Bytes read to see a header; a longer one costs a second read.
 const HEAD: u64 = 256 << 10;
@@ -197,10 +198,10 @@ impl Pipeline {
                 Some(basis) => Some(basis.ready().await?),
                 None => None,
             };
-            let mut reader = StateReader::new(sections(&lake, &stored, &directory, threads).await?);
-            let (bytes, unpacked) = (stored.bytes, started.elapsed());
+            let mut reader = StateReader::new(sections(&lake, &stored, &directory, threads)?, threads);
+            let bytes = stored.bytes;
             let unpack = move || {
-                let rows = reader.split_off("locator.columns");
+                let rows = reader.split_off(LOCATOR);
                 // The table's rows by half of the threads, while this one makes the operators' state.
                 let rows = std::thread::spawn(move || match basis {
                     Some(basis) => basis.read(rows, threads.div_ceil(2)),
@@ -221,7 +222,7 @@ impl Pipeline {
                 let made = started.elapsed();
                 let locator = rows.join().map_err(|_| Error::internal("loading located rows panicked"))??;
                 let all = started.elapsed();
-                tracing::debug!(model = compiled.model.name, bytes, ?unpacked, ?made, ?all, "state is loaded");
+                tracing::debug!(model = compiled.model.name, bytes, ?made, ?all, "state is loaded");
                 Ok(Loaded { circuit, keyed, locator })
             };
             let unpacked = tokio::task::spawn_blocking(unpack).await;
@@ -412,19 +413,32 @@ impl Pipeline {
     }
 }
 
-/// Fetches, checks and unpacks a stored state, part by part, some at once.
-async fn sections(lake: &Lake, stored: &StoredState, directory: &Directory, threads: usize) -> Result<Vec<Section>> {
-    let unpacked = futures::stream::iter(directory.parts(stored.bytes)?)
-        .map(|part| async move {
-            let bytes = lake.read_state_range(stored, part.range.clone()).await?;
-            let unpacked = tokio::task::spawn_blocking(move || part.unpack(&bytes)).await;
-            unpacked.map_err(|e| Error::internal(format!("unpacking state: {e}")))?
-        })
-        // One more than can be unpacked at once is on its way.
-        .buffered(threads.max(1) + 1)
-        .try_collect::<Vec<_>>()
-        .await?;
-    directory.sections(unpacked)
+/// The sections of a stored state. What is in them is fetched in the background, in their order and in two lines beside each other:
+/// the places of the table's rows are read at the same time as the operators' state. No more is fetched ahead than some threads have
+/// to unpack.
+fn sections(lake: &Lake, stored: &StoredState, directory: &Directory, threads: usize) -> Result<Vec<Section>> {
+    let (sections, lines) = directory.sections(stored.bytes, LOCATOR)?;
+    for parts in lines {
+        let (lake, stored, ahead) = (lake.clone(), stored.clone(), threads.max(1) + 1);
+        let room = Arc::new(Semaphore::new(ahead * parts.iter().map(Part::room).max().unwrap_or(0) as usize));
+        tokio::spawn(async move {
+            let fetch = |part: Part| {
+                let (lake, stored, room) = (&lake, &stored, Arc::clone(&room));
+                async move {
+                    let room = room.acquire_many_owned(part.room()).await.ok();
+                    let bytes = lake.read_state_range(stored, part.range.clone()).await;
+                    (part, bytes, room)
+                }
+            };
+            let mut fetched = futures::stream::iter(parts).map(fetch).buffered(ahead);
+            while let Some((part, bytes, room)) = fetched.next().await {
+                if !part.deliver(&bytes, room) {
+                    break;
+                }
+            }
+        });
+    }
+    Ok(sections)
 }
 
 async fn encoded(header: Header, sections: Vec<Section>) -> Result<(Header, Vec<Bytes>)> {

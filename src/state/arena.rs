@@ -2,18 +2,22 @@
 
 use arrow::buffer::Buffer;
 
-use super::Strings;
+use super::parallel::{dealt_out, in_threads};
+use super::{Narrow, Strings};
+use crate::error::Result;
 
 /// Below this many bytes nothing is worth moving.
 const WORTH: usize = 1 << 16;
+/// Strings that one thread takes at once.
+const LOT: usize = 1 << 16;
 
 /// Strings by id. One that is shorter than the one it replaces takes its place, so keys of fixed width never leave a gap; other gaps
 /// are closed when they are half of everything.
 #[derive(Default)]
 pub(super) struct Arena {
     bytes: Vec<u8>,
-    starts: Vec<u64>,
-    lengths: Vec<u32>,
+    starts: Narrow,
+    lengths: Narrow,
     /// Bytes that belong to no string.
     gaps: usize,
 }
@@ -24,37 +28,39 @@ impl Arena {
         self.starts.len()
     }
 
+    #[inline]
     pub fn get(&self, id: u32) -> &[u8] {
-        let start = self.starts[id as usize] as usize;
-        &self.bytes[start..start + self.lengths[id as usize] as usize]
+        let start = self.starts.get(id as usize) as usize;
+        &self.bytes[start..start + self.lengths.get(id as usize) as usize]
     }
 
     /// The next id.
     pub fn push(&mut self, string: &[u8]) {
-        self.starts.push(self.bytes.len() as u64);
-        self.lengths.push(length(string));
+        self.starts.push(self.bytes.len() as i64);
+        self.lengths.push(string.len() as i64);
         self.bytes.extend_from_slice(string);
     }
 
     /// Whoever had the id was [`Arena::free`]d; `room` is how long it was.
     pub fn replace(&mut self, id: u32, room: u32, string: &[u8]) {
         let at = id as usize;
-        if length(string) <= room {
-            let start = self.starts[at] as usize;
+        if string.len() <= room as usize {
+            let start = self.starts.get(at) as usize;
             self.bytes[start..start + string.len()].copy_from_slice(string);
             self.gaps -= string.len();
         } else {
-            self.starts[at] = self.bytes.len() as u64;
+            self.starts.set(at, self.bytes.len() as i64);
             self.bytes.extend_from_slice(string);
         }
-        self.lengths[at] = length(string);
+        self.lengths.set(at, string.len() as i64);
     }
 
     /// Forgets a string; how long it was.
     pub fn free(&mut self, id: u32) -> u32 {
-        let length = std::mem::take(&mut self.lengths[id as usize]);
+        let length = self.lengths.get(id as usize);
+        self.lengths.set(id as usize, 0);
         self.gaps += length as usize;
-        length
+        length as u32
     }
 
     /// Closes the gaps when they are most of it. What freed strings left cannot be reused afterwards.
@@ -63,13 +69,25 @@ impl Arena {
             return false;
         }
         let mut bytes = Vec::with_capacity(self.bytes.len() - self.gaps);
-        for (start, length) in self.starts.iter_mut().zip(&self.lengths) {
-            let from = *start as usize;
-            *start = bytes.len() as u64;
-            bytes.extend_from_slice(&self.bytes[from..from + *length as usize]);
+        for id in 0..self.bound() {
+            let start = bytes.len() as i64;
+            bytes.extend_from_slice(self.get(id as u32));
+            self.starts.set(id, start);
         }
         (self.bytes, self.gaps) = (bytes, 0);
         true
+    }
+
+    /// Something of every string, in the order of their ids, made by so many threads.
+    pub fn map<T: Copy + Default + Send>(&self, threads: usize, of: impl Fn(&[u8]) -> T + Sync) -> Result<Vec<T>> {
+        let mut made = vec![T::default(); self.bound()];
+        let lots: Vec<(u32, &mut [T])> = (0..).step_by(LOT).zip(made.chunks_mut(LOT)).collect();
+        in_threads(dealt_out(lots, threads), |lots: Vec<(u32, &mut [T])>| {
+            for (first, places) in lots {
+                (first..).zip(places).for_each(|(id, place)| *place = of(self.get(id)));
+            }
+        })?;
+        Ok(made)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -78,7 +96,7 @@ impl Arena {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.bytes.capacity() + self.starts.capacity() * 8 + self.lengths.capacity() * 4
+        self.bytes.capacity() + self.starts.heap_size() + self.lengths.heap_size()
     }
 }
 
@@ -89,16 +107,13 @@ impl From<Strings> for Arena {
         let mut end = 0;
         let start = |length: &u32| {
             let start = end;
-            end += u64::from(*length);
+            end += i64::from(*length);
             start
         };
-        let starts = lengths.iter().map(start).collect();
+        let starts = Narrow::up_to(bytes.len() as i64, lengths.iter().map(start));
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let lengths = Narrow::up_to(longest.into(), lengths.iter().map(|length| i64::from(*length)));
         let bytes = bytes.into_vec().unwrap_or_else(|shared| shared.to_vec());
         Arena { bytes, starts, lengths, gaps: 0 }
     }
-}
-
-/// A row's encoding is limited by Arrow's offsets, far below 4 GiB.
-fn length(string: &[u8]) -> u32 {
-    u32::try_from(string.len()).unwrap_or(u32::MAX)
 }

@@ -1,11 +1,9 @@
 //! Keys ↔ dense ids.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::arena::Arena;
-use super::fill::fill;
+use super::index::Index;
 use super::sections::damaged;
 use super::{Encoded, NONE, StateReader, StateWriter};
 use crate::error::{Error, Result};
@@ -13,21 +11,22 @@ use crate::error::{Error, Result};
 /// Gives every distinct key a small integer. Ids of removed keys are reused, so vectors indexed by id stay dense.
 #[derive(Default)]
 pub struct GroupIndex {
-    /// Half of the key's hash, and its id: eight bytes an entry, and the table can grow without looking at keys.
-    table: HashTable<(u32, u32)>,
+    /// With half of the key's hash: eight bytes an entry.
+    index: Index<(u32, u32)>,
     keys: Arena,
     /// Ids to be given again, with the room their keys had.
     free: Vec<(u32, u32)>,
 }
 
 /// What the table knows of a key's hash.
+#[inline]
 fn half(key: &[u8]) -> u32 {
     (xxh3_64(key) >> 32) as u32
 }
 
-/// The table takes its bucket from the low bits and its tag from the high ones: both from the same 32.
-fn spread(half: u32) -> u64 {
-    u64::from(half).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+#[inline]
+fn half_of(slot: &(u32, u32)) -> u32 {
+    slot.0
 }
 
 impl GroupIndex {
@@ -43,34 +42,25 @@ impl GroupIndex {
 
     /// Id of one key, a new one if it is not known.
     pub fn intern_one(&mut self, key: &[u8]) -> Result<u32> {
-        let half = half(key);
-        let same = |(h, id): &(u32, u32)| *h == half && self.keys.get(*id) == key;
-        match self.table.entry(spread(half), same, |(h, _)| spread(*h)) {
-            Entry::Occupied(entry) => Ok(entry.get().1),
-            Entry::Vacant(entry) => {
-                let id = match self.free.pop() {
-                    Some((id, room)) => {
-                        self.keys.replace(id, room, key);
-                        id
-                    }
-                    None => {
-                        let id = u32::try_from(self.keys.bound()).ok().filter(|id| *id != NONE);
-                        let id = id.ok_or_else(|| Error::environment("state-full", "too many keys").permanent())?;
-                        self.keys.push(key);
-                        id
-                    }
-                };
-                entry.insert((half, id));
-                Ok(id)
+        if self.keys.bound() >= NONE as usize && self.free.is_empty() {
+            return Err(Error::environment("state-full", "too many keys").permanent());
+        }
+        let next = self.free.last().map_or(self.keys.bound() as u32, |(id, _)| *id);
+        let keys = &self.keys;
+        let (id, is_new) = self.index.find_or_insert(half(key), next, |id| keys.get(id) == key, half_of);
+        if is_new {
+            match self.free.pop() {
+                Some((id, room)) => self.keys.replace(id, room, key),
+                None => self.keys.push(key),
             }
         }
+        Ok(id)
     }
 
     /// Id of one key; [`NONE`] if it is not known.
-    pub fn find_one(&self, key: &[u8]) -> u32 {
-        let half = half(key);
-        let found = self.table.find(spread(half), |(h, id)| *h == half && self.keys.get(*id) == key);
-        found.map_or(NONE, |(_, id)| *id)
+    pub fn find_one(&mut self, key: &[u8]) -> u32 {
+        let keys = &self.keys;
+        self.index.find(half(key), |id| keys.get(id) == key, half_of).unwrap_or(NONE)
     }
 
     /// Bytes of the key with this id.
@@ -80,9 +70,7 @@ impl GroupIndex {
 
     /// Forgets the key with this id; the id will be given to another one.
     pub fn remove(&mut self, id: u32) {
-        let half = half(self.keys.get(id));
-        if let Ok(entry) = self.table.find_entry(spread(half), |(_, other)| *other == id) {
-            entry.remove();
+        if self.index.remove(half(self.keys.get(id)), id) {
             let room = self.keys.free(id);
             self.free.push((id, room));
             if self.keys.tidy() {
@@ -108,21 +96,19 @@ impl GroupIndex {
                 _ => return Err(damaged("a free key is unknown")),
             }
         }
-        let halves = keys.iter().zip(is_free).enumerate().filter(|(_, (_, free))| !free);
-        let entries: Vec<(u32, u32)> = halves.map(|(id, (key, _))| (half(key), id as u32)).collect();
-        let mut table = HashTable::new();
-        fill(&mut table, &entries, |(h, _)| spread(*h), |entry| *entry, |(h, _)| spread(*h));
-        Ok(GroupIndex { table, keys, free: free.into_iter().map(|id| (id, 0)).collect() })
+        let halves = keys.map(from.threads(), half)?;
+        let index = Index::load(&halves, &is_free, half_of);
+        Ok(GroupIndex { index, keys, free: free.into_iter().map(|id| (id, 0)).collect() })
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.index.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 
     /// All ids are below this.
@@ -132,6 +118,6 @@ impl GroupIndex {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.table.allocation_size() + self.keys.heap_size() + self.free.capacity() * 8
+        self.index.heap_size() + self.keys.heap_size() + self.free.capacity() * 8
     }
 }

@@ -14,10 +14,12 @@ mod arena;
 mod canonical;
 mod codec;
 mod exact_sum;
-mod fill;
 mod groups;
+mod index;
 mod links;
 mod multiset;
+mod narrow;
+mod parallel;
 mod rows;
 mod sections;
 mod stored;
@@ -31,9 +33,11 @@ pub use exact_sum::ExactSum;
 pub use groups::GroupIndex;
 pub use links::Links;
 pub use multiset::{Multiset, Presence};
+pub use narrow::Narrow;
+pub use parallel::{dealt_out, in_threads};
 pub use rows::{Applied, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
-pub use stored::{Directory, FORMAT, Header, InputPosition, decode, encode};
+pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Part, decode, encode};
 pub use totals::Totals;
 
 /// No id: a key with a NULL that matches nothing, or the NULL row of an outer join.

@@ -3,10 +3,9 @@
 use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
-use hashbrown::HashTable;
 use std::collections::HashMap;
 
-use super::fill::fill;
+use super::index::Index;
 use super::sections::damaged;
 use super::{NONE, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
@@ -25,7 +24,7 @@ pub struct RowStore {
     /// Bytes of all chunks.
     chunk_bytes: usize,
     /// Identity → id.
-    index: HashTable<u32>,
+    index: Index<u32>,
     identities: Vec<u128>,
     weights: Vec<Weight>,
     /// Chunk and row of each id.
@@ -71,7 +70,7 @@ impl RowStore {
             codec: None,
             chunks: Vec::new(),
             chunk_bytes: 0,
-            index: HashTable::new(),
+            index: Index::default(),
             identities: Vec::new(),
             weights: Vec::new(),
             locations: Vec::new(),
@@ -151,7 +150,8 @@ impl RowStore {
         for i in 0..rows {
             let weight = batch.weight(i);
             let Some(encoded) = &encoded else {
-                ids[i] = self.allocate(0, weight)?;
+                ids[i] = self.next()?;
+                self.allocate(0, weight);
                 fresh.push(i as u32);
                 fresh_ids.push(ids[i]);
                 continue;
@@ -161,20 +161,19 @@ impl RowStore {
                 retractions.push((start + i, identity, weight));
                 continue;
             }
-            match self.find(identity) {
-                Some(id) => {
-                    self.weights[id as usize] += weight;
-                    ids[i] = id;
-                }
-                None => {
-                    let id = self.allocate(identity, weight)?;
-                    let identities = &self.identities;
-                    self.index.insert_unique(identity as u64, id, |id| identities[*id as usize] as u64);
-                    ids[i] = id;
-                    fresh.push(i as u32);
-                    fresh_ids.push(id);
-                }
+            let (identities, next) = (&self.identities, self.next()?);
+            let is = |id: u32| identities[id as usize] == identity;
+            // A slot is asked for its tag when it has an identity, the new one's included.
+            let (id, is_new) =
+                self.index.find_or_insert(identity as u32, next, is, |id| identities[*id as usize] as u32);
+            if is_new {
+                self.allocate(identity, weight);
+                fresh.push(i as u32);
+                fresh_ids.push(id);
+            } else {
+                self.weights[id as usize] += weight;
             }
+            ids[i] = id;
         }
         if fresh.is_empty() {
             return Ok(());
@@ -194,24 +193,31 @@ impl RowStore {
         self.merge_tail()
     }
 
-    fn allocate(&mut self, identity: u128, weight: Weight) -> Result<u32> {
+    /// The id of the next new row.
+    fn next(&self) -> Result<u32> {
+        // Two values of u32 mark absence.
+        let next = self.free.last().copied().or_else(|| u32::try_from(self.weights.len()).ok());
+        let next = next.filter(|id| *id < NONE - 1);
+        next.ok_or_else(|| Error::environment("state-full", "too many rows in one state").permanent())
+    }
+
+    /// Gives the next id to a row.
+    fn allocate(&mut self, identity: u128, weight: Weight) {
         self.live += 1;
         if let Some(id) = self.free.pop() {
             self.identities[id as usize] = identity;
             self.weights[id as usize] = weight;
-            return Ok(id);
+            return;
         }
-        // Two values of u32 mark absence.
-        let id = u32::try_from(self.weights.len()).ok().filter(|id| *id < NONE - 1);
-        let id = id.ok_or_else(|| Error::environment("state-full", "too many rows in one state").permanent())?;
         self.identities.push(identity);
         self.weights.push(weight);
         self.locations.push((NONE, 0));
-        Ok(id)
     }
 
-    fn find(&self, identity: u128) -> Option<u32> {
-        self.index.find(identity as u64, |id| self.identities[*id as usize] == identity).copied()
+    fn find(&mut self, identity: u128) -> Option<u32> {
+        let identities = &self.identities;
+        let is = |id: u32| identities[id as usize] == identity;
+        self.index.find(identity as u32, is, |id| identities[*id as usize] as u32)
     }
 
     /// Weight of a row.
@@ -263,9 +269,7 @@ impl RowStore {
         }
         for id in std::mem::take(&mut self.dead) {
             let identity = self.identities[id as usize];
-            if let Ok(entry) = self.index.find_entry(identity as u64, |other| *other == id) {
-                entry.remove();
-            }
+            self.index.remove(identity as u32, id);
             let (chunk, row) = self.locations[id as usize];
             let chunk = &mut self.chunks[chunk as usize];
             chunk.ids[row as usize] = NONE;
@@ -364,7 +368,6 @@ impl RowStore {
         self.weights = from.exactly("rows.weights", bound)?;
         self.locations = vec![(NONE, 0); bound];
         let live = bound.checked_sub(self.free.len()).ok_or_else(|| damaged("more free rows than rows"))?;
-        let mut entries = Vec::with_capacity(live);
         (self.chunks, self.chunk_bytes, self.dead, self.live) = (Vec::new(), 0, Vec::new(), 0);
         for at in 0..chunks {
             let ids = from.words::<u32>("rows.ids")?;
@@ -378,7 +381,6 @@ impl RowStore {
                     Some(place) if place.0 == NONE => *place = (at as u32, row as u32),
                     _ => return Err(damaged("a row has two places")),
                 }
-                entries.push((self.identities[*id as usize] as u64, *id));
                 alive += 1;
             }
             // The columns share one allocation: each by its part of it.
@@ -389,8 +391,9 @@ impl RowStore {
         if self.live != live {
             return Err(damaged("rows are missing"));
         }
-        self.index = HashTable::new();
-        fill(&mut self.index, &entries, |(hash, _)| *hash, |(_, id)| *id, |id| self.identities[*id as usize] as u64);
+        let tags: Vec<u32> = self.identities.iter().map(|identity| *identity as u32).collect();
+        let absent: Vec<bool> = self.locations.iter().map(|(chunk, _)| *chunk == NONE).collect();
+        self.index = Index::load(&tags, &absent, |id| tags[*id as usize]);
         Ok(())
     }
 
@@ -411,10 +414,7 @@ impl RowStore {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.chunk_bytes
-            + self.index.allocation_size()
-            + self.weights.capacity() * (16 + 8 + 8)
-            + self.free.capacity() * 4
+        self.chunk_bytes + self.index.heap_size() + self.weights.capacity() * (16 + 8 + 8) + self.free.capacity() * 4
     }
 }
 

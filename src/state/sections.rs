@@ -2,7 +2,8 @@
 //!
 //! Numbers become little-endian words, as narrow as the widest of a section allows, keys and rows lengths and bytes, columns Arrow
 //! IPC. Writing copies numbers and bytes and shares columns, so that it is quick and can happen between two epochs; the rest is done
-//! later, by whoever stores the sections ([`Section::into_stored`]). A reader asks for each section by name: one that has another name, or another length than the rest
+//! later, by whoever stores the sections ([`Section::into_stored`]). Stored sections are unpacked when they are asked for, straight to
+//! where they will stay. A reader asks for each section by name: one that has another name, or another length than the rest
 //! implies, is damage and nothing of it is used.
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -14,16 +15,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Multiset;
+use super::parallel::{dealt_out, in_threads};
+use super::stored::Packed;
 use crate::error::{Error, Result};
 
 /// One piece of state, by name.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Section {
     pub name: String,
     content: Content,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Content {
     Bytes(Buffer),
     /// Numbers in full width, and how they are narrowed.
@@ -36,14 +39,14 @@ enum Content {
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
     Stored {
         width: usize,
-        pieces: Vec<Buffer>,
+        blocks: Vec<Packed>,
     },
 }
 
 impl Section {
     /// As it was stored.
-    pub fn stored(name: String, width: usize, pieces: Vec<Buffer>) -> Self {
-        Section { name, content: Content::Stored { width, pieces } }
+    pub fn stored(name: String, width: usize, blocks: Vec<Packed>) -> Self {
+        Section { name, content: Content::Stored { width, blocks } }
     }
 
     /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
@@ -53,12 +56,12 @@ impl Section {
                 let (width, bytes) = narrow(&bytes);
                 Ok((width, Buffer::from_vec(bytes)))
             }
-            _ => Ok((0, self.into_bytes()?)),
+            _ => Ok((0, self.into_bytes(1)?)),
         }
     }
 
     /// Its bytes; columns are encoded now.
-    fn into_bytes(self) -> Result<Buffer> {
+    fn into_bytes(self, threads: usize) -> Result<Buffer> {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes),
             Content::Columns(rows) => {
@@ -66,23 +69,66 @@ impl Section {
                 writer.write(&rows)?;
                 Ok(Buffer::from_vec(writer.into_inner()?))
             }
-            Content::Stored { width: 0, mut pieces } if pieces.len() == 1 => Ok(pieces.swap_remove(0)),
-            Content::Stored { width: 0, pieces } => {
-                let pieces: Vec<&[u8]> = pieces.iter().map(Buffer::as_slice).collect();
-                Ok(Buffer::from_vec(pieces.concat()))
+            Content::Stored { width: 0, blocks } => {
+                let bytes = unpacked(&self.name, blocks, 1, threads, |bytes: &[u8], out: &mut [u8]| {
+                    out.copy_from_slice(bytes);
+                });
+                Ok(Buffer::from_vec(bytes?))
             }
             Content::Words { .. } | Content::Stored { .. } => Err(damaged(&format!("`{}` holds numbers", self.name))),
         }
     }
 
-    fn into_words<T: Word>(self) -> Result<Vec<T>> {
-        let words = match self.content {
-            Content::Words { bytes, width, .. } if width == T::WIDTH => T::widen(&[bytes], width),
-            Content::Stored { width, pieces } => T::widen(&pieces, width),
-            _ => None,
-        };
-        words.ok_or_else(|| damaged(&format!("`{}` holds other numbers, or none", self.name)))
+    fn into_words<T: Word>(self, threads: usize) -> Result<Vec<T>> {
+        let others = || damaged(&format!("`{}` holds other numbers, or none", self.name));
+        match self.content {
+            Content::Words { bytes, width, .. } if width == T::WIDTH => {
+                let mut all = vec![T::default(); bytes.len() / width];
+                T::widen(&bytes, width, &mut all);
+                Ok(all)
+            }
+            Content::Stored { width, blocks } => {
+                let fits = width.is_power_of_two() && width <= T::WIDTH && blocks.iter().all(|b| b.raw() % width == 0);
+                if !fits {
+                    return Err(others());
+                }
+                unpacked(&self.name, blocks, width, threads, |bytes, out| T::widen(bytes, width, out))
+            }
+            _ => Err(others()),
+        }
     }
+}
+
+/// All blocks of a section, each put in its place of the result by `put`; `width` bytes are one of its elements.
+fn unpacked<T: Copy + Default + Send>(
+    section: &str,
+    blocks: Vec<Packed>,
+    width: usize,
+    threads: usize,
+    put: impl Fn(&[u8], &mut [T]) + Sync,
+) -> Result<Vec<T>> {
+    let length = blocks.iter().map(Packed::raw).sum::<usize>() / width;
+    // Memory that was never used is zero already: nothing is written here.
+    let mut all = vec![T::default(); with_headroom(length)];
+    all.truncate(length);
+    let mut rest = all.as_mut_slice();
+    let mut work = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let (place, behind) = rest.split_at_mut(block.raw() / width);
+        rest = behind;
+        work.push((block, place));
+    }
+    let unpack = |lot: Vec<(Packed, &mut [T])>| {
+        let mut scratch = Vec::new();
+        lot.into_iter().try_for_each(|(block, place)| block.unpack(section, &mut scratch, |bytes| put(bytes, place)))
+    };
+    in_threads(dealt_out(work, threads), unpack)?.into_iter().collect::<Result<()>>()?;
+    Ok(all)
+}
+
+/// Room for what the first epochs add, so that they need not move what came back.
+pub(super) fn with_headroom(length: usize) -> usize {
+    length + length / 16
 }
 
 /// What is said of state that cannot be read.
@@ -92,13 +138,13 @@ pub(crate) fn damaged(what: &str) -> Error {
 }
 
 /// A number of fixed width.
-pub trait Word: Copy {
+pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
     /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
     fn narrow(bytes: &[u8]) -> (usize, Vec<u8>);
-    /// All numbers of these pieces, each of `width` bytes.
-    fn widen(pieces: &[Buffer], width: usize) -> Option<Vec<Self>>;
+    /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
+    fn widen(bytes: &[u8], width: usize, out: &mut [Self]);
 }
 
 macro_rules! words {
@@ -127,29 +173,28 @@ macro_rules! words {
                 (width, out)
             }
 
-            fn widen(pieces: &[Buffer], width: usize) -> Option<Vec<Self>> {
-                let length: usize = pieces.iter().map(Buffer::len).sum();
-                if width == 0 || width > Self::WIDTH || pieces.iter().any(|piece| piece.len() % width != 0) {
-                    return None;
+            fn widen(bytes: &[u8], width: usize, out: &mut [Self]) {
+                macro_rules! put {
+                    ($narrow:ty) => {
+                        out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, w)| *o = <$narrow>::from_le_bytes(*w) as $word)
+                    };
                 }
-                let mut all = Vec::with_capacity(length / width);
-                for piece in pieces {
-                    match width {
-                        1 => all.extend(piece.as_chunks().0.iter().map(|w| <$w1>::from_le_bytes(*w) as $word)),
-                        2 => all.extend(piece.as_chunks().0.iter().map(|w| <$w2>::from_le_bytes(*w) as $word)),
-                        4 => all.extend(piece.as_chunks().0.iter().map(|w| <$w4>::from_le_bytes(*w) as $word)),
-                        8 => all.extend(piece.as_chunks().0.iter().map(|w| <$w8>::from_le_bytes(*w) as $word)),
-                        16 => all.extend(piece.as_chunks().0.iter().map(|w| <$w16>::from_le_bytes(*w) as $word)),
-                        _ => return None,
-                    }
+                match width {
+                    1 => put!($w1),
+                    2 => put!($w2),
+                    4 => put!($w4),
+                    8 => put!($w8),
+                    _ => put!($w16),
                 }
-                Some(all)
             }
         }
     )*};
 }
 
 words!(
+    i8: i8, i16, i32, i64, i128;
+    i16: i8, i16, i32, i64, i128;
+    i32: i8, i16, i32, i64, i128;
     u32: u8, u16, u32, u64, u128;
     u64: u8, u16, u32, u64, u128;
     i64: i8, i16, i32, i64, i128;
@@ -243,12 +288,18 @@ fn ipc_schema(types: impl IntoIterator<Item = DataType>) -> SchemaRef {
 #[derive(Debug, Default)]
 pub struct StateReader {
     sections: VecDeque<Section>,
+    threads: usize,
 }
 
 impl StateReader {
-    /// Of these sections.
-    pub fn new(sections: Vec<Section>) -> Self {
-        StateReader { sections: sections.into() }
+    /// Of these sections, unpacked by so many threads.
+    pub fn new(sections: Vec<Section>, threads: usize) -> Self {
+        StateReader { sections: sections.into(), threads }
+    }
+
+    /// How many threads to use.
+    pub fn threads(&self) -> usize {
+        self.threads.max(1)
     }
 
     fn next(&mut self, name: &str) -> Result<Section> {
@@ -261,12 +312,20 @@ impl StateReader {
 
     /// The bytes of the next section, which must have this name.
     pub fn bytes(&mut self, name: &str) -> Result<Buffer> {
-        self.next(name)?.into_bytes()
+        self.next(name)?.into_bytes(self.threads)
     }
 
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str) -> Result<Vec<T>> {
-        self.next(name)?.into_words()
+        self.next(name)?.into_words(self.threads)
+    }
+
+    /// Bytes that a number of the next section takes where it is stored; 0: it holds none.
+    pub fn width(&self) -> usize {
+        self.sections.front().map_or(0, |section| match &section.content {
+            Content::Words { width, .. } | Content::Stored { width, .. } => *width,
+            Content::Bytes(_) | Content::Columns(_) => 0,
+        })
     }
 
     /// Exactly so many numbers.
@@ -310,7 +369,7 @@ impl StateReader {
     /// Takes the sections from the first one of this name on.
     pub fn split_off(&mut self, name: &str) -> StateReader {
         let at = self.sections.iter().position(|section| section.name == name).unwrap_or(self.sections.len());
-        StateReader { sections: self.sections.split_off(at) }
+        StateReader { sections: self.sections.split_off(at), threads: self.threads }
     }
 
     /// Nothing may be left.

@@ -10,17 +10,18 @@
 //! ```
 //!
 //! A section is cut into blocks of at most 4 MiB, each compressed with zstd unless that gains nothing (hashes), each with the xxh3 of its
-//! stored bytes. So whoever has the header can fetch, check and unpack [`Part`]s of the rest in any order and side by side, and one
+//! stored bytes. So whoever has the header can fetch [`Part`]s of the rest in any order, check and unpack blocks side by side, and one
 //! flipped bit anywhere is noticed before anything is used. All numbers are little-endian. The rows inside are Arrow's row encoding and
 //! Arrow IPC: the header names Arrow's version, and state of another one is not used.
 //!
 //! Format 1 kept numbers in full width and other sections for sums.
 
-use arrow::buffer::Buffer;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot::{self, Receiver, Sender};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::sections::Section;
@@ -37,6 +38,8 @@ const LEVEL: i32 = 1;
 const PREFIX: usize = 16;
 /// Stored bytes of a part, about.
 const PART: u64 = 8 << 20;
+/// Bytes of a unit of room.
+const ROOM: u64 = 1 << 10;
 
 /// How far one input was consumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,13 +148,13 @@ pub struct Directory {
     body: u64,
 }
 
-/// Blocks that stand one after the other.
-#[derive(Debug, Clone)]
+/// Blocks that stand one after the other, and that somebody waits for.
+#[derive(Debug)]
 pub struct Part {
     /// Where they are in the stored bytes.
     pub range: Range<u64>,
-    /// With the names of their sections.
-    blocks: Vec<(String, Block)>,
+    /// Their lengths, and where they go.
+    blocks: Vec<(usize, Sender<Arrived>)>,
 }
 
 impl Directory {
@@ -176,80 +179,113 @@ impl Directory {
         Ok(Directory { header: contents.header, sections: contents.sections, body: end as u64 + 8 })
     }
 
-    /// All blocks, in parts of a size that is worth a request; `size` is that of the whole.
-    pub fn parts(&self, size: u64) -> Result<Vec<Part>> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut at = self.body;
+    /// The sections, whose blocks come when their parts are [`Part::deliver`]ed: parts of a size that is worth a request, those of the
+    /// sections from `second` on apart. `size` is that of the whole.
+    pub fn sections(&self, size: u64, second: &str) -> Result<(Vec<Section>, [Vec<Part>; 2])> {
+        let (mut sections, mut parts) = (Vec::with_capacity(self.sections.len()), [Vec::new(), Vec::new()]);
+        let (mut at, mut list) = (self.body, 0);
         for section in &self.sections {
+            list |= usize::from(section.name == second);
+            let mut blocks = Vec::with_capacity(section.blocks.len());
             for block in &section.blocks {
                 if block.raw > BLOCK || block.stored > block.raw {
                     return Err(bad(format!("`{}` has a block of an impossible size", section.name)));
                 }
+                let (sender, receiver) = oneshot::channel();
+                blocks.push(Packed { stored: receiver, raw: block.raw, check: block.check });
                 let end = at + block.stored as u64;
-                match parts.last_mut().filter(|part| end - part.range.start <= PART) {
+                match parts[list].last_mut().filter(|part: &&mut Part| end - part.range.start <= PART) {
                     Some(part) => {
                         part.range.end = end;
-                        part.blocks.push((section.name.clone(), block.clone()));
+                        part.blocks.push((block.stored, sender));
                     }
-                    None => {
-                        let blocks = vec![(section.name.clone(), block.clone())];
-                        parts.push(Part { range: at..end, blocks });
-                    }
+                    None => parts[list].push(Part { range: at..end, blocks: vec![(block.stored, sender)] }),
                 }
                 at = end;
             }
+            sections.push(Section::stored(section.name.clone(), section.width, blocks));
         }
         match at.cmp(&size) {
-            std::cmp::Ordering::Equal => Ok(parts),
+            std::cmp::Ordering::Equal => Ok((sections, parts)),
             std::cmp::Ordering::Less => Err(bad("it is longer than it says")),
             std::cmp::Ordering::Greater => Err(bad("it is cut off")),
         }
     }
-
-    /// The sections, of the unpacked blocks of all parts in their order.
-    pub fn sections(&self, unpacked: impl IntoIterator<Item = Vec<Buffer>>) -> Result<Vec<Section>> {
-        let mut blocks = unpacked.into_iter().flatten();
-        let section = |section: &StoredSection| {
-            let pieces: Vec<Buffer> = blocks.by_ref().take(section.blocks.len()).collect();
-            let whole = pieces.len() == section.blocks.len();
-            whole.then(|| Section::stored(section.name.clone(), section.width, pieces))
-        };
-        let sections: Option<Vec<Section>> = self.sections.iter().map(section).collect();
-        sections.ok_or_else(|| Error::internal("a part of the stored state was not unpacked"))
-    }
 }
 
 impl Part {
-    /// The contents of its blocks, of the bytes at its range.
-    pub fn unpack(&self, bytes: &[u8]) -> Result<Vec<Buffer>> {
-        let mut rest = bytes;
-        let mut unpacked = Vec::with_capacity(self.blocks.len());
-        for (name, block) in &self.blocks {
-            let (stored, tail) = rest.split_at_checked(block.stored).ok_or_else(|| bad("it is cut off"))?;
-            rest = tail;
-            if xxh3_64(stored) != block.check {
-                return Err(bad(format!("the checksum of `{name}` does not fit")));
-            }
-            unpacked.push(if stored.len() == block.raw {
-                Buffer::from(stored)
-            } else {
-                let raw = zstd::bulk::decompress(stored, block.raw).map_err(|e| bad(format!("`{name}`: {e}")))?;
-                if raw.len() != block.raw {
-                    return Err(bad(format!("`{name}` is shorter than it says")));
-                }
-                Buffer::from_vec(raw)
-            });
+    /// Bytes it has, in units of `room`.
+    pub fn room(&self) -> u32 {
+        u32::try_from((self.range.end - self.range.start).div_ceil(ROOM)).unwrap_or(u32::MAX)
+    }
+
+    /// Hands out its blocks, of the bytes at its range; each keeps its share of `room` until it is unpacked. False when nobody waits for
+    /// any of them any more.
+    pub fn deliver(self, bytes: &Result<Bytes>, mut room: Option<OwnedSemaphorePermit>) -> bool {
+        let (mut at, mut wanted) = (0, false);
+        for (stored, to) in self.blocks {
+            let end = at + stored;
+            let block = match bytes {
+                Ok(bytes) if end <= bytes.len() => Ok(bytes.slice(at..end)),
+                Ok(_) => Err(bad("it is cut off")),
+                Err(error) => Err(error.clone()),
+            };
+            at = end;
+            let room = room.as_mut().and_then(|room| room.split((stored as u64 / ROOM) as usize));
+            wanted |= to.send((block, room)).is_ok();
         }
-        Ok(unpacked)
+        wanted
     }
 }
 
-/// All of a stored state.
-pub fn decode(bytes: &[u8]) -> Result<(Header, Vec<Section>)> {
+/// What comes for a block, and the room it takes.
+type Arrived = (Result<Bytes>, Option<OwnedSemaphorePermit>);
+
+/// A block as it is stored, once it has come.
+#[derive(Debug)]
+pub struct Packed {
+    stored: Receiver<Arrived>,
+    raw: usize,
+    check: u64,
+}
+
+impl Packed {
+    /// Bytes it has unpacked.
+    pub fn raw(&self) -> usize {
+        self.raw
+    }
+
+    /// Waits for it, checks and unpacks it, and hands it to `put`. `scratch` holds what was compressed.
+    pub fn unpack(self, section: &str, scratch: &mut Vec<u8>, put: impl FnOnce(&[u8])) -> Result<()> {
+        let (stored, _room) = self.stored.blocking_recv().map_err(|_| bad("it was not read to its end"))?;
+        let stored = stored?;
+        if xxh3_64(&stored) != self.check {
+            return Err(bad(format!("the checksum of `{section}` does not fit")));
+        }
+        if stored.len() == self.raw {
+            put(&stored);
+            return Ok(());
+        }
+        if scratch.len() < self.raw {
+            scratch.resize(self.raw, 0);
+        }
+        let unpacked = zstd::bulk::decompress_to_buffer(&stored, &mut scratch[..self.raw]);
+        if unpacked.map_err(|e| bad(format!("`{section}`: {e}")))? != self.raw {
+            return Err(bad(format!("`{section}` is shorter than it says")));
+        }
+        put(&scratch[..self.raw]);
+        Ok(())
+    }
+}
+
+/// All of a stored state. Its sections are checked when they are read.
+pub fn decode(bytes: &Bytes) -> Result<(Header, Vec<Section>)> {
     let directory = Directory::read(bytes)?;
-    let parts = directory.parts(bytes.len() as u64)?;
-    let unpacked = parts.iter().map(|part| part.unpack(&bytes[part.range.start as usize..part.range.end as usize]));
-    let sections = directory.sections(unpacked.collect::<Result<Vec<_>>>()?)?;
+    let (sections, parts) = directory.sections(bytes.len() as u64, "")?;
+    for part in parts.into_iter().flatten() {
+        let range = part.range.start as usize..part.range.end as usize;
+        part.deliver(&Ok(bytes.slice(range)), None);
+    }
     Ok((directory.header, sections))
 }
 
@@ -277,7 +313,7 @@ mod tests {
         for rows in [0, 1, 600_000] {
             let (header, sections) = decode(&stored(rows)).unwrap();
             assert_eq!((header.model.as_str(), header.epoch), ("gold", 7));
-            let mut reader = StateReader::new(sections);
+            let mut reader = StateReader::new(sections, 3);
             assert!(reader.words::<u64>("numbers").unwrap().into_iter().eq(0..rows));
             assert_eq!(reader.exactly::<u128>("hashes", rows as usize).unwrap().len() as u64, rows);
             let (columns, count) = reader.columns("texts", &[DataType::Utf8]).unwrap();
@@ -288,8 +324,10 @@ mod tests {
 
     #[test]
     fn sections_are_asked_for_in_order_and_by_name() {
-        let (_, sections) = decode(&stored(10)).unwrap();
-        let read = |ask: fn(&mut StateReader) -> Result<()>| ask(&mut StateReader::new(sections.clone())).unwrap_err();
+        let read = |ask: fn(&mut StateReader) -> Result<()>| {
+            let (_, sections) = decode(&stored(10)).unwrap();
+            ask(&mut StateReader::new(sections, 1)).unwrap_err()
+        };
         assert!(read(|r| r.words::<u128>("hashes").map(|_| ())).message().contains("`numbers` stands where `hashes`"));
         assert!(read(|r| r.exactly::<u64>("numbers", 9).map(|_| ())).message().contains("another length"));
         assert!(
@@ -300,15 +338,23 @@ mod tests {
     #[test]
     fn any_flipped_bit_and_any_cut_is_noticed() {
         let whole = stored(50);
+        let read = |bytes: Vec<u8>| {
+            let mut reader = StateReader::new(decode(&bytes.into())?.1, 2);
+            reader.words::<u64>("numbers")?;
+            reader.words::<u128>("hashes")?;
+            reader.columns("texts", &[DataType::Utf8])?;
+            reader.finish()
+        };
+        read(whole.to_vec()).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.to_vec();
             bytes[at] ^= 1 << (at % 8);
-            assert!(decode(&bytes).is_err(), "byte {at} of {}", whole.len());
-            assert!(decode(&whole[..at]).is_err(), "cut at {at}");
+            assert!(read(bytes).is_err(), "byte {at} of {}", whole.len());
+            assert!(read(whole[..at].to_vec()).is_err(), "cut at {at}");
         }
         let mut longer = whole.to_vec();
         longer.push(0);
-        assert!(decode(&longer).is_err());
+        assert!(read(longer).is_err());
     }
 
     #[test]
@@ -317,7 +363,7 @@ mod tests {
         bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
         let error = Directory::read(&bytes).unwrap_err();
         assert_eq!(error.message(), "it has format 9; this version reads format 2");
-        assert_eq!(decode(&bytes).unwrap_err().message(), error.message());
+        assert_eq!(decode(&bytes.into()).unwrap_err().message(), error.message());
         assert_eq!(Directory::read(b"something else entirely").unwrap_err().message(), "it is no snapshot of state");
     }
 }

@@ -4,28 +4,29 @@ use arrow::datatypes::i256;
 use std::collections::HashMap;
 
 use super::sections::damaged;
-use super::{StateReader, StateWriter};
+use super::{Narrow, StateReader, StateWriter};
 use crate::error::Result;
 
 /// Stands where the sum does not fit.
 const LARGE: i64 = i64::MIN;
 
-/// Sums of up to 256 bits. Nearly all of them fit 64, and those that do take no more; the others stand in a map.
+/// Sums of up to 256 bits. Nearly all of them fit 64 or less, and those that do take no more; the others stand in a map.
 #[derive(Default)]
 pub struct Totals {
-    small: Vec<i64>,
+    small: Narrow,
     large: HashMap<u32, i256>,
 }
 
 impl Totals {
     /// Makes room for ids below `bound`, whose sums are 0.
     pub fn grow(&mut self, bound: usize) {
-        self.small.resize(bound, 0);
+        self.small.resize(bound);
     }
 
     /// The sum of `id`.
+    #[inline]
     pub fn get(&self, id: u32) -> i256 {
-        match self.small[id as usize] {
+        match self.small.get(id as usize) {
             LARGE => self.large.get(&id).copied().unwrap_or(i256::ZERO),
             small => i256::from_i128(i128::from(small)),
         }
@@ -33,13 +34,14 @@ impl Totals {
 
     /// Adds `value` `weight` times. None when a number leaves 256 bits, with nothing changed.
     #[must_use]
+    #[inline]
     pub fn add(&mut self, id: usize, value: i128, weight: i64) -> Option<()> {
-        let small = self.small[id];
+        let small = self.small.get(id);
         if small != LARGE
             && let Some(term) = i64::try_from(value).ok().and_then(|value| value.checked_mul(weight))
             && let Some(sum) = small.checked_add(term).filter(|sum| *sum != LARGE)
         {
-            self.small[id] = sum;
+            self.small.set(id, sum);
             return Some(());
         }
         self.add_wide(id, i256::from_i128(value), weight)
@@ -51,7 +53,7 @@ impl Totals {
         let term = value.checked_mul(i256::from_i128(i128::from(weight)))?;
         let sum = self.get(id as u32).checked_add(term)?;
         let small = sum.to_i128().and_then(|sum| i64::try_from(sum).ok()).filter(|sum| *sum != LARGE);
-        self.small[id] = small.unwrap_or(LARGE);
+        self.small.set(id, small.unwrap_or(LARGE));
         match small {
             Some(_) => drop(self.large.remove(&(id as u32))),
             None => drop(self.large.insert(id as u32, sum)),
@@ -61,19 +63,19 @@ impl Totals {
 
     /// Whether the sum of `id` is 0.
     pub fn is_zero(&self, id: u32) -> bool {
-        self.small[id as usize] == 0
+        self.small.get(id as usize) == 0
     }
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.small.capacity() * 8 + self.large.capacity() * (size_of::<(u32, i256)>() + 1)
+        self.small.heap_size() + self.large.capacity() * (size_of::<(u32, i256)>() + 1)
     }
 
     /// Writes all sums.
     pub fn save(&self, out: &mut StateWriter) {
         let mut large: Vec<(&u32, &i256)> = self.large.iter().collect();
         large.sort_unstable_by_key(|(id, _)| **id);
-        out.words("sums", self.small.iter().copied());
+        self.small.save("sums", out);
         out.words("sums.large", large.iter().map(|(id, _)| **id));
         out.words("sums.low", large.iter().map(|(_, sum)| sum.to_parts().0));
         out.words("sums.high", large.iter().map(|(_, sum)| sum.to_parts().1));
@@ -81,14 +83,14 @@ impl Totals {
 
     /// What [`Totals::save`] wrote, of ids below `bound`.
     pub fn restore(from: &mut StateReader, bound: usize) -> Result<Self> {
-        let small = from.exactly::<i64>("sums", bound)?;
+        let small = Narrow::restore("sums", bound, from)?;
         let ids = from.words::<u32>("sums.large")?;
         let low = from.exactly::<u128>("sums.low", ids.len())?;
         let high = from.exactly::<i128>("sums.high", ids.len())?;
         let sums = low.into_iter().zip(high).map(|(low, high)| i256::from_parts(low, high));
         let large: HashMap<u32, i256> = ids.into_iter().zip(sums).collect();
-        let named = |id: &u32| small.get(*id as usize) == Some(&LARGE);
-        if large.keys().all(named) && large.len() == small.iter().filter(|sum| **sum == LARGE).count() {
+        let named = |id: &u32| (*id as usize) < bound && small.get(*id as usize) == LARGE;
+        if large.keys().all(named) && large.len() == small.iter().filter(|sum| *sum == LARGE).count() {
             Ok(Totals { small, large })
         } else {
             Err(damaged("large sums are missing"))
@@ -129,7 +131,7 @@ mod tests {
             if step % 100 == 0 {
                 let mut state = StateWriter::new();
                 totals.save(&mut state);
-                totals = Totals::restore(&mut StateReader::new(state.finish()), 4).unwrap();
+                totals = Totals::restore(&mut StateReader::new(state.finish(), 2), 4).unwrap();
             }
             for id in 0..4 {
                 assert_eq!(totals.get(id), sums[id as usize]);

@@ -1,76 +1,185 @@
-//! A locator of many rows at once: what stored state brings back.
+//! A locator of many rows at once, which finds some of them before all are in its hash tables.
 //!
-//! Rows come as [`Locator::entries`] gave them, shard by shard and each shard in the order of its buckets. So every thread fills
-//! shards of its own, from front to back, at the speed of memory.
+//! What stored state brings back is cold: entries shard by shard, as [`Locator::entries`] gave them. The first commit after a start
+//! retracts a thousand of ten million rows; for these the cold entries are searched once ([`Locator::warm`]), from front to back, and
+//! every commit puts one shard into its hash table besides. Whoever needs all rows fills all shards, each thread its own.
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashSet, HashTable};
 use std::ops::Range;
 
 use super::{BOUNDS, Entry, Locator, Place, SHARDS, insert, shard};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lake::files::Ordinal;
+use crate::state::{dealt_out, in_threads};
 
-/// What filling some shards found besides their entries.
-#[derive(Default)]
-struct Found {
-    /// Rows by file: numbers of files are small.
-    files: Vec<u64>,
-    /// Other rows of hashes that are there already.
-    more: HashMap<u128, Vec<Place>>,
+/// So many times fewer rows than there are cold ones are searched for; for more the tables are filled.
+const SEARCH: usize = 64;
+
+/// Entries that no hash table holds yet.
+#[derive(Debug, Default)]
+pub(super) struct Cold {
+    hashes: Vec<u128>,
+    places: Vec<Place>,
+    /// Those of each shard. What is taken out of one leaves its end.
+    runs: Vec<Range<usize>>,
+    left: usize,
+}
+
+impl Cold {
+    pub fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Those of a shard.
+    pub fn of(&self, shard: usize) -> impl Iterator<Item = (u128, Place)> + '_ {
+        let run = self.runs.get(shard).cloned().unwrap_or_default();
+        run.map(|i| (self.hashes[i], self.places[i]))
+    }
+
+    /// Some row with this hash.
+    pub fn take(&mut self, hash: u128) -> Option<Place> {
+        let run = self.runs.get(shard(hash)).cloned()?;
+        let at = run.start + self.hashes[run].iter().position(|other| *other == hash)?;
+        Some(self.take_at(shard(hash), at))
+    }
+
+    fn take_at(&mut self, shard: usize, at: usize) -> Place {
+        let run = &mut self.runs[shard];
+        run.end -= 1;
+        self.left -= 1;
+        self.hashes.swap(at, run.end);
+        self.places.swap(at, run.end);
+        self.places[run.end]
+    }
+
+    /// All rows with one of these hashes.
+    fn take_all(&mut self, wanted: &[u128]) -> Vec<(u128, Place)> {
+        let mut bits = vec![0u64; 1 << 10];
+        let bit = |hash: u128| ((hash as usize >> 6) & 0x3ff, 1u64 << (hash as u64 & 63));
+        wanted.iter().map(|hash| bit(*hash)).for_each(|(word, bit)| bits[word] |= bit);
+        let wanted: HashSet<u128> = wanted.iter().copied().collect();
+        let mut found = Vec::new();
+        for shard in 0..self.runs.len() {
+            // From the end on: what takes the place of a taken one was looked at.
+            for at in self.runs[shard].clone().rev() {
+                let hash = self.hashes[at];
+                let (word, bit) = bit(hash);
+                if bits[word] & bit != 0 && wanted.contains(&hash) {
+                    found.push((hash, self.take_at(shard, at)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.hashes.capacity() * 16 + self.places.capacity() * 8
+    }
 }
 
 impl Locator {
-    /// Of the rows with these hashes; those without a place are left out.
-    pub fn load(hashes: &[u128], threads: usize, place: impl Fn(usize) -> Option<Place> + Sync) -> Result<Self> {
-        let (runs, rest) = runs(hashes);
-        let mut locator = Locator::default();
-        // Shards grow in width: dealt out in turn, the lots are about equal.
-        let mut lots: Vec<Vec<(&mut HashTable<Entry>, Range<usize>)>> = Vec::new();
-        lots.resize_with(threads.clamp(1, SHARDS), Vec::new);
-        let count = lots.len();
-        locator.shards.iter_mut().zip(runs).enumerate().for_each(|(i, work)| lots[i % count].push(work));
-        let place = &place;
-        let found = std::thread::scope(|scope| {
-            let running: Vec<_> = lots.into_iter().map(|lot| scope.spawn(move || fill(lot, hashes, place))).collect();
-            running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
-        });
-        for found in found {
-            let found = found.map_err(|_| Error::internal("loading located rows panicked"))?;
-            for (file, rows) in found.files.into_iter().enumerate().filter(|(_, rows)| *rows > 0) {
-                locator.files.entry(file as Ordinal).or_default().users += rows;
-                locator.rows += rows;
-            }
-            locator.more.extend(found.more);
-        }
+    /// Of the rows with these hashes; those without a place are left out. All of it is cold, but other rows of equal hashes.
+    pub fn load(hashes: Vec<u128>, threads: usize, place: impl Fn(usize) -> Option<Place> + Sync) -> Result<Self> {
+        let (mut runs, rest) = runs(&hashes);
+        let (mut hashes, mut locator) = (hashes, Locator::default());
         for i in rest..hashes.len() {
             if let Some(place) = place(i) {
                 locator.insert(hashes[i], place);
             }
         }
+        hashes.truncate(rest);
+        let mut places = vec![Place::new(0, 0); rest];
+        let (mut left_hashes, mut left_places) = (hashes.as_mut_slice(), places.as_mut_slice());
+        let mut work = Vec::with_capacity(SHARDS);
+        for run in &mut runs {
+            let (these_hashes, other_hashes) = left_hashes.split_at_mut(run.len());
+            let (these_places, other_places) = left_places.split_at_mut(run.len());
+            (left_hashes, left_places) = (other_hashes, other_places);
+            work.push((run, these_hashes, these_places));
+        }
+        let keep = |lot: Vec<(&mut Range<usize>, &mut [u128], &mut [Place])>| {
+            lot.into_iter().map(|(run, hashes, places)| keep_placed(run, hashes, places, &place)).collect::<Vec<_>>()
+        };
+        let users = in_threads(dealt_out(work, threads), keep)?;
+        for (file, rows) in users.iter().flatten().flat_map(|users| users.iter().enumerate()).filter(|(_, n)| **n > 0) {
+            locator.files.entry(file as Ordinal).or_default().users += rows;
+            locator.rows += rows;
+        }
+        let left = runs.iter().map(Range::len).sum();
+        locator.cold = (left > 0).then(|| Box::new(Cold { hashes, places, runs, left }));
         Ok(locator)
+    }
+
+    /// Brings rows with these hashes to where they are found at once.
+    pub fn warm(&mut self, hashes: &[u128]) -> Result<()> {
+        let Some(cold) = &mut self.cold else { return Ok(()) };
+        if hashes.len() > cold.len() / SEARCH {
+            return self.fill();
+        }
+        for (hash, place) in cold.take_all(hashes) {
+            if !insert(&mut self.shards[shard(hash)], hash, place) {
+                self.more.entry(hash).or_default().push(place);
+            }
+        }
+        if let Some(next) = cold.runs.iter().position(|run| !run.is_empty()) {
+            let run = std::mem::take(&mut cold.runs[next]);
+            cold.left -= run.len();
+            let more = fill(&mut self.shards[next], &cold.hashes[run.clone()], &cold.places[run]);
+            more.into_iter().for_each(|(hash, place)| self.more.entry(hash).or_default().push(place));
+        }
+        if cold.left == 0 {
+            self.cold = None;
+        }
+        Ok(())
+    }
+
+    /// Puts all rows into the hash tables.
+    pub fn fill(&mut self) -> Result<()> {
+        let Some(cold) = self.cold.take() else { return Ok(()) };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let lots = dealt_out(self.shards.iter_mut().zip(&cold.runs), threads);
+        let fill_lot = |lot: Vec<(&mut HashTable<Entry>, &Range<usize>)>| {
+            let fill =
+                |(table, run): (_, &Range<usize>)| fill(table, &cold.hashes[run.clone()], &cold.places[run.clone()]);
+            lot.into_iter().flat_map(fill).collect::<Vec<_>>()
+        };
+        for (hash, place) in in_threads(lots, fill_lot)?.into_iter().flatten() {
+            self.more.entry(hash).or_default().push(place);
+        }
+        Ok(())
     }
 }
 
-fn fill(
-    lot: Vec<(&mut HashTable<Entry>, Range<usize>)>,
-    hashes: &[u128],
-    place: &impl Fn(usize) -> Option<Place>,
-) -> Found {
-    let mut found = Found::default();
-    for (table, run) in lot {
-        table.reserve(run.len(), |e| e.low);
-        for (hash, place) in run.filter_map(|i| Some((hashes[i], place(i)?))) {
-            if !insert(table, hash, place) {
-                found.more.entry(hash).or_default().push(place);
-            }
-            let file = place.file() as usize;
-            if found.files.len() <= file {
-                found.files.resize(file + 1, 0);
-            }
-            found.files[file] += 1;
+/// What of a shard's stored rows has a place, and how many rows each file has: numbers of files are small.
+fn keep_placed(
+    run: &mut Range<usize>,
+    hashes: &mut [u128],
+    places: &mut [Place],
+    place: impl Fn(usize) -> Option<Place>,
+) -> Vec<u64> {
+    let mut users = Vec::new();
+    let start = run.start;
+    let mut kept = 0;
+    for (i, at) in run.clone().enumerate() {
+        let Some(place) = place(at) else { continue };
+        (hashes[kept], places[kept]) = (hashes[i], place);
+        kept += 1;
+        let file = place.file() as usize;
+        if users.len() <= file {
+            users.resize(file + 1, 0);
         }
+        users[file] += 1;
     }
-    found
+    *run = start..start + kept;
+    users
+}
+
+/// The rows whose hashes are there already.
+fn fill(table: &mut HashTable<Entry>, hashes: &[u128], places: &[Place]) -> Vec<(u128, Place)> {
+    table.reserve(hashes.len(), |e| e.low);
+    let rows = hashes.iter().copied().zip(places.iter().copied());
+    rows.filter(|(hash, place)| !insert(table, *hash, *place)).collect()
 }
 
 /// Where each shard's rows stand, and where that order ends: behind it are other rows of equal hashes.
@@ -97,35 +206,81 @@ fn runs(hashes: &[u128]) -> (Vec<Range<usize>>, usize) {
 mod tests {
     use super::*;
 
+    fn before() -> (Locator, Vec<u128>, Vec<Place>) {
+        let mut before = Locator::default();
+        for i in 0..20_000u64 {
+            let hash = xxhash_rust::xxh3::xxh3_128(&(i % 15_000).to_le_bytes());
+            before.insert(hash, Place::new((i % 7) as u32, i as u32));
+        }
+        let (hashes, places) = before.entries().unzip();
+        (before, hashes, places)
+    }
+
+    fn sorted(locator: &Locator, without: Ordinal) -> Vec<(u128, Place)> {
+        let mut rows: Vec<_> = locator.entries().filter(|(_, p)| p.file() != without).collect();
+        rows.sort_unstable_by_key(|(hash, place)| (*hash, place.file(), place.row()));
+        rows
+    }
+
     #[test]
     fn what_comes_back_is_what_was_there_without_what_has_no_place() {
         for threads in [1, 2, 3, 100] {
-            let mut before = Locator::default();
-            for i in 0..20_000u64 {
-                let hash = xxhash_rust::xxh3::xxh3_128(&(i % 15_000).to_le_bytes());
-                before.insert(hash, Place::new((i % 7) as u32, i as u32));
+            for (warm, fill) in [(0, false), (100, false), (100, true), (0, true), (20_000, false)] {
+                let (before, hashes, places) = before();
+                // File 3 is gone.
+                let place = |i: usize| Some(places[i]).filter(|p| p.file() != 3);
+                let mut after = Locator::load(hashes.clone(), threads, place).unwrap();
+                assert_eq!(after.rows(), before.entries().filter(|(_, p)| p.file() != 3).count() as u64);
+                let wanted: Vec<u128> = hashes.iter().step_by(20_000 / warm.max(1)).copied().collect();
+                if warm > 0 {
+                    after.warm(&wanted).unwrap();
+                }
+                if fill {
+                    after.fill().unwrap();
+                }
+                assert_eq!(after.cold.is_none(), fill || warm == 20_000);
+                assert_eq!(sorted(&after, Ordinal::MAX), sorted(&before, 3));
+                let placed = before.entries().filter(|(_, p)| p.file() != 3);
+                let mut removed: Vec<_> = placed.map(|(hash, _)| (hash, after.remove(hash).unwrap())).collect();
+                removed.iter().for_each(|(_, place)| after.release(place.file()));
+                removed.sort_unstable_by_key(|(hash, place)| (*hash, place.file(), place.row()));
+                assert_eq!(removed, sorted(&before, 3));
+                assert_eq!((after.rows(), after.files.len(), after.more.len()), (0, 0, 0));
             }
-            let (hashes, places): (Vec<u128>, Vec<Place>) = before.entries().unzip();
-            // File 3 is gone.
-            let after = Locator::load(&hashes, threads, |i| Some(places[i]).filter(|p| p.file() != 3)).unwrap();
-            let sorted = |locator: &Locator, without: Ordinal| {
-                let mut rows: Vec<_> = locator.entries().filter(|(_, p)| p.file() != without).collect();
-                rows.sort_unstable_by_key(|(hash, place)| (*hash, place.file(), place.row()));
-                rows
-            };
-            assert_eq!(sorted(&after, Ordinal::MAX), sorted(&before, 3));
-            assert_eq!(after.rows(), before.entries().filter(|(_, p)| p.file() != 3).count() as u64);
-            let mut after = after;
-            for (hash, place) in before.entries().filter(|(_, p)| p.file() != 3) {
-                assert!(after.first(hash).is_some());
-                after.remove_at(hash, place);
-            }
-            assert_eq!((after.rows(), after.files.len(), after.more.len()), (0, 0, 0));
         }
     }
 
     #[test]
+    fn every_warming_fills_a_shard_and_what_is_added_meanwhile_is_there() {
+        let (mut before, hashes, places) = before();
+        let mut after = Locator::load(hashes.clone(), 2, |i| Some(places[i])).unwrap();
+        for round in 0.. {
+            // Known and new hashes, some of them twice.
+            let hash = hashes[round * 37 % hashes.len()] ^ (round as u128 % 3);
+            let place = Place::new(9, round as u32);
+            after.warm(&[hash]).unwrap();
+            let rows = |locator: &Locator| locator.entries().filter(|(other, _)| *other == hash).count();
+            assert_eq!(rows(&before), rows(&after));
+            if round % 2 == 0 {
+                before.insert(hash, place);
+                after.insert(hash, place);
+            }
+            if round % 5 == 0 {
+                assert_eq!(before.remove(hash).is_some(), after.remove(hash).is_some());
+            }
+            assert_eq!(before.rows(), after.rows());
+            if after.cold.is_none() {
+                assert!(round >= SHARDS / 2, "{round}");
+                break;
+            }
+        }
+        let hashes =
+            |locator: &Locator| sorted(locator, Ordinal::MAX).into_iter().map(|(hash, _)| hash).collect::<Vec<_>>();
+        assert_eq!(hashes(&before), hashes(&after));
+    }
+
+    #[test]
     fn nothing_gives_an_empty_one() {
-        assert_eq!(Locator::load(&[], 2, |_| None).unwrap().rows(), 0);
+        assert_eq!(Locator::load(Vec::new(), 2, |_| None).unwrap().rows(), 0);
     }
 }

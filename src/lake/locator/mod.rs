@@ -8,6 +8,7 @@
 //! - Equal rows beyond the first stand in a side map, so that a heavy duplicate does not lengthen every probe.
 //! - When compaction moves a file's rows, their locators stay as they are: the old file gets a [`Redirect`], by which a row's
 //!   new place is computed. That costs per file, not per row, and can be applied between two commits.
+//! - What stored state brings back need not stand in the hash tables yet ([`load`]).
 
 mod load;
 
@@ -15,6 +16,7 @@ use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use std::sync::{Arc, LazyLock};
 
+use self::load::Cold;
 use super::files::Ordinal;
 use crate::error::{Error, Result};
 
@@ -74,7 +76,9 @@ pub struct Locator {
     shards: Vec<HashTable<Entry>>,
     more: HashMap<u128, Vec<Place>>,
     files: HashMap<Ordinal, Known>,
+    /// Cold ones included.
     rows: u64,
+    cold: Option<Box<Cold>>,
 }
 
 /// Upper bounds (exclusive) of the shards' ranges of the hash's top 32 bits: each shard is 2^(1/64) times as wide as the one
@@ -113,6 +117,7 @@ impl Default for Locator {
             more: HashMap::new(),
             files: HashMap::new(),
             rows: 0,
+            cold: None,
         }
     }
 }
@@ -136,9 +141,10 @@ impl Locator {
     /// Bytes allocated, roughly.
     pub fn bytes(&self) -> usize {
         let tables: usize = self.shards.iter().map(HashTable::allocation_size).sum();
+        let (cold, cold_bytes) = self.cold.as_ref().map_or((0, 0), |cold| (cold.len(), cold.bytes()));
         // Every row beyond a table's entries has a word in `more`.
         let first: usize = self.shards.iter().map(HashTable::len).sum();
-        tables + self.more.allocation_size() + (self.rows as usize).saturating_sub(first) * 8
+        tables + cold_bytes + self.more.allocation_size() + (self.rows as usize).saturating_sub(first + cold) * 8
     }
 
     /// A row is at `place`.
@@ -165,10 +171,10 @@ impl Locator {
                 }
                 place
             }
-            None => {
-                let entry = self.shards[shard(hash)].find_entry(hash as u64, |e| e.is(hash)).ok()?;
-                entry.remove().0.place
-            }
+            None => match self.shards[shard(hash)].find_entry(hash as u64, |e| e.is(hash)) {
+                Ok(entry) => entry.remove().0.place,
+                Err(_) => self.cold.as_mut()?.take(hash)?,
+            },
         };
         self.rows -= 1;
         Some(place)
@@ -247,27 +253,40 @@ impl Locator {
         Ok(place)
     }
 
-    /// The recorded place of the first of equal rows.
-    pub fn first(&self, hash: u128) -> Option<Place> {
-        self.shards[shard(hash)].find(hash as u64, |e| e.is(hash)).map(|e| e.place)
-    }
-
-    /// The recorded places of the others.
-    pub fn others(&self, hash: u128) -> &[Place] {
-        self.more.get(&hash).map_or(&[], Vec::as_slice)
+    /// All rows, in the hash tables.
+    pub fn whole(&mut self) -> Result<Whole<'_>> {
+        self.fill()?;
+        Ok(Whole(self))
     }
 
     /// All rows: hash and recorded place, those of a shard together.
     pub fn entries(&self) -> impl Iterator<Item = (u128, Place)> + '_ {
         let hash = |e: &Entry| u128::from(e.high) << 64 | u128::from(e.low);
-        let firsts = self.shards.iter().flat_map(move |table| table.iter().map(move |e| (hash(e), e.place)));
+        let firsts = self.shards.iter().enumerate().flat_map(move |(shard, table)| {
+            let cold = self.cold.iter().flat_map(move |cold| cold.of(shard));
+            table.iter().map(move |e| (hash(e), e.place)).chain(cold)
+        });
         firsts.chain(self.more.iter().flat_map(|(hash, places)| places.iter().map(|place| (*hash, *place))))
     }
 
     /// All recorded places.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        let firsts = self.shards.iter().flat_map(|table| table.iter().map(|e| e.place));
-        firsts.chain(self.more.values().flatten().copied())
+        self.entries().map(|(_, place)| place)
+    }
+}
+
+/// A locator none of whose rows is cold.
+pub struct Whole<'a>(&'a Locator);
+
+impl Whole<'_> {
+    /// The recorded place of the first of equal rows.
+    pub fn first(&self, hash: u128) -> Option<Place> {
+        self.0.shards[shard(hash)].find(hash as u64, |e| e.is(hash)).map(|e| e.place)
+    }
+
+    /// The recorded places of the others.
+    pub fn others(&self, hash: u128) -> &[Place] {
+        self.0.more.get(&hash).map_or(&[], Vec::as_slice)
     }
 }
 

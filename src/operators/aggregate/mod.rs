@@ -20,7 +20,7 @@ use self::calls::Call;
 use super::eval::{self, Exprs, arrow_schema};
 use crate::error::{Error, Result};
 use crate::plan::incremental;
-use crate::state::{GroupIndex, RowCodec, StateReader, StateWriter};
+use crate::state::{GroupIndex, Narrow, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Aggregate {
@@ -30,7 +30,7 @@ pub(super) struct Aggregate {
     schema: SchemaRef,
     groups: GroupIndex,
     /// Rows by group. A group without rows does not exist, except the one of a global aggregate.
-    weights: Vec<Weight>,
+    weights: Narrow,
     /// Whether the group was touched in this epoch, by group.
     touched: Vec<bool>,
 }
@@ -60,7 +60,7 @@ impl Aggregate {
             calls,
             schema,
             groups: GroupIndex::new(),
-            weights: Vec::new(),
+            weights: Narrow::default(),
             touched: Vec::new(),
         })
     }
@@ -97,29 +97,29 @@ impl Aggregate {
         }
         touched.iter().for_each(|id| self.touched[*id as usize] = false);
 
-        let exists = |w: &Weight, first: bool, global: bool| *w > 0 || (global && !first);
+        let exists = |w: Weight, first: bool, global: bool| w > 0 || (global && !first);
         let global = self.is_global();
         let before: Vec<u32> =
-            touched.iter().copied().filter(|g| exists(&self.weights[*g as usize], first, global)).collect();
+            touched.iter().copied().filter(|g| exists(self.weights.get(*g as usize), first, global)).collect();
         let old = self.output(&before)?;
 
         for (batch, ids) in input.iter().zip(&ids) {
             for (i, id) in ids.iter().enumerate() {
-                self.weights[*id as usize] += batch.weight(i);
+                self.weights.add(*id as usize, batch.weight(i));
             }
         }
         for call in &mut self.calls {
             call.update(&input, &ids)?;
         }
-        if touched.iter().any(|g| self.weights[*g as usize] < 0) {
+        if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
             return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
         }
         let after: Vec<u32> =
-            touched.iter().copied().filter(|g| exists(&self.weights[*g as usize], false, global)).collect();
+            touched.iter().copied().filter(|g| exists(self.weights.get(*g as usize), false, global)).collect();
         let new = self.output(&after)?;
         let output = self.difference(&before, old, &after, new)?;
         for group in touched {
-            if self.weights[group as usize] == 0 {
+            if self.weights.get(group as usize) == 0 {
                 for call in &mut self.calls {
                     call.clear(group)?;
                 }
@@ -134,7 +134,7 @@ impl Aggregate {
     fn grow(&mut self) -> Result<()> {
         let bound = self.groups.bound();
         if bound > self.weights.len() {
-            self.weights.resize(bound, 0);
+            self.weights.resize(bound);
             self.touched.resize(bound, false);
             self.calls.iter_mut().for_each(|c| c.grow(bound));
         }
@@ -193,14 +193,14 @@ impl Aggregate {
 
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.groups.save(out);
-        out.words("groups.weights", self.weights.iter().copied());
+        self.weights.save("groups.weights", out);
         self.calls.iter().try_for_each(|call| call.save(out))
     }
 
     pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.groups = GroupIndex::restore(from)?;
         let bound = self.groups.bound();
-        self.weights = from.exactly("groups.weights", bound)?;
+        self.weights = Narrow::restore("groups.weights", bound, from)?;
         self.touched = vec![false; bound];
         self.calls.iter_mut().try_for_each(|call| call.restore(from, bound))
     }
@@ -212,7 +212,7 @@ impl Aggregate {
 
     pub fn state_bytes(&self) -> usize {
         self.groups.heap_size()
-            + self.weights.capacity() * size_of::<Weight>()
+            + self.weights.heap_size()
             + self.touched.capacity()
             + self.calls.iter().map(|c| c.state_bytes()).sum::<usize>()
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::calls::{Change, GroupStates, left_over};
 use crate::error::{Error, Result};
-use crate::state::{ExactSum, StateReader, StateWriter, Totals};
+use crate::state::{ExactSum, Narrow, StateReader, StateWriter, Totals};
 use crate::types::Weight;
 
 fn overflow(what: &str, data_type: &DataType) -> Error {
@@ -28,43 +28,43 @@ fn primitives<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<PrimitiveArray<
 
 /// count(*), count(x, …).
 #[derive(Default)]
-pub(super) struct Counts(Vec<i64>);
+pub(super) struct Counts(Narrow);
 
 impl GroupStates for Counts {
     fn grow(&mut self, bound: usize) {
-        self.0.resize(bound, 0);
+        self.0.resize(bound);
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
         if change.args.len() <= 1 {
-            change.present().for_each(|(_, group, weight)| self.0[group] += weight);
+            change.present().for_each(|(_, group, weight)| self.0.add(group, weight));
             return Ok(());
         }
         let nulls: Vec<_> = change.args.iter().filter_map(|a| a.logical_nulls()).collect();
         let present = change.present().filter(|(i, ..)| nulls.iter().all(|n| n.is_valid(*i)));
-        present.for_each(|(_, group, weight)| self.0[group] += weight);
+        present.for_each(|(_, group, weight)| self.0.add(group, weight));
         Ok(())
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|g| self.0[*g as usize]))))
+        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|g| self.0.get(*g as usize)))))
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        if self.0[group as usize] == 0 { Ok(()) } else { Err(left_over()) }
+        if self.0.get(group as usize) == 0 { Ok(()) } else { Err(left_over()) }
     }
 
     fn bytes(&self) -> usize {
-        self.0.capacity() * 8
+        self.0.heap_size()
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
-        out.words("counts", self.0.iter().copied());
+        self.0.save("counts", out);
         Ok(())
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
-        self.0 = from.exactly("counts", bound)?;
+        self.0 = Narrow::restore("counts", bound, from)?;
         Ok(())
     }
 }
@@ -81,23 +81,23 @@ struct Total<T> {
 #[derive(Default)]
 pub(super) struct ExactTotals {
     sums: Totals,
-    counts: Vec<i64>,
+    counts: Narrow,
 }
 
 impl ExactTotals {
     fn grow(&mut self, bound: usize) {
         self.sums.grow(bound);
-        self.counts.resize(bound, 0);
+        self.counts.resize(bound);
     }
 
     /// The sum, unless there was no value.
     fn get(&self, group: u32) -> Option<i256> {
-        (self.counts[group as usize] != 0).then(|| self.sums.get(group))
+        (self.counts.get(group as usize) != 0).then(|| self.sums.get(group))
     }
 
     fn add(&mut self, group: usize, value: i128, weight: Weight) -> Result<()> {
         self.sums.add(group, value, weight).ok_or_else(too_wide)?;
-        self.counts[group] += weight;
+        self.counts.add(group, weight);
         Ok(())
     }
 
@@ -113,28 +113,28 @@ impl ExactTotals {
         let values = values.ok_or_else(|| Error::internal("a decimal argument is no decimal"))?;
         change.present().try_for_each(|(i, group, weight)| {
             self.sums.add_wide(group, values.value(i), weight).ok_or_else(too_wide)?;
-            self.counts[group] += weight;
+            self.counts.add(group, weight);
             Ok(())
         })
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        if self.sums.is_zero(group) && self.counts[group as usize] == 0 { Ok(()) } else { Err(left_over()) }
+        if self.sums.is_zero(group) && self.counts.get(group as usize) == 0 { Ok(()) } else { Err(left_over()) }
     }
 
     fn bytes(&self) -> usize {
-        self.sums.heap_size() + self.counts.capacity() * 8
+        self.sums.heap_size() + self.counts.heap_size()
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.sums.save(out);
-        out.words("sums.counts", self.counts.iter().copied());
+        self.counts.save("sums.counts", out);
         Ok(())
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
         self.sums = Totals::restore(from, bound)?;
-        self.counts = from.exactly("sums.counts", bound)?;
+        self.counts = Narrow::restore("sums.counts", bound, from)?;
         Ok(())
     }
 }
@@ -395,7 +395,7 @@ impl GroupStates for Averages {
                 let widen = u32::try_from(i32::from(scale_of(output)) - i32::from(*scale)).unwrap_or(0);
                 let factor = i256::from_i128(10).checked_pow(widen);
                 let average = |group: &u32| {
-                    let count = i256::from_i128(i128::from(totals.counts[*group as usize]));
+                    let count = i256::from_i128(i128::from(totals.counts.get(*group as usize)));
                     let average = |sum: i256| factor.and_then(|f| sum.checked_mul(f))?.checked_div(count);
                     let error = || overflow("an average", output);
                     totals.get(*group).map(|sum| average(sum).ok_or_else(error)).transpose()

@@ -224,11 +224,11 @@ impl Arm {
     }
 
     /// Key ids of base rows that are not kept; [`NONE`] where no arm row has the key.
-    pub fn find_base_keys(&self, change: &[SignedBatch]) -> Result<Vec<u32>> {
+    pub fn find_base_keys(&mut self, change: &[SignedBatch]) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for batch in change {
             let keys = self.keys.of_base(&batch.rows)?;
-            found.extend((0..batch.num_rows()).map(|i| keys.find(i, &self.index)));
+            found.extend((0..batch.num_rows()).map(|i| keys.find(i, &mut self.index)));
         }
         Ok(found)
     }
@@ -340,7 +340,7 @@ impl BatchKeys {
         if self.matches_nothing(row) { Ok(NONE) } else { index.intern_one(self.encoded.row(row)) }
     }
 
-    fn find(&self, row: usize, index: &GroupIndex) -> u32 {
+    fn find(&self, row: usize, index: &mut GroupIndex) -> u32 {
         if self.matches_nothing(row) { NONE } else { index.find_one(self.encoded.row(row)) }
     }
 }

@@ -87,7 +87,7 @@ impl Join {
         if self.streamed {
             let mut scratch = RowStore::scratch(&self.base_schema);
             let applied = scratch.apply(change)?;
-            let keys = self.arms.iter().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
+            let keys = self.arms.iter_mut().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
             let tuples = Tuples::of_base(applied.net, self.arms.len());
             return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
         }

@@ -83,8 +83,8 @@ impl Oracle {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
         let stored = encode(&Header::default(), state.finish()).unwrap().concat();
-        let (_, sections) = decode(&stored).unwrap();
-        let mut reader = StateReader::new(sections);
+        let (_, sections) = decode(&stored.into()).unwrap();
+        let mut reader = StateReader::new(sections, 2);
         let mut restored = self.circuit(mode);
         restored.restore(&mut reader).unwrap();
         reader.finish().unwrap();

@@ -80,7 +80,7 @@ fn state_of_the_accounted_size_comes_back() {
     let small = Oracle::within(EVERYTHING, Some(40_000));
     let mut state = StateWriter::new();
     circuit.save(&mut state).unwrap();
-    let error = small.circuit(Mode::View).restore(&mut StateReader::new(state.finish())).unwrap_err();
+    let error = small.circuit(Mode::View).restore(&mut StateReader::new(state.finish(), 2)).unwrap_err();
     assert_eq!(error.code(), "memory-limit");
 }
 
@@ -121,7 +121,7 @@ fn a_keyed_table_knows_its_rows_again() {
     let mut state = StateWriter::new();
     keyed.save(&mut state);
     let mut restored = Keyed::new(Arc::clone(&schema), vec![0]).unwrap();
-    restored.restore(&mut StateReader::new(state.finish())).unwrap();
+    restored.restore(&mut StateReader::new(state.finish(), 2)).unwrap();
     assert_eq!((restored.state_rows(), restored.state_bytes() > 0), (2, true));
     let (touched, new) = (rows(&[1, 2, 3], &["", "", ""]).project(&[0]).unwrap(), rows(&[1, 2], &["Bergen", "Turin"]));
     let shown = |keyed: &mut Keyed| format!("{:?}", keyed.apply(&touched, std::slice::from_ref(&new)).unwrap());
@@ -164,8 +164,8 @@ fn bytes_of_every_format_are_read_or_rejected_by_name() {
         // The header says so: such state is rebuilt, whatever is inside.
         return;
     }
-    let (_, sections) = decode(&stored).unwrap();
-    let mut reader = StateReader::new(sections);
+    let (_, sections) = decode(&stored.into()).unwrap();
+    let mut reader = StateReader::new(sections, 2);
     let mut restored = oracle.circuit(Mode::View);
     restored.restore(&mut reader).unwrap();
     reader.finish().unwrap();
