@@ -3,8 +3,8 @@
 
 use super::config::RawConfig;
 use super::problems::{Problems, suggest};
-use super::yaml::Node;
-use super::{Dialect, Expectation, OnViolation};
+use super::yaml::{Node, Value};
+use super::{Dialect, Expectation, Materialization, OnViolation};
 
 const TYPES: [&str; 6] = ["not_null", "check", "primary_key", "unique", "foreign_key", "custom"];
 
@@ -13,9 +13,29 @@ pub(super) fn is_enforced(raw: &RawConfig) -> bool {
     raw.get("contract").and_then(|s| s.value.get("enforced")).is_some_and(|v| v.as_bool() == Some(true))
 }
 
-/// The constraints of a model's entry, and of its columns, that rows are checked against.
-pub(super) fn constraints(entry: &Node, dialect: Dialect, p: &mut Problems) -> Vec<(Expectation, Node)> {
+/// The constraints of a model's entry, and of its columns, that rows are checked against. A model without a table has none, as in dbt.
+pub(super) fn constraints(
+    entry: &Node,
+    materialized: Materialization,
+    dialect: Dialect,
+    p: &mut Problems,
+) -> Vec<(Expectation, Node)> {
     let mut all = Vec::new();
+    if !materialized.has_table() {
+        let columns = entry.get("columns").map_or(&[][..], |n| n.items("columns", p));
+        let lists = std::iter::once(entry).chain(columns).filter_map(|of| of.get("constraints"));
+        let mut constraints: Vec<&Node> = Vec::new();
+        for list in lists {
+            constraints.extend(list.items("constraints", p));
+        }
+        if let Some(first) = constraints.into_iter().find(|c| is_warned_of(c, "warn_unsupported")) {
+            let kind = materialized.name();
+            let message = format!("constraints are not supported for `{kind}` materializations and are ignored");
+            let hint = "materialize the model as a table, or test it with data tests; `warn_unsupported: false` on the constraint hides this";
+            p.warn("unsupported", first.span(), message, hint);
+        }
+        return all;
+    }
     for constraint in entry.get("constraints").map_or(&[][..], |n| n.items("constraints", p)) {
         let columns = constraint.get("columns").and_then(|n| n.texts("columns", p)).unwrap_or_default();
         all.extend(read(constraint, &columns, dialect, p));
@@ -27,6 +47,11 @@ pub(super) fn constraints(entry: &Node, dialect: Dialect, p: &mut Problems) -> V
         }
     }
     all
+}
+
+/// Whether a constraint leaves dbt's warning of this name on.
+fn is_warned_of(constraint: &Node, name: &str) -> bool {
+    !constraint.get(name).is_some_and(|n| matches!(n.value, Value::Bool(false)))
 }
 
 fn read(node: &Node, columns: &[String], dialect: Dialect, p: &mut Problems) -> Vec<(Expectation, Node)> {
@@ -61,15 +86,22 @@ fn read(node: &Node, columns: &[String], dialect: Dialect, p: &mut Problems) -> 
                 Vec::new()
             }
         },
-        "primary_key" => {
-            let message = "that a primary key is unique is not enforced at every commit, only that it is not NULL";
-            p.warn("unenforced", node.span(), message, "add the data test `unique`");
-            not_null()
-        }
-        "unique" | "foreign_key" | "custom" => {
-            let message = format!("a `{kind}` constraint is not enforced");
-            p.warn("unenforced", node.span(), message, "add a data test: unique, relationships");
-            Vec::new()
+        "primary_key" | "unique" | "foreign_key" | "custom" => {
+            let is_key = kind == "primary_key";
+            if is_warned_of(node, "warn_unenforced") {
+                let but = if is_key { "; only that its columns are not NULL is" } else { "" };
+                let message = format!(
+                    "a `{kind}` constraint is informational, as on Databricks and Snowflake: it is not enforced{but}"
+                );
+                let test = match kind.as_str() {
+                    "foreign_key" => "add the data test `relationships`",
+                    "custom" => "add a data test",
+                    _ => "add the data test `unique`",
+                };
+                let hint = format!("{test}; `warn_unenforced: false` on the constraint hides this");
+                p.warn("unenforced", node.span(), message, hint);
+            }
+            if is_key { not_null() } else { Vec::new() }
         }
         other => {
             let hint = suggest(other, TYPES, "it can be");

@@ -523,8 +523,8 @@ impl Loader<'_> {
             Some(Expectation { expect, ..expectation.clone() })
         };
         let mut all: Vec<Expectation> = properties.expectations.iter().filter_map(&mut render).collect();
-        if draft.configured.config.contract && materialized.has_table() {
-            let promised = contract::constraints(&properties.node, self.settings.dialect, p);
+        if draft.configured.config.contract {
+            let promised = contract::constraints(&properties.node, materialized, self.settings.dialect, p);
             all.extend(promised.into_iter().map(|(expectation, _)| expectation));
         }
         all

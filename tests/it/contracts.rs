@@ -50,7 +50,9 @@ fn the_columns_of_a_primary_key_are_not_null() {
     let sandbox = project("{enforced: true}", key);
     sandbox.write("data/2.json", "{\"id\": 1, \"amount\": 4}\n");
     let ended = sandbox.smelt(&["run"]).ok();
-    assert!(ended.stderr.contains("warning["), "that they are unique is not enforced: {}", ended.stderr);
+    let warned = "warning[unenforced]: a `primary_key` constraint is informational, as on Databricks and Snowflake: it is not enforced; only that its columns are not NULL is";
+    assert!(ended.stderr.contains(warned), "{}", ended.stderr);
+    assert!(ended.stderr.contains("add the data test `unique`"), "{}", ended.stderr);
     assert_eq!(sandbox.count("orders"), 3);
     sandbox.write("data/3.json", "{\"id\": null, \"amount\": 3}\n");
     sandbox.smelt(&["run"]).fails(1, "of orders failed on row {\"id\":null,\"amount\":3}");
@@ -76,4 +78,41 @@ fn other_columns_than_promised_are_compile_errors() {
         "{name: id, data_type: BIGINT, constraints: [{type: notnull}]}, {name: amount, data_type: BIGINT}",
         "unknown constraint type `notnull`",
     );
+}
+
+#[test]
+fn what_is_not_enforced_says_so_once_and_can_be_told_not_to() {
+    let columns = |more: &str| {
+        format!(
+            "{{name: amount, data_type: bigint}}, {{name: id, data_type: BIGINT, constraints: [{{type: unique{more}}}, {{type: foreign_key, to: ref('x'), to_columns: [id]{more}}}]}}"
+        )
+    };
+    let sandbox = project("{enforced: true}", &columns(""));
+    sandbox.write("data/2.json", "{\"id\": 1, \"amount\": 4}\n");
+    let ended = sandbox.smelt(&["run"]).ok();
+    for (kind, test) in [("unique", "unique"), ("foreign_key", "relationships")] {
+        assert!(ended.stderr.contains(&format!("a `{kind}` constraint is informational")), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("add the data test `{test}`")), "{}", ended.stderr);
+    }
+    assert_eq!(sandbox.count("orders"), 3, "the id that comes twice is there twice");
+    let quiet = project("{enforced: true}", &columns(", warn_unenforced: false")).smelt(&["run"]).ok();
+    assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
+}
+
+#[test]
+fn constraints_of_a_view_are_ignored_and_its_columns_are_checked() {
+    let sandbox = project("{enforced: true}", PROMISED);
+    sandbox.write(
+        "queries/orders.sql",
+        "{{ config(materialized='view') }}\nselect id, amount from {{ source('raw', 'orders') }}",
+    );
+    sandbox.write("queries/all.sql", "select * from {{ ref('orders') }}");
+    sandbox.write("data/2.json", "{\"id\": null, \"amount\": 4000}\n");
+    let ended = sandbox.smelt(&["run"]).ok();
+    let warned = "warning[unsupported]: constraints are not supported for `view` materializations and are ignored";
+    assert_eq!(ended.stderr.matches(warned).count(), 1, "{}", ended.stderr);
+    assert_eq!(sandbox.count("all"), 3);
+    sandbox
+        .write("queries/orders.sql", "{{ config(materialized='view') }}\nselect id from {{ source('raw', 'orders') }}");
+    sandbox.smelt(&["compile"]).fails(2, "the contract of `orders`: the query does not select `amount`");
 }
