@@ -2,7 +2,7 @@
 //!
 //! Rows are appended when a command ends. Nobody owns the table: `test` may write it beside `up`, and whoever loses the race for a
 //! version reads the table again and appends to that. Once it has many files it is written anew, without the rows that are older than
-//! [`KEPT`]; so its size is bounded by what happens in that time.
+//! the target's `runs_retention`; so its size is bounded by what happens in that time.
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -21,8 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::types::SignedBatch;
 
 const NAME: &str = "runs";
-/// How long a row stays.
-pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// With so many files the table is written anew.
 const FILES: usize = 64;
 /// Races that one append may lose.
@@ -124,21 +122,21 @@ impl Lake {
         self.table(OWN, NAME).await
     }
 
-    /// Appends rows, `now` (µs) being the time by which older ones go.
-    pub async fn append_runs(&self, rows: &[RunRow], now: i64) -> Result<()> {
+    /// Appends rows. Those that ended longer than `kept` before `now` (µs) go when the table is written anew.
+    pub async fn append_runs(&self, rows: &[RunRow], now: i64, kept: Duration) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         let mut attempt = 1;
         loop {
-            match self.try_append(rows, now).await {
+            match self.try_append(rows, now, kept).await {
                 Err(error) if attempt < ATTEMPTS && is_lost(&error) => attempt += 1,
                 done => return done,
             }
         }
     }
 
-    async fn try_append(&self, rows: &[RunRow], now: i64) -> Result<()> {
+    async fn try_append(&self, rows: &[RunRow], now: i64, kept: Duration) -> Result<()> {
         let mut table = match self.runs().await? {
             Some(table) => table,
             None => {
@@ -150,14 +148,14 @@ impl Lake {
         let snapshot = table.committed_snapshot();
         let is_full = snapshot.file_count() >= FILES;
         if is_full {
-            let oldest = now.saturating_sub(i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
-            let mut kept = Vec::new();
+            let oldest = now.saturating_sub(i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+            let mut young = Vec::new();
             let mut old = snapshot.rows();
             while let Some(batch) = old.try_next().await? {
-                kept.push(younger(&batch, oldest)?);
+                young.push(younger(&batch, oldest)?);
             }
-            kept.push(new);
-            let all = futures::stream::iter(kept.into_iter().map(Ok::<_, Error>)).boxed();
+            young.push(new);
+            let all = futures::stream::iter(young.into_iter().map(Ok::<_, Error>)).boxed();
             table.replace(schema(), BTreeMap::new(), all).await?;
         } else {
             table.stage(&[SignedBatch::inserts(new)]).await?;
@@ -182,4 +180,35 @@ fn younger(batch: &RecordBatch, oldest: i64) -> Result<RecordBatch> {
     let ended = ended.as_primitive::<TimestampMicrosecondType>();
     let keep: BooleanArray = ended.iter().map(|at| Some(at.is_some_and(|at| at >= oldest))).collect();
     Ok(filter_record_batch(batch, &keep)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::{Env, FaultPlan, FaultyStore};
+    use crate::lake::LakeOptions;
+    use arrow::array::AsArray;
+
+    #[tokio::test]
+    async fn rows_stay_as_long_as_the_target_says() {
+        let hour = 3_600_000_000;
+        for (hours, oldest) in [(10, 54), (1000, 0)] {
+            let env = Env::simulated(1, 0, BTreeMap::new(), FaultyStore::new(FaultPlan::default()));
+            let lake = Lake::open(&env, "memory://lake", LakeOptions::default()).unwrap();
+            let kept = Duration::from_secs(hours * 3600);
+            // One an hour; with the first that finds as many files as there may be, the table is written anew.
+            for at in 0..=FILES as i64 {
+                let row = RunRow { ended_at: at * hour, epoch: Some(at), ..RunRow::default() };
+                lake.append_runs(&[row], at * hour, kept).await.unwrap();
+            }
+            let rows: Vec<_> =
+                lake.runs().await.unwrap().unwrap().committed_snapshot().rows().try_collect().await.unwrap();
+            let epochs = |b: &RecordBatch| {
+                b.column_by_name("epoch").unwrap().as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+            };
+            let mut found: Vec<i64> = rows.iter().flat_map(epochs).collect();
+            found.sort_unstable();
+            assert_eq!(found, (oldest..=FILES as i64).collect::<Vec<_>>(), "{hours} hours");
+        }
+    }
 }

@@ -89,6 +89,8 @@ pub struct Target {
     pub deleted_file_retention: Duration,
     /// `delta.logRetentionDuration`; default 1 day.
     pub log_retention: Duration,
+    /// How long a row of `_smelt/runs` stays; default 30 days.
+    pub runs_retention: Duration,
     /// fsync data, vectors and log on local paths; default true.
     pub fsync: bool,
     /// Memory for operator state and queries, bytes; None: unbounded.

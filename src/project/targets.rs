@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "heartbeat",
     "deleted_file_retention",
     "log_retention",
+    "runs_retention",
     "fsync",
     "memory_limit",
     "threads",
@@ -47,6 +48,7 @@ pub(super) fn nowhere(name: &str) -> Target {
         heartbeat: Duration::from_secs(60),
         deleted_file_retention: Duration::from_secs(3600),
         log_retention: Duration::from_secs(86_400),
+        runs_retention: Duration::from_secs(30 * 86_400),
         fsync: true,
         memory_limit: None,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -86,6 +88,7 @@ pub(super) fn read(
         duration("heartbeat", &mut target.heartbeat, p);
         duration("deleted_file_retention", &mut target.deleted_file_retention, p);
         duration("log_retention", &mut target.log_retention, p);
+        duration("runs_retention", &mut target.runs_retention, p);
         if let Some(epoch) = node.get("epoch")
             && epoch.check_keys("`epoch`", &["max_rows", "max_files"], p)
         {

@@ -33,7 +33,7 @@ pub async fn record_runs(
     let lake = Lake::open(env, &project.target.lake, lake_options(project))?;
     let now = env.now_micros();
     let rows: Vec<RunRow> = results.iter().map(|r| row(env, project, invocation, command, r, now)).collect();
-    lake.append_runs(&rows, now).await
+    lake.append_runs(&rows, now, project.target.runs_retention).await
 }
 
 fn row(env: &Env, project: &Project, invocation: &Invocation, command: &str, result: &RunResult, now: i64) -> RunRow {
@@ -109,7 +109,7 @@ impl RunLog {
     pub fn start(env: &Env, project: &Arc<Project>, invocation: &Invocation) -> Result<Self> {
         let lake = Lake::open(env, &project.target.lake, lake_options(project))?;
         let (rows, mut arrived) = mpsc::unbounded_channel::<RunRow>();
-        let clock = env.clone();
+        let (clock, kept) = (env.clone(), project.target.runs_retention);
         let written = tokio::spawn(async move {
             while let Some(first) = arrived.recv().await {
                 let mut rows = vec![first];
@@ -124,7 +124,7 @@ impl RunLog {
                         () = &mut deadline => break,
                     }
                 }
-                if let Err(error) = lake.append_runs(&rows, clock.now_micros()).await {
+                if let Err(error) = lake.append_runs(&rows, clock.now_micros(), kept).await {
                     tracing::warn!("past runs are not written: {}", error.message());
                 }
             }

@@ -95,6 +95,7 @@ pub fn project(lake: &str, sources: Vec<SourceTable>, models: Vec<Model>) -> Pro
             heartbeat: Duration::from_secs(600),
             deleted_file_retention: Duration::ZERO,
             log_retention: Duration::ZERO,
+            runs_retention: Duration::ZERO,
             fsync: false,
             memory_limit: None,
             threads: 1,

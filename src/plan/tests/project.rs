@@ -159,6 +159,7 @@ pub fn project(models: Vec<Arc<Model>>) -> Project {
             heartbeat: Duration::from_secs(600),
             deleted_file_retention: Duration::from_secs(3600),
             log_retention: Duration::from_secs(86400),
+            runs_retention: Duration::from_secs(86400),
             fsync: false,
             memory_limit: None,
             threads: 1,

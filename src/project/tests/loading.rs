@@ -125,6 +125,7 @@ targets:
     heartbeat: 1h 30m
     deleted_file_retention: interval 7 days
     log_retention: 30 days
+    runs_retention: 90 days
     fsync: no
     memory_limit: 4GB
     threads: \"{{ env_var('CORES') | int }}\"
@@ -141,6 +142,7 @@ targets:
     assert_eq!(target.heartbeat, Duration::from_secs(5400));
     assert_eq!(target.deleted_file_retention, Duration::from_secs(7 * 86_400));
     assert_eq!(target.log_retention, Duration::from_secs(30 * 86_400));
+    assert_eq!(target.runs_retention, Duration::from_secs(90 * 86_400));
     assert!(!target.fsync);
     assert_eq!(target.memory_limit, Some(4 << 30));
     assert_eq!(target.threads, 3);
