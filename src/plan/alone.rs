@@ -22,6 +22,8 @@ pub struct Leaf {
     pub columns: SchemaRef,
     /// No row of it is ever retracted.
     pub append_only: bool,
+    /// Columns of which it holds one row per value; empty: none that is known.
+    pub key: Vec<String>,
 }
 
 impl Leaf {
@@ -32,12 +34,21 @@ impl Leaf {
             Dependency::Source(source, table) => Relation::Source(source.clone(), table.clone()),
         }
     }
+
+    /// Whether its rows say what became of a key, not which row goes.
+    pub fn is_keyed_changelog(&self) -> bool {
+        matches!(self.dependency, Dependency::Source(..)) && !self.key.is_empty()
+    }
 }
 
-/// Columns of a source table as models see them, and whether rows are only ever added to it.
-pub fn source_columns(table: &SourceTable, catalog: &dyn Catalog) -> Result<(SchemaRef, bool)> {
+/// Columns of a source table as models see them, whether rows are only ever added to it, and the key of a keyed changelog.
+pub fn source_columns(table: &SourceTable, catalog: &dyn Catalog) -> Result<(SchemaRef, bool, Vec<String>)> {
     let found = sources::relation(table, catalog)?;
-    Ok((found.schema, found.known.append_only))
+    let key = match found.known.changes {
+        ChangeKind::Keyed(key) => key,
+        _ => Vec::new(),
+    };
+    Ok((found.schema, found.known.append_only, key))
 }
 
 /// Compiles `model` over `leaves`, which are all it reads.
@@ -47,7 +58,11 @@ pub fn compile_alone(dialect: Dialect, model: &Arc<Model>, leaves: &[Leaf]) -> R
         Compiler { planner, catalog: &NoTables, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
     for leaf in leaves {
         let relation = leaf.relation();
-        let changes = if leaf.append_only { ChangeKind::Append } else { ChangeKind::Signed };
+        let changes = match (leaf.append_only, leaf.is_keyed_changelog()) {
+            (_, true) => ChangeKind::Keyed(leaf.key.clone()),
+            (true, _) => ChangeKind::Append,
+            _ => ChangeKind::Signed,
+        };
         let known = Known { append_only: leaf.append_only, changes, replayable: true, view: None, event_time: None };
         compiler.known.insert(relation.clone(), known);
         let source = RelationSource { relation, streamed: false, schema: nullable(&leaf.columns), view: None };

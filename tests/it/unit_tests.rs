@@ -231,3 +231,93 @@ unit_tests:
     let ended = sandbox.smelt(&["test"]);
     assert!(ended.stdout.contains("Done. PASS=2 WARN=0 ERROR=0 SKIP=0 TOTAL=2"), "{}\n{}", ended.stdout, ended.stderr);
 }
+
+const CHANGELOG: &str = "version: 2
+sources:
+  - name: crm
+    config: {connector: kafka, connection: k, format: debezium-json}
+    tables:
+      - name: users
+        config: {topic: users, primary_key: [id]}
+        columns: [{name: id, data_type: BIGINT}, {name: city, data_type: STRING}, {name: active, data_type: BOOLEAN}]
+unit_tests:
+  - name: the_last_record_of_a_key_decides
+    model: users
+    given:
+      - input: source('crm', 'users')
+        rows:
+          - {id: 1, city: cairo, active: true}
+          - {id: 2, city: giza, active: true}
+          - {id: 1, city: luxor, active: true}
+          - {_op: d, id: 9}
+    expect: {rows: [{id: 1, city: LUXOR}, {id: 2, city: GIZA}]}
+    then:
+      - given:
+          - input: source('crm', 'users')
+            rows: [{_op: delete, id: 2}, {_op: u, id: 3, city: edfu, active: true}, {id: 1, city: luxor, active: false}]
+        expect: {rows: [{id: 3, city: EDFU}]}
+      - given:
+          - input: source('crm', 'users')
+            rows: [{_op: d, id: 3}, {id: 3, city: qena, active: true}, {id: 2, city: giza, active: true}]
+        expect: {rows: [{id: 3, city: QENA}, {id: 2, city: GIZA}]}
+  - name: readers_see_rows_replaced
+    model: cities
+    given:
+      - input: ref('users')
+        rows: [{id: 1, city: CAIRO}, {id: 2, city: CAIRO}, {id: 2, city: GIZA}]
+    expect: {rows: [{city: CAIRO, n: 1}, {city: GIZA, n: 1}]}
+    then:
+      - given: [{input: ref('users'), rows: [{id: 1, city: GIZA}]}]
+        expect: {rows: [{city: GIZA, n: 2}]}
+      - given: [{input: ref('users'), rows: [{_op: delete, id: 2}]}]
+        expect: {rows: [{city: GIZA, n: 1}]}
+";
+
+/// Users as a changelog by key has them, and what counts them.
+fn crm(tests: &str) -> Sandbox {
+    Sandbox::with(&[
+        ("smelt.yml", SETTINGS),
+        ("models/crm.yml", tests),
+        (
+            "queries/users.sql",
+            "{{ config(materialized='streaming_table') }}\nselect id, upper(city) as city from STREAM {{ source('crm', 'users') }} where active",
+        ),
+        ("queries/cities.sql", "select city, count(*) as n from {{ ref('users') }} group by city"),
+    ])
+}
+
+#[test]
+fn rows_of_keyed_changelogs_are_upserts_and_deletes() {
+    let ended = crm(CHANGELOG).smelt(&["test"]).ok();
+    assert!(ended.stdout.contains("Done. PASS=2"), "{}", ended.stdout);
+
+    // A test that expects the old row of a key beside the new one fails, by the circuit and by the plan.
+    let wrong = CHANGELOG.replace("[{id: 3, city: QENA}, {id: 2", "[{id: 3, city: EDFU}, {id: 3, city: QENA}, {id: 2");
+    let failed = crm(&wrong).smelt(&["test"]).fails(1, "");
+    assert!(failed.stdout.contains("step 3: actual differs from expected"), "{}", failed.stdout);
+    assert!(!failed.stdout.contains("bug in smelt"), "{}", failed.stdout);
+
+    let keyless = CHANGELOG.replace("{_op: d, id: 9}", "{_op: d, city: x}");
+    crm(&keyless).smelt(&["test"]).fails(1, "`id` says which row of `crm.users` it is, and is not given");
+    let weighed = CHANGELOG.replace("{_op: d, id: 9}", "{_weight: 2, id: 9}");
+    crm(&weighed).smelt(&["test"]).fails(1, "`crm.users` has one row per key: `_weight` has no meaning there");
+    let missing = CHANGELOG.replace("rows: [{_op: delete, id: 2}]}]", "rows: [{_op: delete, id: 7}]}]");
+    crm(&missing).smelt(&["test"]).fails(1, "no row has this key");
+}
+
+#[test]
+fn a_first_step_has_nothing_to_change_without_a_key() {
+    let test = |first: &str, then: &str| {
+        let steps = format!(
+            "    given: [{{input: ref('cities'), rows: [{first}]}}]\n    expect: {{rows: []}}\n    then:\n      - given: [{{input: ref('cities'), rows: [{then}]}}]\n        expect: {{rows: []}}\n"
+        );
+        let (sources, _) = CHANGELOG.split_once("unit_tests:").unwrap();
+        let sandbox = crm(&format!("{sources}unit_tests:\n  - name: few\n    model: big\n{steps}"));
+        sandbox.write("queries/big.sql", "select city, n from {{ ref('cities') }} where n > 10");
+        sandbox.smelt(&["test"])
+    };
+    test("{city: edfu, n: 1}", "{_op: delete, city: edfu}").ok();
+    test("{_op: delete, city: edfu}", "{city: edfu, n: 1}")
+        .fails(1, "an input that has no rows yet has none to change");
+    test("{city: edfu, n: 1}", "{_op: u, city: edfu, n: 2}").fails(1, "`cities` has no key that is known");
+}

@@ -351,6 +351,7 @@ fn rows(rows: &UnitRows) -> Json {
                     UnitOp::Weight(count) => drop(members.insert("_weight".to_string(), count.into())),
                     UnitOp::Delete => drop(members.insert("_op".to_string(), "delete".into())),
                     UnitOp::Update => drop(members.insert("_op".to_string(), "update".into())),
+                    UnitOp::Upsert => drop(members.insert("_op".to_string(), "upsert".into())),
                 }
                 Json::Object(members)
             };

@@ -124,6 +124,8 @@ pub enum UnitOp {
     Delete,
     /// The row with this key takes these values.
     Update,
+    /// This is now the row with its key.
+    Upsert,
 }
 
 /// A unit test as a properties file declares it.

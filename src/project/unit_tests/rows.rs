@@ -160,8 +160,10 @@ fn row(cells: Vec<UnitCell>, span: Span, for_: Use, p: &mut Problems) -> Option<
             UnitOp::Weight(number)
         }
         (Some(op), None) => match (op.value.as_str().unwrap_or_default(), for_) {
-            ("insert", _) => UnitOp::Weight(1),
-            ("delete", _) => UnitOp::Delete,
+            // The letters are Debezium's.
+            ("insert" | "c" | "r", _) => UnitOp::Weight(1),
+            ("delete" | "d", _) => UnitOp::Delete,
+            ("upsert" | "u", _) => UnitOp::Upsert,
             ("update", Use::Change { keyed: false }) => {
                 let hint = "say which columns find the row: add key: [id] to the input";
                 p.error("update-without-key", op.span, "an update needs to know its row", hint);
@@ -169,17 +171,12 @@ fn row(cells: Vec<UnitCell>, span: Span, for_: Use, p: &mut Problems) -> Option<
             }
             ("update", _) => UnitOp::Update,
             (other, _) => {
-                let hint = suggest(other, ["insert", "delete", "update"], "it can be");
+                let hint = suggest(other, ["insert", "delete", "update", "upsert"], "it can be");
                 p.error("unknown-value", op.span, format!("`{OP}` cannot be `{other}`"), hint);
                 return None;
             }
         },
     };
-    if for_ == Use::First && !matches!(op, UnitOp::Weight(1..)) {
-        let hint = "put it into a step of `then`";
-        p.error("bad-row", span, "an input that has no rows yet has none to change", hint);
-        return None;
-    }
     Some(UnitRow { op, cells: kept, span })
 }
 

@@ -18,6 +18,10 @@ pub(super) struct Input {
     name: String,
     schema: SchemaRef,
     append_only: bool,
+    /// Columns of its key, if it has one: a row takes the place of the one with the same key.
+    key: Vec<String>,
+    /// Its rows are records: what became of a key.
+    is_changelog: bool,
     codec: RowCodec,
     /// One row each.
     rows: Vec<RecordBatch>,
@@ -29,6 +33,8 @@ impl Input {
         Ok(Input {
             name: leaf.relation().to_string(),
             append_only: leaf.append_only,
+            key: leaf.key.clone(),
+            is_changelog: leaf.is_keyed_changelog(),
             codec: RowCodec::new(schema.fields().iter().map(|f| f.data_type().clone()))?,
             schema,
             rows: Vec::new(),
@@ -44,20 +50,34 @@ impl Input {
     pub fn add(&mut self, found: Vec<RecordBatch>, span: &Span) -> Result<SignedBatch, Vec<Error>> {
         let mut change = Vec::new();
         for batch in conform(&found, &self.schema, span)? {
-            for i in 0..batch.num_rows() {
-                self.rows.push(batch.slice(i, 1));
+            let find = |name: &String| column(&self.schema, &self.name, name, span);
+            let key = self.key.iter().map(find).collect::<Result<Vec<usize>, _>>()?;
+            for row in (0..batch.num_rows()).map(|i| batch.slice(i, 1)) {
+                if !key.is_empty() {
+                    let known = self.matching(&row, &key).map_err(|e| vec![e])?;
+                    let gone = self.remove(&known);
+                    change.extend(gone.into_iter().filter(|_| !self.is_changelog));
+                }
+                self.rows.push(row.clone());
+                change.push(SignedBatch::inserts(row));
             }
-            change.push(SignedBatch::inserts(batch));
         }
         SignedBatch::concat(&self.schema, &change).map_err(|e| vec![e])
     }
 
-    /// Applies written rows, one after the other; returns the change they make together.
-    pub fn apply(&mut self, rows: &[UnitRow], key: &[String]) -> Result<SignedBatch, Vec<Error>> {
+    /// Applies written rows, one after the other; returns the change they make together, of a keyed changelog its records. `first`: no
+    /// step came before.
+    pub fn apply(&mut self, rows: &[UnitRow], key: &[String], first: bool) -> Result<SignedBatch, Vec<Error>> {
         let mut change = Vec::new();
         let mut errors = Vec::new();
         for row in rows {
-            match self.one(row, key) {
+            if first && self.key.is_empty() && !matches!(row.op, UnitOp::Weight(1..)) {
+                let error = Error::user("bad-row", "an input that has no rows yet has none to change");
+                errors.push(error.with_span(row.span.clone()).with_hint("put it into a step of `then`"));
+                continue;
+            }
+            let applied = if self.key.is_empty() { self.one(row, key) } else { self.keyed(row, key) };
+            match applied {
                 Ok(changed) => change.extend(changed),
                 Err(mut found) => errors.append(&mut found),
             }
@@ -66,6 +86,53 @@ impl Input {
             return Err(errors);
         }
         SignedBatch::concat(&self.schema, &change).map_err(|e| vec![e])
+    }
+
+    /// A row of an input with a key takes the place of the one that has its key.
+    fn keyed(&mut self, row: &UnitRow, key: &[String]) -> Result<Vec<SignedBatch>, Vec<Error>> {
+        let written = values(row, &self.schema, &self.name)?;
+        let own = self.key.clone();
+        let find = |name: &String| column(&self.schema, &self.name, name, &row.span);
+        let columns = own.iter().map(find).collect::<Result<Vec<usize>, _>>()?;
+        let unkeyed = columns.iter().zip(&own).find(|(c, _)| written.column(**c).is_null(0));
+        if let (Some((_, name)), false) = (unkeyed, matches!(row.op, UnitOp::Weight(..=0))) {
+            let message = format!("`{name}` says which row of `{}` it is, and is not given", self.name);
+            let hint = format!("write `{name}: …` into the row");
+            return Err(vec![Error::user("row-without-key", message).with_span(row.span.clone()).with_hint(hint)]);
+        }
+        let known = self.matching(&written, &columns).map_err(|e| vec![e])?;
+        match row.op {
+            UnitOp::Weight(1) | UnitOp::Upsert => {
+                let mut change = self.remove(&known);
+                self.rows.push(written.clone());
+                if self.is_changelog {
+                    change.clear();
+                }
+                change.push(SignedBatch::inserts(written));
+                Ok(change)
+            }
+            UnitOp::Delete if self.is_changelog => {
+                // What a key that is not there loses is nothing.
+                self.remove(&known);
+                Ok(vec![SignedBatch::retracts(written)])
+            }
+            UnitOp::Delete if known.is_empty() => Err(vec![self.missing(row, "no row has this key", 0, 1)]),
+            UnitOp::Delete => Ok(self.remove(&known)),
+            UnitOp::Update => {
+                let change = self.one(row, if key.is_empty() { &own } else { key })?;
+                Ok(if self.is_changelog {
+                    change.into_iter().filter(|c| !c.has_retractions()).collect()
+                } else {
+                    change
+                })
+            }
+            UnitOp::Weight(-1) if !self.is_changelog => self.one(row, key),
+            UnitOp::Weight(_) => {
+                let message = format!("`{}` has one row per key: `_weight` has no meaning there", self.name);
+                let hint = "write `_op: delete` with its key, or the row as it is now";
+                Err(vec![Error::user("bad-row", message).with_span(row.span.clone()).with_hint(hint)])
+            }
+        }
     }
 
     fn one(&mut self, row: &UnitRow, key: &[String]) -> Result<Vec<SignedBatch>, Vec<Error>> {
@@ -99,6 +166,12 @@ impl Input {
                     return Err(vec![self.missing(row, "no row has these values", 0, 1)]);
                 }
                 Ok(self.remove(&found))
+            }
+            UnitOp::Upsert => {
+                let message = format!("`{}` has no key that is known: which row this replaces is not said", self.name);
+                let hint =
+                    "write `_op: update` and name the input's `key`, or delete the old row and insert the new one";
+                Err(vec![Error::user("update-without-key", message).with_span(row.span.clone()).with_hint(hint)])
             }
             UnitOp::Update => {
                 let find = |name: &String| column(&self.schema, &self.name, name, &row.span);

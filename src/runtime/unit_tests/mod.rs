@@ -18,16 +18,18 @@ use futures::TryStreamExt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::compute::expanded;
 use super::data_tests::{TestResult, TestStatus};
 use crate::error::{Error, Result};
-use crate::operators::{Circuit, Expectations, Mode};
+use crate::operators::{Circuit, Expectations, Keyed, Latest, Mode};
 use crate::plan::incremental::Node;
 use crate::plan::stored::to_stored;
 use crate::plan::{
-    Compilation, CompiledModel, DeferredModel, Leaf, Planner, PlannerOptions, compile_alone, source_columns,
+    Compilation, CompiledModel, DeferredModel, Leaf, Planner, PlannerOptions, Relation, compile_alone, source_columns,
 };
 use crate::project::{Dependency, Materialization, Model, Project, UnitRelation, UnitRows, UnitStep, UnitTest};
-use crate::types::{Catalog, SignedBatch};
+use crate::source::change_kind;
+use crate::types::{Catalog, ChangeKind, SignedBatch};
 use diff::Contents;
 use inputs::Input;
 
@@ -64,6 +66,8 @@ struct Bench {
     leaves: Vec<Leaf>,
     inputs: Vec<Input>,
     circuit: Option<Circuit>,
+    /// Of a streaming table over a keyed changelog.
+    keyed: Option<ByKey>,
     /// Of a streaming table: whether rows of one step depend on earlier ones.
     remembers: bool,
     expectations: Expectations,
@@ -89,6 +93,7 @@ impl Bench {
             name: compiled.model.alias.clone(),
             columns: Arc::clone(&compiled.schema),
             append_only: compiled.append_only,
+            key: key_of(project, compiled),
         };
         let of_deferred = |deferred: &DeferredModel| Leaf {
             dependency: Dependency::Model(deferred.model.clone()),
@@ -96,6 +101,7 @@ impl Bench {
             name: deferred.table.alias.clone(),
             columns: Arc::clone(&deferred.columns),
             append_only: deferred.append_only,
+            key: Vec::new(),
         };
         let mut leaves = Vec::new();
         for dependency in &test.depends_on {
@@ -107,9 +113,9 @@ impl Bench {
                 Dependency::Source(source, name) => {
                     let table = project.sources.iter().find(|t| t.source == *source && t.name == *name);
                     let table = table.ok_or_else(|| vec![Error::internal(format!("no source {source}.{name}"))])?;
-                    let (columns, append_only) = source_columns(table, catalog).map_err(one)?;
+                    let (columns, append_only, key) = source_columns(table, catalog).map_err(one)?;
                     let (schema, name) = (source.clone(), name.clone());
-                    Leaf { dependency: dependency.clone(), schema, name, columns, append_only }
+                    Leaf { dependency: dependency.clone(), schema, name, columns, append_only, key }
                 }
             });
         }
@@ -132,7 +138,8 @@ impl Bench {
         let expectations = Expectations::new(&compiled.expectations, &compiled.schema, session).map_err(one)?;
         let contents = Contents::new(&compiled.schema).map_err(one)?;
         let inputs = leaves.iter().map(Input::new).collect::<Result<Vec<_>>>().map_err(one)?;
-        Ok(Bench { circuit, remembers, expectations, contents, inputs, leaves, planner, compiled })
+        let keyed = ByKey::new(&compiled, &leaves).map_err(one)?;
+        Ok(Bench { circuit, keyed, remembers, expectations, contents, inputs, leaves, planner, compiled })
     }
 
     /// The first difference, as a person reads it.
@@ -140,16 +147,29 @@ impl Bench {
         let mut batch = self.contents.empty();
         let several = test.steps.len() > 1;
         for (number, step) in test.steps.iter().enumerate() {
-            let changes = self.changes(step).await?;
+            let changes = self.changes(step, number == 0).await?;
             let maintained = self.maintain(&changes).map_err(|e| vec![e])?;
             let of = if several { format!("step {}: ", number + 1) } else { String::new() };
             // Rows that a streaming table dedupes are known only to its state.
             let recomputed = match (self.compiled.stream, self.remembers && number > 0) {
                 (_, true) => None,
-                (None, _) => Some(self.recompute(None).await?),
+                (None, _) => {
+                    let rows = self.recompute(None).await?;
+                    Some(self.contents.encode(&rows).map_err(|e| vec![e])?)
+                }
                 (Some(slot), _) => {
                     let streamed = self.slots(&changes).swap_remove(slot);
-                    batch.add(&self.recompute(Some((slot, streamed))).await?);
+                    let rows = match self.keyed.as_ref().map(|keyed| keyed.latest(&streamed)).transpose() {
+                        Ok(None) => self.recompute(Some((slot, streamed))).await?,
+                        Ok(Some(latest)) => {
+                            let rows = self.recompute(Some((slot, vec![latest.upserts]))).await?;
+                            let keyed =
+                                self.keyed.as_mut().map(|keyed| keyed.recomputed.apply(&latest.keys, &expanded(rows)?));
+                            keyed.transpose().map_err(|e: Error| vec![e])?.unwrap_or_default()
+                        }
+                        Err(error) => return Err(vec![error]),
+                    };
+                    batch.add(&self.contents.encode(&rows).map_err(|e| vec![e])?);
                     Some(batch.clone())
                 }
             };
@@ -174,7 +194,7 @@ impl Bench {
     }
 
     /// What each leaf gains and loses in a step.
-    async fn changes(&mut self, step: &UnitStep) -> Result<Vec<SignedBatch>, Vec<Error>> {
+    async fn changes(&mut self, step: &UnitStep, first: bool) -> Result<Vec<SignedBatch>, Vec<Error>> {
         let mut changes = Vec::with_capacity(self.leaves.len());
         for (leaf, input) in self.leaves.iter().zip(&mut self.inputs) {
             let is_this = leaf.dependency == Dependency::Model(self.compiled.model.name.clone());
@@ -185,7 +205,7 @@ impl Bench {
             changes.push(match given {
                 None => SignedBatch::empty(Arc::clone(&leaf.columns)),
                 Some(given) => match &given.rows {
-                    UnitRows::Values(rows) => input.apply(rows, &given.key)?,
+                    UnitRows::Values(rows) => input.apply(rows, &given.key, first)?,
                     UnitRows::Query { sql, source_map } => {
                         let rows = query(&self.planner, sql, source_map).await?;
                         input.add(rows, &given.span)?
@@ -218,23 +238,34 @@ impl Bench {
 
     /// The table after the circuit has taken the step; `None` for a model that is recomputed at every change.
     fn maintain(&mut self, changes: &[SignedBatch]) -> Result<Option<diff::Rows>> {
-        let slots = self.slots(changes);
+        let mut slots = self.slots(changes);
+        let latest = match (&self.keyed, self.compiled.stream) {
+            (Some(keyed), Some(slot)) => {
+                let latest = keyed.latest(&slots[slot])?;
+                slots[slot] = vec![latest.upserts];
+                Some(latest.keys)
+            }
+            _ => None,
+        };
         let Some(circuit) = &mut self.circuit else { return Ok(None) };
         let change = circuit.step(&slots)?;
-        let kept = self.kept(change)?;
+        let mut kept = self.kept(change)?;
+        if let (Some(keyed), Some(keys)) = (&mut self.keyed, latest) {
+            kept = keyed.maintained.apply(&keys, &expanded(kept)?)?;
+        }
         self.contents.maintained.add(&self.contents.encode(&kept)?);
         Ok(Some(self.contents.maintained.clone()))
     }
 
     /// What the query gives over all rows there are; `streamed`: over these of the streamed input alone.
-    async fn recompute(&self, streamed: Option<(usize, Vec<SignedBatch>)>) -> Result<diff::Rows, Vec<Error>> {
+    async fn recompute(&self, streamed: Option<(usize, Vec<SignedBatch>)>) -> Result<Vec<SignedBatch>, Vec<Error>> {
         let one = |e: Error| vec![e];
         // What goes from a streaming table is what its query gives for the rows that go.
         let passes: Vec<(i64, Vec<RecordBatch>)> = match &streamed {
             None => vec![(1, Vec::new())],
             Some((_, changes)) => [1, -1].map(|sign| (sign, inputs::of_sign(changes, sign))).into(),
         };
-        let mut all = self.contents.empty();
+        let mut all = Vec::new();
         for (sign, rows) in passes {
             if sign < 0 && rows.is_empty() {
                 continue;
@@ -252,8 +283,7 @@ impl Bench {
             let stream = self.planner.execute(&plan).await.map_err(one)?;
             let rows: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| vec![Error::from(e)])?;
             let change = rows.into_iter().map(if sign > 0 { SignedBatch::inserts } else { SignedBatch::retracts });
-            let kept = self.kept(change.collect()).map_err(one)?;
-            all.add(&self.contents.encode(&kept).map_err(one)?);
+            all.extend(self.kept(change.collect()).map_err(one)?);
         }
         Ok(all)
     }
@@ -309,6 +339,55 @@ impl Bench {
                 self.contents.expected(names, &rows).map_err(|e| vec![e])
             }
         }
+    }
+}
+
+/// What a streaming table over a keyed changelog does: the last record of each key decides what its row is.
+struct ByKey {
+    /// Columns of the records, and which of them are the key.
+    records: SchemaRef,
+    key: Vec<usize>,
+    /// The table by the circuit, and by the stock plan.
+    maintained: Keyed,
+    recomputed: Keyed,
+}
+
+impl ByKey {
+    fn new(compiled: &CompiledModel, leaves: &[Leaf]) -> Result<Option<Self>> {
+        let streamed = compiled.stream.and_then(|slot| compiled.inputs.get(slot));
+        let Some(leaf) = leaves.iter().find(|leaf| streamed.is_some_and(|input| leaf.relation() == input.relation))
+        else {
+            return Ok(None);
+        };
+        if !leaf.is_keyed_changelog() {
+            return Ok(None);
+        }
+        let find = |schema: &SchemaRef| {
+            let at = |name: &String| schema.fields().iter().position(|f| f.name().eq_ignore_ascii_case(name));
+            leaf.key.iter().map(at).collect::<Option<Vec<usize>>>()
+        };
+        let (Some(key), Some(own)) = (find(&leaf.columns), find(&compiled.schema)) else {
+            return Err(Error::internal("a keyed table without its key"));
+        };
+        let table = || Keyed::new(Arc::clone(&compiled.schema), own.clone());
+        let (maintained, recomputed) = (table()?, table()?);
+        Ok(Some(ByKey { records: Arc::clone(&leaf.columns), key, maintained, recomputed }))
+    }
+
+    fn latest(&self, records: &[SignedBatch]) -> Result<Latest> {
+        Keyed::last_per_key(records, &self.records, &self.key)
+    }
+}
+
+/// The key by which a streaming table holds one row each: that of the changelog it applies.
+fn key_of(project: &Project, compiled: &CompiledModel) -> Vec<String> {
+    let Some(Relation::Source(source, name)) = compiled.stream.map(|slot| &compiled.inputs[slot].relation) else {
+        return Vec::new();
+    };
+    let table = project.sources.iter().find(|t| t.source == *source && t.name == *name);
+    match table.map(|table| change_kind(table)) {
+        Some(ChangeKind::Keyed(key)) => key,
+        _ => Vec::new(),
     }
 }
 
