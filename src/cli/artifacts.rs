@@ -104,6 +104,10 @@ impl Artifacts {
     pub(super) fn finish(&self, env: &Env) -> Result<()> {
         let state = self.state.lock();
         let Some(project) = state.project.as_ref().filter(|_| self.run_results) else { return Ok(()) };
+        if self.which == "up" && state.results.is_empty() {
+            // What only maintains tables has run nothing: the results of the command before stay.
+            return Ok(());
+        }
         let elapsed = env.now_micros().saturating_sub(self.invocation.started_at);
         let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0));
         let json = artifacts::run_results(project, &state.results, &self.invocation, elapsed, env);
@@ -122,7 +126,7 @@ fn written_by(command: &Command) -> (&'static str, bool, bool) {
         Command::Snapshot { .. } => ("snapshot", true, true),
         Command::Seed { .. } => ("seed", true, true),
         Command::Test { .. } => ("test", true, true),
-        Command::Up { .. } => ("up", true, false),
+        Command::Up { .. } => ("up", true, true),
         Command::RunOperation { .. } => ("run-operation", true, true),
         Command::Docs { command: Docs::Generate(_) } => ("generate", true, true),
         Command::Source { command: SourceCommand::Freshness { .. } } => ("freshness", true, false),

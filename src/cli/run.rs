@@ -135,7 +135,7 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             project: project.clone(),
             compilation,
             options,
-            watcher: log.watcher(noting_stops(printer.watcher(), &stopped)),
+            watcher: log.watcher(noting_results(session, &project, noting_stops(printer.watcher(), &stopped))),
         };
         let (edited_tx, edited) = watch::channel(false);
         let requests = RetryRequests::open(&session.env, &project).await.map_err(|e| vec![e])?;
@@ -214,6 +214,31 @@ async fn hooks_of_start(
     let failed = failed.map_err(|e| vec![e])?;
     failed.failed.iter().for_each(|(_, error)| session.print_error(error));
     Ok(failed.failed.is_empty())
+}
+
+/// The watcher, which also writes results after each run that a schedule asked for, and when a model stops.
+fn noting_results(session: &Session, project: &Arc<Project>, also: Watcher) -> Watcher {
+    let (artifacts, env, project) = (Arc::clone(&session.artifacts), session.env.clone(), Arc::clone(project));
+    let recorder = Recorder::new(&env);
+    let noting = Arc::clone(&recorder).watcher(also);
+    Arc::new(move |event| {
+        noting(event);
+        let ended: BTreeSet<String> = match event {
+            Event::Epoch { report, .. } => {
+                let ran = report.models.iter().filter(|m| m.run.is_some() && m.committed);
+                ran.map(|m| m.model.clone()).collect()
+            }
+            Event::RunFailed { model, .. } | Event::Parked { model, .. } => BTreeSet::from([model.to_string()]),
+            _ => return,
+        };
+        if ended.is_empty() {
+            return;
+        }
+        recorder.take(&project, &ended).into_iter().for_each(|result| artifacts.record(result));
+        if let Err(error) = artifacts.finish(&env) {
+            tracing::warn!("results are not written: {}", error.message());
+        }
+    })
 }
 
 /// The watcher, which also notes that a model has stopped.

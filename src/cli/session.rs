@@ -29,7 +29,7 @@ pub(super) struct Session {
     /// `--warn-error`
     warn_error: bool,
     /// What this command leaves in `target/`.
-    pub artifacts: Artifacts,
+    pub artifacts: Arc<Artifacts>,
     options: LoadOptions,
     /// Warnings about the selection that have been printed.
     pub(super) warned: Mutex<BTreeSet<String>>,
@@ -70,7 +70,7 @@ impl Session {
             fail_fast: global.fail_fast,
             threads: global.threads.map(usize::from),
             warn_error: global.warn_error,
-            artifacts,
+            artifacts: Arc::new(artifacts),
             options,
             warned: Mutex::default(),
             hooks_started: AtomicBool::new(false),
@@ -95,7 +95,7 @@ impl Session {
             fail_fast: self.fail_fast,
             threads: self.threads,
             warn_error: self.warn_error,
-            artifacts: Artifacts::none(&self.env),
+            artifacts: Arc::new(Artifacts::none(&self.env)),
             options,
             warned: Mutex::default(),
             hooks_started: AtomicBool::new(false),

@@ -90,6 +90,13 @@ impl Recorder {
         }
     }
 
+    /// The results of `models` whose runs have just ended; what they did next is counted anew.
+    pub fn take(&self, project: &Project, models: &BTreeSet<String>) -> Vec<RunResult> {
+        let results = self.results(project, Some(models), Ok(&Summary::default()));
+        self.tallies.lock().retain(|name, _| !models.contains(name));
+        results
+    }
+
     /// One result per model that the run was to make, in the graph's order. `outcome`: how the run as a whole ended.
     pub fn results(
         &self,
