@@ -92,6 +92,11 @@ impl History<'_> {
         self.snapshot.updated_at.is_some() && self.snapshot.hard_deletes == HardDeletes::Invalidate
     }
 
+    /// When each version has ended; what stands there of a current one means nothing.
+    pub(super) fn ends<'a>(&self, versions: &'a RecordBatch) -> Result<&'a TimestampMicrosecondArray> {
+        instants(versions, &self.snapshot.names.valid_to)
+    }
+
     fn versions(
         &self,
         current: &RecordBatch,
@@ -102,6 +107,9 @@ impl History<'_> {
     ) -> Result<Vec<SignedBatch>> {
         let checked = self.checked(known, rows)?;
         let updated = self.updated_at(rows)?;
+        let all: Vec<usize> = (0..self.snapshot.query.fields().len()).collect();
+        // Rows of one instant: which of them is the version must not depend on how they were found.
+        let whole = if self.several { self.encoder(&all).and_then(|encode| encode(rows)).ok() } else { None };
         let since = instants(current, &self.snapshot.names.updated_at)?;
         let is_deleted = self.deleted(current)?;
         let (mut begun, mut gone) = (Begun::default(), Begun::default());
@@ -123,7 +131,7 @@ impl History<'_> {
                 (old, found) => {
                     let mut found = found.to_vec();
                     if let Some(updated) = &updated {
-                        found.sort_by_key(|row| (updated.value(*row), *row));
+                        found.sort_by_key(|row| (updated.value(*row), whole.as_ref().map(|rows| rows.row(*row)), *row));
                     }
                     if found.len() > 1 && !(self.several && updated.is_some()) {
                         return Err(self.twice(rows, found[0]));
@@ -181,7 +189,7 @@ impl History<'_> {
         Ok(change)
     }
 
-    fn is_current(&self, versions: &RecordBatch) -> Result<BooleanArray> {
+    pub(super) fn is_current(&self, versions: &RecordBatch) -> Result<BooleanArray> {
         let ends = instants(versions, &self.snapshot.names.valid_to)?;
         Ok(match self.snapshot.valid_to_current {
             None => is_null(ends)?,
@@ -190,7 +198,7 @@ impl History<'_> {
     }
 
     /// The query's columns of rows of the table.
-    fn query_columns(&self, versions: &RecordBatch) -> Result<RecordBatch> {
+    pub(super) fn query_columns(&self, versions: &RecordBatch) -> Result<RecordBatch> {
         let columns = self.snapshot.query.fields().iter().map(|f| column(versions, f.name()).cloned());
         Ok(RecordBatch::try_new(Arc::clone(&self.snapshot.query), columns.collect::<Result<_>>()?)?)
     }

@@ -4,11 +4,14 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::array_value_to_string;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
-use crate::operators::History;
+use crate::operators::{Followed, History};
 use crate::plan::CompiledSnapshot;
 use crate::project::{HardDeletes, SnapshotColumns};
+use crate::types::SignedBatch;
 
 /// (key, value, updated_at).
 type Row = (i64, &'static str, i64);
@@ -46,7 +49,12 @@ fn table(check: Option<Vec<usize>>, hard_deletes: HardDeletes) -> Table {
 impl Table {
     /// One run; the table then, as `id city from..to` (and `deleted`) per version, and how many rows the run retracted and inserted.
     fn run(&mut self, rows: &[Row], at: i64) -> Result<(Vec<String>, usize, usize), String> {
-        let batch = RecordBatch::try_new(
+        let change = self.history().change(&self.rows, &[self.batch(rows)], at).map_err(|e| e.message().to_string())?;
+        Ok(self.apply(&change))
+    }
+
+    fn batch(&self, rows: &[Row]) -> RecordBatch {
+        RecordBatch::try_new(
             Arc::clone(&self.snapshot.query),
             vec![
                 Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0))) as ArrayRef,
@@ -54,18 +62,18 @@ impl Table {
                 Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|r| r.2)).with_timezone("UTC")),
             ],
         )
-        .unwrap();
-        let history = History {
-            name: "cities",
-            snapshot: &self.snapshot,
-            table: Arc::clone(&self.schema),
-            several: self.several,
-        };
-        let change = history.change(&self.rows, &[batch], at).map_err(|e| e.message().to_string())?;
+        .unwrap()
+    }
+
+    fn history(&self) -> History<'_> {
+        History { name: "cities", snapshot: &self.snapshot, table: Arc::clone(&self.schema), several: self.several }
+    }
+
+    fn apply(&mut self, change: &[SignedBatch]) -> (Vec<String>, usize, usize) {
         let mut all = lines(&concat_batches(&self.schema, &self.rows).unwrap());
         let (mut retracted, mut inserted) = (0, 0);
         let mut kept = self.rows.clone();
-        for batch in &change {
+        for batch in change {
             for (row, line) in lines(&batch.rows).into_iter().enumerate() {
                 if batch.weight(row) > 0 {
                     inserted += 1;
@@ -84,7 +92,7 @@ impl Table {
         self.rows = kept;
         all.sort();
         let shown = all.iter().map(|l| l.split_once('#').unwrap().1.to_string()).collect();
-        Ok((shown, retracted, inserted))
+        (shown, retracted, inserted)
     }
 }
 
@@ -184,4 +192,71 @@ fn ids_are_those_of_key_and_time() {
     use md5::{Digest, Md5};
     let expected = Md5::digest(b"1|2026-01-12 02:00:00.000000");
     assert_eq!(id, expected.iter().map(|b| format!("{b:02x}")).collect::<String>());
+}
+
+/// Rows of a query that changes at random; by strategy `timestamp` a key may have several.
+struct Cities {
+    rows: Vec<Row>,
+    several: bool,
+}
+
+impl Cities {
+    /// The rows that go and those that come.
+    fn step(&mut self, rng: &mut ChaCha8Rng, epoch: i64) -> (Vec<Row>, Vec<Row>) {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for _ in 0..rng.random_range(0..5) {
+            let id = rng.random_range(0..6);
+            let at = self.rows.iter().position(|row| row.0 == id);
+            if let (Some(at), true) = (at, !self.several || rng.random_bool(0.3)) {
+                gone.push(self.rows.swap_remove(at));
+            }
+            if rng.random_bool(0.7) {
+                let city = ["Cairo", "Giza", "Luxor"][rng.random_range(0..3)];
+                let row = (id, city, rng.random_range(0..10) + epoch * rng.random_range(0..2));
+                self.rows.push(row);
+                come.push(row);
+            }
+        }
+        (gone, come)
+    }
+}
+
+#[test]
+fn following_changes_makes_the_versions_that_reading_everything_makes() {
+    for seed in 0..300 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let check = rng.random_bool(0.5).then(|| vec![1]);
+        let deletes = [HardDeletes::Ignore, HardDeletes::Invalidate, HardDeletes::NewRecord][rng.random_range(0..3)];
+        let several = check.is_none() && rng.random_bool(0.5);
+        let mut read = Table { several, ..table(check.clone(), deletes) };
+        let mut followed = Table { several, ..table(check, deletes) };
+        let mut cities = Cities { rows: Vec::new(), several };
+        let mut state: Option<Followed> = None;
+        for epoch in 1..20 {
+            let at = 100 * epoch;
+            let (gone, come) = cities.step(&mut rng, epoch);
+            // Read in any order.
+            let mut all = cities.rows.clone();
+            all.sort_by_key(|row| (row.0.wrapping_mul(seed as i64 | 1) % 7, row.1, row.2));
+            let expected = read.run(&all, at).unwrap();
+            let change = match &mut state {
+                Some(state) => {
+                    let delta =
+                        [SignedBatch::retracts(followed.batch(&gone)), SignedBatch::inserts(followed.batch(&come))];
+                    state.change(&followed.history(), &delta, at).unwrap()
+                }
+                None => {
+                    let mut new = Followed::new(&followed.history()).unwrap().unwrap();
+                    let rows = [SignedBatch::inserts(followed.batch(&cities.rows))];
+                    let change = new.begin(&followed.history(), &followed.rows, &rows, at).unwrap();
+                    state = Some(new);
+                    change
+                }
+            };
+            let got = followed.apply(&change);
+            assert_eq!(got, expected, "seed {seed}, epoch {epoch}: {gone:?} {come:?}");
+            // Whoever followed is killed.
+            state = state.filter(|_| rng.random_bool(0.8));
+        }
+    }
 }
