@@ -51,6 +51,7 @@ pub(super) async fn build(
     let report = Report::new(session, made + tests);
     let build = Build {
         session,
+        writing,
         options: TestOptions { store_failures: testing.store_failures, warn_error: session.is_error("test") },
         printer,
         recorder,
@@ -92,6 +93,7 @@ pub(super) async fn build(
 /// A build at work.
 struct Build<'a> {
     session: &'a Session,
+    writing: &'a Writing,
     options: TestOptions,
     printer: Arc<Printer>,
     recorder: Arc<Recorder>,
@@ -161,11 +163,12 @@ impl<'s> Build<'s> {
         let mut tests = chosen(project, self.selected.as_ref());
         tests.retain(|test| {
             let late = |d: &Dependency| matches!(d, Dependency::Model(name) if is_late(name));
-            test.waits.is_none() && !state.ran.contains(&test.unique_id) && !test.depends_on.iter().any(late)
+            !state.ran.contains(&test.unique_id) && !test.depends_on.iter().any(late)
         });
         let mut units = chosen_units(project, self.selected.as_ref());
         units.retain(|unit| !state.ran.contains(&unit.unique_id) && !is_late(&unit.model));
-        project::write_compiled_tests(project, &tests, env)?;
+        let settled: Vec<&DataTest> = tests.iter().copied().filter(|test| test.waits.is_none()).collect();
+        project::write_compiled_tests(project, &settled, env)?;
         project::write_compiled_unit_tests(project, &units, env)?;
         Ok(Turn {
             build: self,
@@ -203,6 +206,7 @@ impl Gate for Turn<'_, '_> {
             state.refuse(self.stages.behind_model(name), &format!("it reads {name}, which was not made"));
         }
         let is_stopped = |name: &str| stopped.iter().any(|(known, _)| known == name);
+        let mut asking = None;
         for id in &self.stages.tests[stage] {
             let Some(test) = self.tests.iter().find(|t| t.unique_id == *id) else { continue };
             let unmade = test.depends_on.iter().find_map(|d| match d {
@@ -212,6 +216,7 @@ impl Gate for Turn<'_, '_> {
             let result = match unmade {
                 Some(model) => TestResult::skipped(format!("{model} was not made")),
                 None if fail_fast && state.report.is_failed() => TestResult::skipped(FAIL_FAST),
+                None if test.waits.is_some() => self.build.ask(test, &mut asking).await,
                 None => self.reader.test(test, self.build.options).await,
             };
             if matches!(result.status, TestStatus::Fail | TestStatus::Error) {
@@ -298,8 +303,34 @@ impl Build<'_> {
         }
     }
 
-    /// The same for models that were never compiled; then the tests that are left: their templates ask about what is made now, or what
-    /// they test is not.
+    /// Runs a data test whose template asks the lake, with the answers of now; `asking` keeps the project as it is with these.
+    async fn ask(&self, test: &DataTest, asking: &mut Option<(Arc<Project>, Reader)>) -> TestResult {
+        let failed = |errors: Vec<Error>| TestResult::failed(errors);
+        let (project, reader) = match asking {
+            Some(known) => known,
+            None => match self.asked().await {
+                Ok(asked) => asking.insert(asked),
+                Err(errors) => return failed(errors),
+            },
+        };
+        let Some(test) = project.tests.iter().find(|known| known.unique_id == test.unique_id) else {
+            return failed(vec![Error::internal(format!("data test {} is not there any more", test.name))]);
+        };
+        match project::write_compiled_tests(project, &[test], &self.session.env) {
+            Ok(()) => reader.test(test, self.options).await,
+            Err(error) => failed(vec![error]),
+        }
+    }
+
+    async fn asked(&self) -> Result<(Arc<Project>, Reader), Vec<Error>> {
+        let (selection, deferring) = (&self.writing.selection, &self.writing.deferring);
+        let work = Work { selection, deferring, makes: &|_| false };
+        let (project, compilation) = self.session.settle(&Writing::default(), work, &Fresh::All).await?;
+        let reader = Reader::open(&self.session.env, Arc::clone(&project), compilation).await;
+        Ok((project, reader.map_err(|e| vec![e])?))
+    }
+
+    /// The same for models that were never compiled; then the tests that are left: what they test is not made, or was never compiled.
     async fn finish(&self, writing: &Writing, project: &Project, summary: &Summary) -> Result<(), Vec<Error>> {
         let mut state = self.state.lock().await;
         let rest: BTreeSet<String> = self.wanted.difference(&state.told).cloned().collect();

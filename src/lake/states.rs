@@ -133,6 +133,11 @@ impl Table {
         Ok(true)
     }
 
+    /// Whether another writer has put a log entry behind the last one that is known here.
+    pub async fn has_successor(&self) -> Result<bool> {
+        Ok(self.store.try_get(&TableStore::log_path(self.version() + 1)).await?.is_some())
+    }
+
     /// Writes where the committed rows are, if that is known and nothing is staged.
     pub fn save_locator(&self, out: &mut StateWriter) -> Result<()> {
         let locator = self.locator.as_ref().filter(|_| !self.has_staged() && self.unresolved.is_none() && !self.lost);

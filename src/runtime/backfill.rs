@@ -1,11 +1,13 @@
 //! A view that must be computed anew (edited, added, its state lost) is computed beside its live table, while the other models go on.
 //!
-//! 1. After an epoch, when every table stands at its committed version *v*, a task gets snapshots of the model's inputs and a second
-//!    handle of its table. It steps a new circuit with all rows of the inputs, compares the result with the table and stages the
-//!    difference: files and deletion vectors are uploaded, nothing is committed.
+//! 1. After an epoch, when every table stands at its committed version *v*, a task gets snapshots of the model's inputs, readers of its
+//!    sources from their start to where the epochs have taken them, and a second handle of its table. It steps a new circuit with all
+//!    rows of the inputs, compares the result with the table and stages the difference: files and deletion vectors are uploaded, nothing
+//!    is committed.
 //! 2. Meanwhile the model sits epochs out, with what reads it. Readers of the lake see the table as it was.
 //! 3. When the task has ended, the model takes part in an epoch again: it adopts what was staged, steps the circuit with what its inputs
-//!    have changed by since *v* (their logs say) and with the epoch's own changes. One commit swaps all of that in.
+//!    have changed by since *v* (logs say, or the sources once more) and with the epoch's own changes. One commit swaps all of that in,
+//!    with the positions in its sources.
 //!
 //! The result is the one of a recomputation within the epoch: a circuit's state and the sum of its outputs depend on the sum of its
 //! inputs only. Whatever goes wrong (a file was vacuumed, a table moved) costs the task's work: the model is then recomputed within
@@ -18,18 +20,36 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 
 use super::compute::{EpochState, How, Outcome, apply_expectations, apply_expectations_to, stream_of};
+use super::inputs::read_back;
 use super::pipeline::{Pipeline, Refresh, Upstream};
+use super::starts::ledger;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, Staged};
 use crate::operators::{Circuit, Expectations, Mode, consolidate};
 use crate::plan::CompiledModel;
-use crate::types::SignedBatch;
+use crate::types::{Positions, SignedBatch, Source};
+
+/// A line of a file, for a guess at how many there are.
+const BYTES_OF_A_ROW: u64 = 100;
 
 /// A computation beside the live table. It ends with its owner.
 pub(super) struct Backfill {
     task: JoinHandle<Result<Filled>>,
-    /// Of each input: table id and version it was read at.
-    inputs: Vec<(String, i64)>,
+    inputs: Vec<ReadAt>,
+}
+
+/// Where an input was read.
+enum ReadAt {
+    /// Table id and version.
+    Table(String, i64),
+    /// A source, from its start to here.
+    Source(Positions),
+}
+
+/// What the task reads.
+enum Reading {
+    Table(Arc<dyn TableProvider>),
+    Source(Box<dyn Source>, Positions),
 }
 
 #[cfg(test)]
@@ -65,31 +85,65 @@ struct Task {
     lake: Lake,
     session: SessionState,
     compiled: Arc<CompiledModel>,
-    providers: Vec<Arc<dyn TableProvider>>,
+    inputs: Vec<Reading>,
     version: i64,
     replace: bool,
 }
 
 impl Pipeline {
     /// Whether the model is being computed beside its table, or is going to be after this epoch.
-    pub(super) fn is_backfilled(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
+    pub(super) async fn is_backfilled(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
         if let Some(backfill) = &self.nodes[index].backfill {
             return Ok(!backfill.task.is_finished());
         }
         let node = &self.nodes[index];
         let stored = node.kept.as_ref().is_some_and(|kept| kept.loading.is_some());
-        let cold = node.circuit.is_none() && !stored && !self.needs_no_state(index);
+        let cold = node.circuit.is_none() && !stored && (!self.needs_no_state(index) || node.lost_history);
         let asked = node.refresh.is_some() || self.has_changes(index, epoch)?;
         let possible = node.compiled.incremental.is_ok() && !node.streams && node.job.is_none();
-        let rows = |upstream: &Upstream| match upstream {
-            Upstream::Node(up) => epoch.rows_before[*up],
-            _ => 0,
-        };
-        let rows: u64 = node.upstreams.iter().map(rows).sum();
         // What a backfill could not do, the epoch does.
-        let wanted = cold && asked && possible && !node.backfill_failed && rows >= self.worthwhile();
+        let wanted = cold && asked && possible && !node.backfill_failed && self.is_large(index, epoch).await?;
         self.nodes[index].backfill_wanted = wanted;
         Ok(wanted)
+    }
+
+    /// Whether to read all inputs takes so long that others should not wait for it.
+    pub(super) async fn is_large(&self, index: usize, epoch: &EpochState) -> Result<bool> {
+        let mut rows = 0;
+        for upstream in &self.nodes[index].upstreams {
+            rows += match upstream {
+                Upstream::Node(up) => epoch.rows_before[*up],
+                Upstream::Source(source) => self.rows_before(*source, &self.reached(index, *source)?).await?,
+                Upstream::Foreign(_) | Upstream::This => 0,
+            };
+        }
+        Ok(rows >= self.worthwhile())
+    }
+
+    /// About how many rows a source has before `until`.
+    async fn rows_before(&self, source: usize, until: &Positions) -> Result<u64> {
+        let Some(ledger) = ledger(&self.lake, &self.sources[source].table) else {
+            return Ok(until.values().map(|next| u64::try_from(*next).unwrap_or(0)).sum());
+        };
+        let end = until.values().copied().max().unwrap_or(0);
+        if end == 0 {
+            return Ok(0);
+        }
+        let files = ledger.entries().await?;
+        let bytes: i64 = files.iter().filter(|file| file.seq < end).map(|file| file.size).sum();
+        Ok(u64::try_from(bytes).unwrap_or(0).div_ceil(BYTES_OF_A_ROW))
+    }
+
+    /// Whether a model that keeps no state, which turned out to need its whole inputs in this epoch, had better be computed after it.
+    pub(super) async fn must_be_read_anew(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
+        let node = &self.nodes[index];
+        let asked = node.refresh.is_some() && self.may_wait && !node.backfill_failed;
+        if node.circuit.is_some() || !asked || !self.needs_no_state(index) || !self.is_large(index, epoch).await? {
+            return Ok(false);
+        }
+        let node = &mut self.nodes[index];
+        (node.lost_history, node.backfill_wanted) = (true, true);
+        Ok(true)
     }
 
     /// Rows from which on others should not wait for a model.
@@ -121,15 +175,25 @@ impl Pipeline {
             node.backfill_wanted && node.runs() && !node.upstreams.iter().any(behind)
         };
         let Some(index) = (0..self.nodes.len()).find(|i| ready(&self.nodes[*i])) else { return Ok(()) };
-        let (mut inputs, mut providers) = (Vec::new(), Vec::new());
+        let (mut read_at, mut inputs) = (Vec::new(), Vec::new());
         for upstream in self.nodes[index].upstreams.clone() {
-            let Upstream::Node(up) = upstream else { return Err(Error::internal("a backfill reads more than tables")) };
-            let Some(cell) = &self.nodes[up].main else { return Err(Error::internal("an upstream without a table")) };
-            let table = cell.table()?;
-            inputs.push((table.id().to_string(), table.version()));
-            providers.push(table.committed_snapshot().provider());
+            match upstream {
+                Upstream::Node(up) => {
+                    let cell = self.nodes[up].main.as_ref();
+                    let table = cell.ok_or_else(|| Error::internal("an upstream without a table"))?.table()?;
+                    read_at.push(ReadAt::Table(table.id().to_string(), table.version()));
+                    inputs.push(Reading::Table(table.committed_snapshot().provider()));
+                }
+                Upstream::Source(source) => {
+                    let until = self.reached(index, source)?;
+                    inputs.push(Reading::Source(self.open_again(source)?, until.clone()));
+                    read_at.push(ReadAt::Source(until));
+                }
+                Upstream::Foreign(_) | Upstream::This => {
+                    return Err(Error::internal("a backfill reads what cannot be read again"));
+                }
+            }
         }
-        let rows = self.input_rows(index);
         let node = &mut self.nodes[index];
         let Some(cell) = &mut node.main else { return Ok(()) };
         let table = cell.ready().await?;
@@ -141,13 +205,13 @@ impl Pipeline {
             lake: self.lake.clone(),
             session: self.planner.session_state().clone(),
             compiled: Arc::clone(&node.compiled),
-            providers,
+            inputs,
             version: table.version(),
             replace: node.replace,
         };
-        self.notes.push(format!("{} is computed from {rows} rows beside its table; the others go on", node.name()));
+        self.notes.push(format!("{} is computed anew beside its table; the others go on", node.name()));
         node.backfill_wanted = false;
-        node.backfill = Some(Backfill { task: tokio::spawn(task.run()), inputs });
+        node.backfill = Some(Backfill { task: tokio::spawn(task.run()), inputs: read_at });
         Ok(())
     }
 
@@ -182,19 +246,35 @@ impl Pipeline {
         &mut self,
         index: usize,
         filled: Filled,
-        inputs: &[(String, i64)],
+        inputs: &[ReadAt],
         epoch: &EpochState,
     ) -> Result<Outcome> {
         let mut changes = self.changes_of_inputs(index, epoch)?;
-        for (slot, (id, from)) in inputs.iter().enumerate() {
-            let Upstream::Node(up) = self.nodes[index].upstreams[slot] else { continue };
-            let now = epoch.versions_before[up];
-            let table = self.upstream(up).await?;
-            if table.id() != id || *from > now {
-                return Err(Error::environment("backfill-outdated", "an input is another table").permanent());
+        for (slot, read_at) in inputs.iter().enumerate() {
+            match (self.nodes[index].upstreams[slot], read_at) {
+                (Upstream::Node(up), ReadAt::Table(id, from)) => {
+                    let now = epoch.versions_before[up];
+                    let table = self.upstream(up).await?;
+                    if table.id() != id || *from > now {
+                        return Err(Error::environment("backfill-outdated", "an input is another table").permanent());
+                    }
+                    let missed = table.changes(*from, now).await?;
+                    changes[slot].splice(0..0, missed);
+                }
+                (Upstream::Source(source), ReadAt::Source(from)) => {
+                    let mut until = self.reached(index, source)?;
+                    let mut rows = read_back(self.open_again(source)?, from, &until).await?;
+                    // What the task read may be ahead of what this epoch begins with.
+                    for (partition, next) in from {
+                        let known = until.entry(partition.clone()).or_insert(*next);
+                        *known = (*known).max(*next);
+                    }
+                    rows.extend(self.rows_since(source, &until, epoch));
+                    changes[slot] = rows;
+                    self.note_reached(index, source, &until)?;
+                }
+                _ => return Err(Error::internal("a backfill whose inputs are others by now")),
             }
-            let missed = table.changes(*from, now).await?;
-            changes[slot].splice(0..0, missed);
         }
         let Filled { mut circuit, staged, mut outcome, quarantine } = filled;
         let since = tokio::task::block_in_place(|| circuit.step(&changes))?;
@@ -230,11 +310,16 @@ impl Task {
     async fn run(self) -> Result<Filled> {
         let started = Instant::now();
         let name = self.compiled.model.name.clone();
-        let mut inputs = Vec::with_capacity(self.providers.len());
+        let mut inputs = Vec::with_capacity(self.inputs.len());
         let context = datafusion::prelude::SessionContext::new_with_state(self.session.clone());
-        for provider in self.providers {
-            let rows = context.read_table(provider)?.collect().await?;
-            inputs.push(rows.into_iter().map(SignedBatch::inserts).collect::<Vec<_>>());
+        for input in self.inputs {
+            inputs.push(match input {
+                Reading::Table(provider) => {
+                    let rows = context.read_table(provider)?.collect().await?;
+                    rows.into_iter().map(SignedBatch::inserts).collect()
+                }
+                Reading::Source(reader, until) => read_back(reader, &Positions::new(), &until).await?,
+            });
         }
         let rows_in = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
         let read = started.elapsed();

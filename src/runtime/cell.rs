@@ -25,6 +25,8 @@ pub(super) struct Cell {
     failed: Option<Error>,
     /// A commit is due even without rows.
     pub must_commit: bool,
+    /// Somebody else has written to the table: a commit is due, to learn what.
+    pub is_overtaken: bool,
     /// What was staged in this epoch.
     pub staged: StageSummary,
     /// µs of the last commit, for the heartbeat.
@@ -51,6 +53,7 @@ impl Cell {
             failed: None,
             properties: BTreeMap::new(),
             must_commit: false,
+            is_overtaken: false,
             staged: StageSummary::default(),
             last_commit: now,
             locators: None,
@@ -140,6 +143,7 @@ impl Cell {
         let staged = self.table().is_ok_and(Table::has_staged);
         staged
             || self.must_commit
+            || self.is_overtaken
             || !self.properties.is_empty()
             || (self.has_moved() && now - self.last_commit > heartbeat)
     }
@@ -165,6 +169,7 @@ impl Cell {
         txns.extend(extra);
         let properties = std::mem::take(&mut self.properties);
         self.must_commit = false;
+        self.is_overtaken = false;
         let table = self.ready().await?;
         let version = table.commit(CommitRequest { txns, properties, info }).await?;
         self.last_commit = now;

@@ -77,7 +77,6 @@ pub(super) struct Outcome {
     pub rows_in: usize,
     pub delta: Vec<SignedBatch>,
     pub quarantine: Vec<SignedBatch>,
-    pub dead_letters: Vec<SignedBatch>,
     /// (expectation, violating rows).
     pub violations: Vec<(String, usize)>,
     /// Planned instant of the run that made it, µs.
@@ -121,7 +120,11 @@ impl Pipeline {
         }
         let restored = lag.is_some();
         if lag.is_none() {
-            lag = self.start_stateless(index, epoch).await?;
+            lag = self.follow_inputs(index, epoch).await?;
+            if lag.is_none() && self.must_be_read_anew(index, epoch).await? {
+                self.nodes[index].waits = true;
+                return Ok(Outcome::default());
+            }
         }
         if let Some(reason) = self.nodes[index].refresh {
             return self.refresh(index, epoch, How::Refresh(reason.name())).await;
@@ -192,9 +195,11 @@ impl Pipeline {
                     let schema = &node.compiled.inputs[slot].schema;
                     rows_with_columns(&self.foreign[*foreign].name, &epoch.foreign[*foreign], schema)?
                 }
+                // What a crash has put into quarantine already is an input all the same: a circuit that is warm has no such rows, and a
+                // recomputation compares the quarantine, too.
                 Upstream::Source(source) => {
-                    let (_, rows) = self.source_rows(index, *source, epoch)?;
-                    rows
+                    let (early, rest) = self.source_rows(index, *source, epoch)?;
+                    early.into_iter().chain(rest).collect()
                 }
                 // Its own table: no run follows from what the run before made.
                 Upstream::This => Vec::new(),

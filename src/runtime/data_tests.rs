@@ -71,6 +71,12 @@ impl TestResult {
         TestResult { message: why.into(), ..TestResult::new(TestStatus::Skipped) }
     }
 
+    /// A test that could not be run.
+    pub fn failed(errors: Vec<Error>) -> Self {
+        let message = errors.first().map(|e| e.message().to_string()).unwrap_or_default();
+        TestResult { message, errors, ..TestResult::new(TestStatus::Error) }
+    }
+
     pub(super) fn new(status: TestStatus) -> Self {
         TestResult {
             status,
@@ -104,11 +110,7 @@ impl Reader {
             Some(waits) => TestResult::skipped(waits.message()),
             None => match self.judged(test, options).await {
                 Ok(result) => result,
-                Err(errors) => TestResult {
-                    message: errors.first().map(|e| e.message().to_string()).unwrap_or_default(),
-                    errors,
-                    ..TestResult::new(TestStatus::Error)
-                },
+                Err(errors) => TestResult::failed(errors),
             },
         };
         result.elapsed = started.elapsed();

@@ -15,10 +15,10 @@ use super::feed::FeedEvent;
 use super::held::RunHooks;
 use super::instance;
 use super::jobs::Runs;
-use super::pipeline::{Pipeline, lake_options};
+use super::pipeline::{Pipeline, Upstream, lake_options};
 use super::report::{EpochReport, Event, Watcher};
 use super::snapshot::FailedRun;
-use super::stages::{Course, Gate, Next, QUIET};
+use super::stages::{Course, Gate, Next, QUIET, SKIPPED};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::Lake;
@@ -272,8 +272,11 @@ impl Runner {
         let mut ended: BTreeSet<usize> =
             (0..pipeline.sources.len()).filter(|source| !pipeline.is_read(*source)).collect();
         loop {
-            let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
-            if failed || *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
+            if self.fails_fast(bounded, summary) {
+                self.leave_undone(pipeline, &ended, summary);
+                break;
+            }
+            if *stop.borrow() || edited.as_ref().is_some_and(|e| *e.borrow()) {
                 break;
             }
             pipeline.start_backfill().await?;
@@ -290,7 +293,9 @@ impl Runner {
                 summary.ask_again = true;
                 break;
             }
-            if !collected.is_empty() || !pipeline.foreign.is_empty() || due || pipeline.has_woken() {
+            // Whoever only catches up finds out at the next start.
+            let overtaken = !bounded && pipeline.look_for_others().await;
+            if !collected.is_empty() || !pipeline.foreign.is_empty() || due || overtaken || pipeline.has_woken() {
                 let report = pipeline.run_epoch(collected, runs, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {
                     return Ok(End::Restart(error));
@@ -301,13 +306,47 @@ impl Runner {
                 pipeline.maintain().await?;
                 pipeline.keep_states().await?;
             }
-            let failed = bounded && self.options.fail_fast && !summary.parked.is_empty();
-            if all_ended && !failed {
+            if all_ended && !self.fails_fast(bounded, summary) {
                 self.final_runs(pipeline, summary).await?;
                 break;
             }
         }
         Ok(End::Done)
+    }
+
+    fn fails_fast(&self, bounded: bool, summary: &Summary) -> bool {
+        bounded && self.options.fail_fast && !summary.parked.is_empty()
+    }
+
+    /// What a run that ends before its time has not made: whose sources have not `ended`, what was to be made after all others, and what
+    /// reads any of it.
+    fn leave_undone(&self, pipeline: &mut Pipeline, ended: &BTreeSet<usize>, summary: &mut Summary) {
+        let runs = match pipeline.final_runs(self.options.runs) {
+            EpochRuns::These(models, _) => models,
+            _ => Vec::new(),
+        };
+        let mut undone = vec![false; pipeline.nodes.len()];
+        for index in 0..undone.len() {
+            let node = &pipeline.nodes[index];
+            undone[index] = runs.contains(&index)
+                || node.upstreams.iter().any(|upstream| match upstream {
+                    Upstream::Node(up) => undone[*up],
+                    Upstream::Source(source) => pipeline.sources[*source].feed.is_some() && !ended.contains(source),
+                    Upstream::Foreign(_) | Upstream::This => false,
+                });
+        }
+        let failed: Vec<String> = summary.parked.iter().map(|(name, _)| name.clone()).take(1).collect();
+        let why = format!("{} failed before it was finished, and --fail-fast is set", failed.join(""));
+        for index in (0..undone.len()).filter(|index| undone[*index]) {
+            let node = &mut pipeline.nodes[index];
+            if node.runs() {
+                let error = Error::user(SKIPPED, why.clone());
+                (self.watcher)(&Event::Parked { model: node.name(), error: &error });
+                summary.parked.push((node.name().to_string(), error.clone()));
+                // Its table and state are those of the last epoch.
+                node.parked = Some(error);
+            }
+        }
     }
 
     /// What a bounded command makes once: after everything else has arrived.

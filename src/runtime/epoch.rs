@@ -22,7 +22,7 @@ use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::project::Materialization;
-use crate::types::{Positions, SourceBatch};
+use crate::types::{Positions, RejectKind, SourceBatch};
 
 impl Pipeline {
     /// Runs one epoch over `sources` (by source index). An error here ends the pipeline: it restarts from the lake.
@@ -39,14 +39,16 @@ impl Pipeline {
             let begun = Instant::now();
             let mut report = ModelReport::new(&self.nodes[index].compiled.model);
             if self.nodes[index].runs() {
-                self.nodes[index].waits = self.must_wait(index, &state)?;
+                self.nodes[index].waits = self.must_wait(index, &state).await?;
                 if self.nodes[index].waits {
-                    self.sit_out(index);
+                    self.sit_out(index, &state).await?;
                 } else if let Some(upstream) = self.parked_upstream(index) {
                     let error = Error::user("upstream-parked", format!("waits for {upstream}, which is stopped"));
                     self.park(index, error).await;
                 } else {
                     match self.compute(index, &mut state).await {
+                        // Only now it is known that it has to.
+                        Ok(_) if self.nodes[index].waits => self.sit_out(index, &state).await?,
                         Ok(outcome) => {
                             report.note(&outcome);
                             self.nodes[index].since.rows += outcome.rows_in as u64;
@@ -78,6 +80,12 @@ impl Pipeline {
             commit: started.elapsed() - uploaded,
         };
         self.tell_sources(&state)?;
+        for (source, batches) in &state.sources {
+            for batch in batches {
+                let taken = self.sources[*source].taken.entry(batch.partition.clone()).or_insert(batch.next);
+                *taken = (*taken).max(batch.next);
+            }
+        }
         Ok(report)
     }
 
@@ -124,13 +132,11 @@ impl Pipeline {
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.
     async fn stage(&mut self, index: usize, outcome: Outcome, state: &mut EpochState) -> Result<()> {
         let refreshed = matches!(outcome.how, How::Refresh(_) | How::Run);
-        let Outcome { mut delta, quarantine, dead_letters, run, staged, .. } = outcome;
-        self.note_positions(index, state).await?;
+        let Outcome { mut delta, quarantine, run, staged, .. } = outcome;
+        self.note_positions(index, state, |_| true)?;
+        self.stage_dead_letters(index, state).await?;
         let node = &mut self.nodes[index];
         state.deltas[index] = delta.clone();
-        if let Some(cell) = &mut node.dead_letter {
-            cell.stage(dead_letters).await?;
-        }
         if let Some(cell) = &mut node.quarantine {
             cell.stage(quarantine).await?;
         }
@@ -164,8 +170,23 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The positions a model's tables reach with this epoch, as far as they are known before the upstreams commit.
-    async fn note_positions(&mut self, index: usize, state: &EpochState) -> Result<()> {
+    /// Bad records wait for nothing, not even for a model that sits the epoch out.
+    pub(super) async fn stage_dead_letters(&mut self, index: usize, state: &EpochState) -> Result<()> {
+        let letters = self.dead_letters(index, state)?;
+        if let Some(cell) = &mut self.nodes[index].dead_letter {
+            cell.stage(letters).await?;
+        }
+        Ok(())
+    }
+
+    /// The positions that those of a model's tables which `moves` reach with this epoch, as far as they are known before the upstreams
+    /// commit.
+    pub(super) fn note_positions(
+        &mut self,
+        index: usize,
+        state: &EpochState,
+        moves: impl Fn(Option<RejectKind>) -> bool,
+    ) -> Result<()> {
         let mut moved: Vec<(String, Positions)> = Vec::new();
         for upstream in &self.nodes[index].upstreams {
             let Upstream::Source(source) = upstream else { continue };
@@ -176,14 +197,15 @@ impl Pipeline {
             }
             moved.push((self.sources[*source].name.clone(), next));
         }
-        for (_, cell) in self.nodes[index].cells() {
+        for (_, cell) in self.nodes[index].cells().filter(|(kind, _)| moves(*kind)) {
             let table = cell_name(cell)?;
             for (source, positions) in &moved {
                 for (partition, next) in positions {
                     let app = source_app(&table, source, partition);
                     // A reader that is ahead of the others stays where it is.
                     let next = cell.consumed.get(&app).map_or(*next, |known| (*known).max(*next));
-                    cell.pending.insert(app, next);
+                    let pending = cell.pending.entry(app).or_insert(next);
+                    *pending = (*pending).max(next);
                 }
             }
         }
@@ -212,6 +234,7 @@ impl Pipeline {
         tracing::error!(model = node.name(), "{}", self.env.redact(&error.render()));
         node.circuit = None;
         node.keyed = None;
+        node.followed = None;
         node.backfill = None;
         node.backfill_wanted = false;
         node.parked = Some(error);

@@ -1,14 +1,18 @@
 //! Full contents of a model's inputs, for recomputation.
+//!
+//! What an epoch hands over of a source begins where earlier epochs have taken it ([`super::pipeline::SourceState::taken`]). A model that sat epochs
+//! out stands before that: its source is read again up to there, and its tables' positions follow with the commit of what came of it.
 
 use arrow::array::RecordBatch;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::compute::{EpochState, expanded, slice};
 use super::foreign::with_columns;
 use super::pipeline::{Pipeline, Upstream, cell_name};
-use super::positions::source_positions;
+use super::positions::{source_app, source_positions};
 use crate::error::{Error, Result};
-use crate::types::{Poll, PollLimit, Positions, SignedBatch};
+use crate::types::{Poll, PollLimit, Positions, RejectKind, SignedBatch, Source, SourcePartition};
 
 impl Pipeline {
     pub(super) fn readers_of(&self, index: usize) -> Vec<usize> {
@@ -30,8 +34,11 @@ impl Pipeline {
                 Ok(self.scan(provider).await?.into_iter().map(SignedBatch::inserts).collect())
             }
             Upstream::Source(source) => {
-                let mut rows = self.replay(index, source, &Positions::new()).await?;
-                rows.extend(self.source_rows(index, source, epoch)?.1);
+                let until = self.reached(index, source)?;
+                let reader = self.open_again(source)?;
+                let mut rows = read_back(reader, &Positions::new(), &until).await?;
+                rows.extend(self.rows_since(source, &until, epoch));
+                self.note_reached(index, source, &until)?;
                 Ok(rows)
             }
         }
@@ -73,35 +80,47 @@ impl Pipeline {
         }
     }
 
-    /// Reads a replayable source again, from `from` (a partition it does not name: from its start) up to the position of `index`.
-    pub(super) async fn replay(&mut self, index: usize, source: usize, from: &Positions) -> Result<Vec<SignedBatch>> {
-        let Some(cell) = &self.nodes[index].main else { return Ok(Vec::new()) };
-        let until = source_positions(&cell.consumed, &cell_name(cell)?, &self.sources[source].name);
-        if until.is_empty() {
-            return Ok(Vec::new());
+    /// The positions of model `index` in a source.
+    pub(super) fn positions_in(&self, index: usize, source: usize) -> Result<Positions> {
+        let Some(cell) = &self.nodes[index].main else { return Ok(Positions::new()) };
+        Ok(source_positions(&cell.consumed, &cell_name(cell)?, &self.sources[source].name))
+    }
+
+    /// What of a source is no input of this epoch any more: what model `index` has consumed, and what earlier epochs took while it sat out.
+    pub(super) fn reached(&self, index: usize, source: usize) -> Result<Positions> {
+        let mut reached = self.positions_in(index, source)?;
+        for (partition, next) in &self.sources[source].taken {
+            let known = reached.entry(partition.clone()).or_insert(*next);
+            *known = (*known).max(*next);
         }
-        let mut reader = self.open_source(source).await?;
-        reader.read_until(&until);
-        reader.open(from, true).await?;
-        let limit = PollLimit { max_rows: 131_072, max_files: 1024, wait: std::time::Duration::from_millis(200) };
-        let mut rows = Vec::new();
-        loop {
-            match reader.poll(limit).await? {
-                Poll::Batches(batches) => {
-                    for batch in batches {
-                        let until = until.get(&batch.partition).copied().unwrap_or(0);
-                        let start = from.get(&batch.partition).copied().unwrap_or(0);
-                        let start = batch.offsets.values().partition_point(|o| *o < start);
-                        let end = batch.offsets.values().partition_point(|o| *o < until);
-                        if end > start {
-                            rows.push(slice(&batch.rows, start, end - start));
-                        }
-                    }
-                }
-                Poll::Idle => {}
-                Poll::End => return Ok(rows),
+        Ok(reached)
+    }
+
+    /// The tables of model `index` hold, with this epoch's commit, the source up to `reached`. Dead letters have positions of their own.
+    pub(super) fn note_reached(&mut self, index: usize, source: usize, reached: &Positions) -> Result<()> {
+        let name = &self.sources[source].name;
+        for (kind, cell) in self.nodes[index].cells() {
+            if kind == Some(RejectKind::DeadLetter) {
+                continue;
+            }
+            let table = cell_name(cell)?;
+            for (partition, next) in reached {
+                let pending = cell.pending.entry(source_app(&table, name, partition)).or_insert(*next);
+                *pending = (*pending).max(*next);
             }
         }
+        Ok(())
+    }
+
+    /// Rows of a source in this epoch, from `from` on (a partition it does not name: all).
+    pub(super) fn rows_since(&self, source: usize, from: &Positions, epoch: &EpochState) -> Vec<SignedBatch> {
+        let batches = epoch.sources.get(&source).into_iter().flatten();
+        let since = batches.filter_map(|batch| {
+            let from = from.get(&batch.partition).copied().unwrap_or(0);
+            let start = batch.offsets.values().partition_point(|o| *o < from);
+            (start < batch.offsets.len()).then(|| slice(&batch.rows, start, batch.offsets.len() - start))
+        });
+        since.collect()
     }
 
     /// All rows of a table.
@@ -109,4 +128,43 @@ impl Pipeline {
         let context = datafusion::prelude::SessionContext::new_with_state(self.planner.session_state().clone());
         Ok(context.read_table(provider)?.collect().await?)
     }
+}
+
+/// Reads a replayable source again, from `from` (a partition it does not name: from its start) to before `until`.
+pub(super) async fn read_back(
+    mut reader: Box<dyn Source>,
+    from: &Positions,
+    until: &Positions,
+) -> Result<Vec<SignedBatch>> {
+    let mut rows = Vec::new();
+    let start = |partition: &SourcePartition| from.get(partition).copied().unwrap_or(0);
+    let mut left: BTreeSet<SourcePartition> =
+        until.iter().filter(|(partition, next)| start(partition) < **next).map(|(p, _)| p.clone()).collect();
+    if left.is_empty() {
+        return Ok(rows);
+    }
+    reader.read_until(until);
+    reader.open(from, true).await?;
+    let limit = PollLimit { max_rows: 131_072, max_files: 64, wait: std::time::Duration::from_millis(200) };
+    while !left.is_empty() {
+        match reader.poll(limit).await? {
+            Poll::Batches(batches) => {
+                for batch in batches {
+                    let Some(until) = until.get(&batch.partition) else { continue };
+                    let offsets = batch.offsets.values();
+                    let first = offsets.partition_point(|o| *o < start(&batch.partition));
+                    let end = offsets.partition_point(|o| o < until);
+                    if end > first {
+                        rows.push(slice(&batch.rows, first, end - first));
+                    }
+                    if batch.next >= *until {
+                        left.remove(&batch.partition);
+                    }
+                }
+            }
+            Poll::Idle => {}
+            Poll::End => break,
+        }
+    }
+    Ok(rows)
 }

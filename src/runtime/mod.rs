@@ -34,6 +34,7 @@ mod instance;
 mod jobs;
 mod json;
 mod operator;
+mod overtaken;
 mod pipeline;
 mod positions;
 mod query;

@@ -11,7 +11,7 @@ use super::cell::Cell;
 use super::feed::Feed;
 use super::jobs::Job;
 use super::positions::{INSTANCE, merged, run_app, table_app};
-use super::snapshot::FailedRun;
+use super::snapshot::{FailedRun, Following};
 use super::states::{Kept, Since, Writing};
 use super::{Options, full_name};
 use crate::env::Env;
@@ -20,7 +20,7 @@ use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Clock, Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
-use crate::types::{RejectKind, reject_schema};
+use crate::types::{Positions, RejectKind, reject_schema};
 
 /// Table property: fingerprint of the SQL whose result the table holds.
 pub(super) const FINGERPRINT: &str = "smelt.fingerprint";
@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub rewritten: bool,
     /// State of a streaming table over a keyed changelog.
     pub keyed: Option<Keyed>,
+    /// State of a continuous snapshot, beside its query's circuit.
+    pub followed: Option<Following>,
     /// Its newest snapshot of state in the lake.
     pub kept: Option<Kept>,
     /// What came since that.
@@ -66,6 +68,8 @@ pub(super) struct Node {
     pub backfill_wanted: bool,
     /// It came to nothing: the epoch computes the model.
     pub backfill_failed: bool,
+    /// Its query remembers nothing, but the logs do not say any more what its inputs have changed by.
+    pub lost_history: bool,
     /// It sits this epoch out: its state, or that of a model it reads, is still being loaded or computed.
     pub waits: bool,
     /// It has no part in the stage at hand ([`super::stages`]).
@@ -138,6 +142,8 @@ pub(super) struct SourceState {
     /// `source.table`: as it stands in position names.
     pub name: String,
     pub feed: Option<Feed>,
+    /// How far epochs have taken it, by partition: what the feed hands over next begins there.
+    pub taken: Positions,
 }
 
 /// A Delta table that somebody else maintains.
@@ -297,10 +303,12 @@ impl Pipeline {
             circuit: None,
             rewritten: false,
             keyed: None,
+            followed: None,
             kept: None,
             backfill: None,
             backfill_wanted: false,
             backfill_failed: false,
+            lost_history: false,
             waits: false,
             rests,
             since: Since { written: self.env.now_micros(), rows: 0 },
@@ -451,7 +459,7 @@ impl Pipeline {
             .iter()
             .find(|s| s.source == source && s.name == table)
             .ok_or_else(|| Error::internal(format!("source {name} is not in the project")))?;
-        self.sources.push(SourceState { table: Arc::clone(table), name, feed: None });
+        self.sources.push(SourceState { table: Arc::clone(table), name, feed: None, taken: Positions::new() });
         Ok(self.sources.len() - 1)
     }
 

@@ -28,7 +28,7 @@ use super::compute::{expanded, slice};
 use super::query::{Cut, Reader};
 use super::starts::ledger;
 use crate::error::{Error, Result};
-use crate::lake::Epochs;
+use crate::lake::{Epochs, Lake};
 use crate::operators::{Keyed, consolidate};
 use crate::project::{Connector, KafkaConfig, SourceTable, Start};
 use crate::source::{OpenContext, change_kind, relation_schema};
@@ -71,10 +71,9 @@ impl Reader {
     }
 
     async fn replay(&self, table: &Arc<SourceTable>, until: Option<Positions>) -> Result<Replay> {
-        let numbers = ledger(&self.lake, table);
         let context = OpenContext {
             env: self.env.clone(),
-            ledger: numbers.map(|lake| Arc::new(Numbers { lake, seen: Default::default() }) as Arc<dyn Ledger>),
+            ledger: known_files(&self.lake, table),
             project: self.project.name.clone(),
             target: self.project.target.name.clone(),
         };
@@ -234,6 +233,12 @@ impl PartitionStream for Replay {
         let rows = rows.map_err(move |e: Error| DataFusionError::External(Box::new(e.context(name.as_str()))));
         Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
+}
+
+/// The files of a source, to be read and not written.
+pub(super) fn known_files(lake: &Lake, table: &SourceTable) -> Option<Arc<dyn Ledger>> {
+    let numbers = ledger(lake, table);
+    numbers.map(|lake| Arc::new(Numbers { lake, seen: Default::default() }) as Arc<dyn Ledger>)
 }
 
 /// The ledger as a reader has it: files that it discovers itself are numbered after those of the lake, and the numbers forgotten.

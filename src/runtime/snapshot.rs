@@ -10,8 +10,9 @@ use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
 use super::jobs::{Job, Runs};
 use super::pipeline::Pipeline;
 use crate::error::{Error, Result};
-use crate::operators::History;
+use crate::operators::{Circuit, Followed, History, Mode, StateMemory};
 use crate::plan::stored::to_stored;
+use crate::plan::{CompiledModel, CompiledSnapshot};
 use crate::project::{Materialization, When};
 use crate::types::SignedBatch;
 
@@ -55,13 +56,20 @@ impl Pipeline {
         };
         // A table of other columns than its readers expect cannot wait.
         let planned = planned.or_else(|| self.nodes[index].replace.then_some(now));
-        let Some(planned) = planned else { return Ok(Outcome::default()) };
+        let Some(planned) = planned else {
+            // A change that no run takes: the next one reads everything again.
+            if self.nodes[index].followed.is_some() && self.has_changes(index, epoch)? {
+                self.forget(index);
+            }
+            return Ok(Outcome::default());
+        };
         let is_held = self.must_hold(index, &epoch.runs);
         if let Some(job) = &mut self.nodes[index].job {
             job.trying = Some(planned);
             job.held = is_held.then_some(planned);
         }
         if is_held {
+            self.forget(index);
             return Ok(Outcome::default());
         }
         let mut outcome = match kind {
@@ -76,6 +84,17 @@ impl Pipeline {
     async fn take_snapshot(&mut self, index: usize, epoch: &mut EpochState, planned: i64) -> Result<Outcome> {
         let compiled = Arc::clone(&self.nodes[index].compiled);
         let snapshot = compiled.snapshot.as_ref().ok_or_else(|| Error::internal("a snapshot without its columns"))?;
+        let is_continuous = compiled.model.config.schedule.as_ref().is_some_and(|s| s.when == When::Continuous);
+        // Only where it is going to be asked again and again is the state worth having.
+        if is_continuous && matches!(epoch.runs, EpochRuns::Due) && compiled.incremental.is_ok() {
+            let taken = self.follow(index, epoch, planned).await;
+            if !matches!(taken, Ok(Some(_))) {
+                self.forget(index);
+            }
+            if let Some(outcome) = taken? {
+                return Ok(outcome);
+            }
+        }
         let mut providers = Vec::with_capacity(compiled.inputs.len());
         for slot in 0..compiled.inputs.len() {
             providers.push(self.full_provider(index, slot, epoch).await?);
@@ -83,28 +102,77 @@ impl Pipeline {
         let plan = self.planner.bind(&compiled, &providers)?;
         let rows: Vec<RecordBatch> = self.planner.execute(&plan).await?.try_collect().await?;
         let rows: Vec<RecordBatch> = rows.iter().map(|rows| to_stored(rows, &snapshot.query)).collect::<Result<_>>()?;
-        let schedule = compiled.model.config.schedule.as_ref();
-        let history = History {
-            name: &compiled.model.name,
-            snapshot,
-            table: Arc::clone(&compiled.schema),
-            several: schedule.is_some_and(|s| s.when == When::Continuous),
-        };
+        let history = history_of(&compiled, snapshot, is_continuous);
+        let versions = self.versions(index, &history).await?;
+        let delta = tokio::task::block_in_place(|| history.change(&versions, &rows, planned))?;
+        let rows_in = rows.iter().map(RecordBatch::num_rows).sum();
+        Ok(Outcome { how: How::Run, rows_in, delta, ..Outcome::default() })
+    }
+
+    /// The versions that a change of the query's rows can meet.
+    async fn versions(&mut self, index: usize, history: &History<'_>) -> Result<Vec<RecordBatch>> {
         let main = self.nodes[index].main.as_mut().ok_or_else(|| Error::internal("a snapshot without a table"))?;
         let provider = main.ready().await?.snapshot().provider();
         let context = SessionContext::new_with_state(self.planner.session_state().clone());
         let mut versions = context.read_table(provider)?;
         if !history.needs_past() {
+            let snapshot = history.snapshot;
             let end = || col(Column::new_unqualified(&snapshot.names.valid_to));
             let open = ScalarValue::TimestampMicrosecond(snapshot.valid_to_current, Some("UTC".into()));
             versions = versions.filter(end().is_null().or(end().eq(lit(open))))?;
         }
         let versions = versions.collect().await?;
-        let versions: Vec<RecordBatch> =
-            versions.iter().map(|rows| to_stored(rows, &compiled.schema)).collect::<Result<_>>()?;
-        let delta = tokio::task::block_in_place(|| history.change(&versions, &rows, planned))?;
-        let rows_in = rows.iter().map(RecordBatch::num_rows).sum();
-        Ok(Outcome { how: How::Run, rows_in, delta, ..Outcome::default() })
+        versions.iter().map(|rows| to_stored(rows, &history.table)).collect()
+    }
+
+    /// A run of a continuous snapshot: its query is kept up to date as a view is, and versions begin and end for the keys whose rows have
+    /// changed. The first run, and the first after anything went wrong, takes in all rows and versions. None where rows of such types
+    /// cannot be kept.
+    async fn follow(&mut self, index: usize, epoch: &mut EpochState, planned: i64) -> Result<Option<Outcome>> {
+        let compiled = Arc::clone(&self.nodes[index].compiled);
+        let snapshot = compiled.snapshot.as_ref().ok_or_else(|| Error::internal("a snapshot without its columns"))?;
+        let history = history_of(&compiled, snapshot, true);
+        let is_new = self.nodes[index].followed.is_none() || self.nodes[index].circuit.is_none();
+        let inputs = match is_new {
+            false => self.changes_of_inputs(index, epoch)?,
+            true => {
+                let Some(rows) = Followed::new(&history)? else { return Ok(None) };
+                let plan = compiled.incremental.as_ref().map_err(|f| Error::internal(f.reason.to_string()))?;
+                let name = &compiled.model.name;
+                self.nodes[index].circuit = Some(Circuit::new(name, plan, Mode::View, self.planner.session_state())?);
+                let pool = &self.planner.session_state().runtime_env().memory_pool;
+                let memory = StateMemory::new(name, "versions", pool);
+                self.nodes[index].followed = Some(Following { rows, memory });
+                let mut inputs = Vec::with_capacity(compiled.inputs.len());
+                for slot in 0..compiled.inputs.len() {
+                    inputs.push(self.full_input(index, slot, epoch).await?);
+                }
+                inputs
+            }
+        };
+        let versions = if is_new { self.versions(index, &history).await? } else { Vec::new() };
+        let node = &mut self.nodes[index];
+        let (Some(circuit), Some(following)) = (&mut node.circuit, &mut node.followed) else {
+            return Err(Error::internal("a snapshot without its state"));
+        };
+        let rows_in = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
+        let delta = tokio::task::block_in_place(|| {
+            let stored = |batch: SignedBatch| Ok(batch.with_rows(to_stored(&batch.rows, &snapshot.query)?));
+            let change = circuit.step(&inputs)?.into_iter().map(stored).collect::<Result<Vec<_>>>()?;
+            let delta = match is_new {
+                true => following.rows.begin(&history, &versions, &change, planned)?,
+                false => following.rows.change(&history, &change, planned)?,
+            };
+            following.memory.resize(following.rows.bytes())?;
+            Ok::<_, Error>(delta)
+        })?;
+        Ok(Some(Outcome { how: How::Run, rows_in, delta, ..Outcome::default() }))
+    }
+
+    /// The next run of a continuous snapshot reads everything again.
+    fn forget(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        (node.circuit, node.followed) = (None, None);
     }
 
     /// A run failed: it is tried again later, and its table stays as it is. Errors that are not the model's own come back.
@@ -113,6 +181,7 @@ impl Pipeline {
             return Err(error.context(self.nodes[index].name()));
         }
         let now = self.env.now_micros();
+        self.forget(index);
         let node = &mut self.nodes[index];
         for (_, cell) in node.cells() {
             cell.discard().await;
@@ -163,6 +232,16 @@ impl Pipeline {
         };
         EpochRuns::These((0..self.nodes.len()).filter(made).collect(), planned)
     }
+}
+
+/// What a continuous snapshot keeps beside its query's circuit.
+pub(super) struct Following {
+    rows: Followed,
+    memory: StateMemory,
+}
+
+fn history_of<'a>(compiled: &'a CompiledModel, snapshot: &'a CompiledSnapshot, several: bool) -> History<'a> {
+    History { name: &compiled.model.name, snapshot, table: Arc::clone(&compiled.schema), several }
 }
 
 /// Whether a run found any row.

@@ -175,6 +175,8 @@ impl Pipeline {
             }
         }
         self.fence().await?;
+        // The feeds of the stage before have ended: those of this one begin where its models are.
+        self.sources.iter_mut().for_each(|source| source.taken.clear());
         self.find_what_is_behind().await
     }
 

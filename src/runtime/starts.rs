@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::feed::Feed;
 use super::pipeline::{IDENTITY, Pipeline, Upstream, cell_name};
 use super::positions::{INSTANCE, source_app, source_positions};
+use super::replay::known_files;
 use super::stages::Course;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -44,15 +45,25 @@ impl Pipeline {
                 _ => None,
             };
             self.sources[index].feed = Some(Feed::start(source, limit, until));
+            self.sources[index].taken = from;
         }
         Ok(warnings)
     }
 
     pub(super) async fn open_source(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {
+        self.open_with(index, ledger(&self.lake, &self.sources[index].table))
+    }
+
+    /// The same, to read again what is known: the source writes nothing, so it may be read beside its feed.
+    pub(super) fn open_again(&self, index: usize) -> Result<Box<dyn crate::types::Source>> {
+        self.open_with(index, known_files(&self.lake, &self.sources[index].table))
+    }
+
+    fn open_with(&self, index: usize, ledger: Option<Arc<dyn Ledger>>) -> Result<Box<dyn crate::types::Source>> {
         let table = &self.sources[index].table;
         let context = OpenContext {
             env: self.env.clone(),
-            ledger: ledger(&self.lake, table),
+            ledger,
             project: self.project.name.clone(),
             target: self.project.target.name.clone(),
         };

@@ -26,7 +26,7 @@ impl Pipeline {
         if node.refresh == Some(Refresh::Asked) || (node.replace && node.refresh.is_some()) {
             self.restart_stream(index).await?;
         }
-        let mut outcome = Outcome { dead_letters: self.dead_letters(index, epoch)?, ..Outcome::default() };
+        let mut outcome = Outcome::default();
         let (early, rest) = match self.nodes[index].upstreams[stream] {
             Upstream::Source(source) => self.source_rows(index, source, epoch)?,
             Upstream::Node(up) => self.stream_changes(index, up, epoch).await?,

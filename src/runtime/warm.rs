@@ -23,13 +23,14 @@ use std::collections::BTreeMap;
 
 use super::cell::Cell;
 use super::compute::EpochState;
+use super::inputs::read_back;
 use super::pipeline::{Pipeline, Refresh, Upstream, cell_name};
 use super::positions::{source_app, source_positions, table_app};
 use super::states::Loaded;
 use super::stream::remembers;
 use crate::error::{Error, Result};
 use crate::operators::{Circuit, Mode};
-use crate::types::{Positions, SignedBatch};
+use crate::types::{Positions, RejectKind, SignedBatch};
 
 fn useless(reason: impl Into<String>) -> Error {
     Error::environment("state-snapshot", reason.into()).permanent()
@@ -44,19 +45,24 @@ impl Pipeline {
             && node.kept.as_ref().is_some_and(|kept| kept.loading.is_some())
     }
 
-    /// Whether the model sits this epoch out, so that others need not wait for its state. It can, when all it reads are tables: their
-    /// logs hold what it misses. What reads it sits out too: it would see one input without the other.
-    pub(super) fn must_wait(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
+    /// Whether the model sits this epoch out, so that others need not wait for its state. It can, when what it misses can be had again:
+    /// from the logs of tables, and for a view from its sources. What reads it sits out too: it would see one input without the other.
+    pub(super) async fn must_wait(&mut self, index: usize, epoch: &EpochState) -> Result<bool> {
         let node = &self.nodes[index];
-        let from_logs = node.upstreams.iter().all(|upstream| matches!(upstream, Upstream::Node(_)));
-        if !self.may_wait || !from_logs {
+        let is_view = !node.streams && node.job.is_none();
+        let again = |upstream: &Upstream| match upstream {
+            Upstream::Node(_) => true,
+            Upstream::Source(_) => is_view,
+            Upstream::Foreign(_) | Upstream::This => false,
+        };
+        if !self.may_wait || !node.upstreams.iter().all(again) {
             return Ok(false);
         }
         let reads = |upstream: &Upstream| matches!(upstream, Upstream::Node(up) if self.nodes[*up].waits);
         if (self.has_stored_state(index) && self.is_loading(index)) || node.upstreams.iter().any(reads) {
             return Ok(true);
         }
-        self.is_backfilled(index, epoch)
+        self.is_backfilled(index, epoch).await
     }
 
     fn is_loading(&self, index: usize) -> bool {
@@ -65,11 +71,13 @@ impl Pipeline {
     }
 
     /// The model's positions stay where they are; it catches up when it is its turn again.
-    pub(super) fn sit_out(&mut self, index: usize) {
+    pub(super) async fn sit_out(&mut self, index: usize, epoch: &EpochState) -> Result<()> {
         let node = &mut self.nodes[index];
         if !node.streams && node.job.is_none() {
             node.refresh.get_or_insert(Refresh::Behind);
         }
+        self.note_positions(index, epoch, |kind| kind == Some(RejectKind::DeadLetter))?;
+        self.stage_dead_letters(index, epoch).await
     }
 
     /// Whether a model that sat out can go on: time for an epoch, with input or without.
@@ -97,28 +105,42 @@ impl Pipeline {
     /// Whether the model can go on without any state: its query remembers nothing, and its table says how far it is.
     pub(super) fn needs_no_state(&self, index: usize) -> bool {
         let node = &self.nodes[index];
-        let reads_models = node.upstreams.iter().all(|up| matches!(up, Upstream::Node(_)));
+        let reads_models = node.upstreams.iter().all(|up| matches!(up, Upstream::Node(_) | Upstream::Source(_)));
         let stateless = node.compiled.incremental.as_ref().is_ok_and(|plan| plan.is_stateless());
         stateless && reads_models && matches!(node.refresh, None | Some(Refresh::Behind)) && !node.streams
     }
 
-    /// A new circuit for such a model, and what its inputs have changed by since its table's position; None when their logs do not say.
-    pub(super) async fn start_stateless(
+    /// A circuit for such a model, or that of one which sat epochs out and stands where its table stands, and what its inputs have changed
+    /// by since: of one that was swapped in, the difference. None when their logs do not say.
+    pub(super) async fn follow_inputs(
         &mut self,
         index: usize,
         epoch: &EpochState,
     ) -> Result<Option<Vec<Vec<SignedBatch>>>> {
-        if self.nodes[index].circuit.is_some() || !self.needs_no_state(index) || !self.stands_together(index)? {
+        let node = &self.nodes[index];
+        let has_circuit = node.circuit.is_some();
+        let can = if has_circuit { node.refresh == Some(Refresh::Behind) } else { self.needs_no_state(index) };
+        if !can || !self.stands_together(index)? {
             return Ok(None);
         }
         let mut lag = Vec::new();
         for upstream in self.nodes[index].upstreams.clone() {
-            let (Upstream::Node(up), Some(main)) = (upstream, &self.nodes[index].main) else { return Ok(None) };
-            let Some(table) = self.nodes[up].main.as_ref() else { return Ok(None) };
-            let position = table_app(&cell_name(main)?, table.table()?.id());
-            let (at, now) = (main.consumed.get(&position).copied(), epoch.versions_before[up]);
-            let Some(at) = at.filter(|at| *at <= now) else { return Ok(None) };
+            let up = match upstream {
+                Upstream::Node(up) => up,
+                Upstream::Source(source) => {
+                    lag.push(self.missed_of(index, source).await?);
+                    continue;
+                }
+                Upstream::Foreign(_) | Upstream::This => return Ok(None),
+            };
+            // It may be uploading what it has changed in this epoch.
             let Ok(table) = self.upstream(up).await else { return Ok(None) };
+            let id = table.id().to_string();
+            let Some(main) = &self.nodes[index].main else { return Ok(None) };
+            let at = main.consumed.get(&table_app(&cell_name(main)?, &id)).copied();
+            let now = epoch.versions_before[up];
+            let Some(at) = at.filter(|at| *at <= now) else { return Ok(None) };
+            let table = self.upstream(up).await?;
             match table.changes(at, now).await {
                 Ok(changes) => lag.push(changes),
                 Err(error) => {
@@ -130,7 +152,9 @@ impl Pipeline {
         let node = &mut self.nodes[index];
         let Ok(plan) = &node.compiled.incremental else { return Ok(None) };
         let (name, session) = (&node.compiled.model.name, self.planner.session_state());
-        node.circuit = Some(Circuit::new(name, plan, Mode::View, session)?);
+        if !has_circuit {
+            node.circuit = Some(Circuit::new(name, plan, Mode::View, session)?);
+        }
         node.refresh = None;
         Ok(Some(lag))
     }
@@ -201,7 +225,7 @@ impl Pipeline {
                 }
                 Upstream::Source(source) => {
                     missed.push(self.replayed_since(index, source).await?);
-                    lag.push(Vec::new());
+                    lag.push(self.missed_of(index, source).await?);
                 }
                 Upstream::Foreign(_) | Upstream::This => return Err(useless("an input belongs to somebody else")),
             }
@@ -317,16 +341,23 @@ impl Pipeline {
         let main = self.nodes[index].main.as_ref().ok_or_else(|| Error::internal("a model without a table"))?;
         let (table, name) = (cell_name(main)?, self.sources[source].name.clone());
         let mut from = Positions::new();
-        let mut moved = false;
-        for (partition, at) in source_positions(&main.consumed, &table, &name) {
-            let was = header.sources.get(&source_app(&table, &name, &partition)).copied().unwrap_or(0);
-            if was > at {
+        let until = source_positions(&main.consumed, &table, &name);
+        for (partition, at) in &until {
+            let was = header.sources.get(&source_app(&table, &name, partition)).copied().unwrap_or(0);
+            if was > *at {
                 return Err(useless("a source was set back"));
             }
-            moved |= was < at;
-            from.insert(partition, was);
+            from.insert(partition.clone(), was);
         }
-        if moved { self.replay(index, source, &from).await } else { Ok(Vec::new()) }
+        read_back(self.open_again(source)?, &from, &until).await
+    }
+
+    /// Rows of a source between the table's position and this epoch's: those of epochs that the model sat out.
+    async fn missed_of(&mut self, index: usize, source: usize) -> Result<Vec<SignedBatch>> {
+        let (from, until) = (self.positions_in(index, source)?, self.reached(index, source)?);
+        let rows = read_back(self.open_again(source)?, &from, &until).await?;
+        self.note_reached(index, source, &until)?;
+        Ok(rows)
     }
 }
 

@@ -235,3 +235,59 @@ fn a_build_that_is_killed_between_or_within_stages_is_made_again() {
         assert_eq!(sandbox.count("history"), 3, "{point}");
     }
 }
+
+#[test]
+fn the_first_build_makes_no_table_of_a_model_that_it_skips() {
+    let sandbox = shop();
+    sandbox.write("data/2.json", "{\"id\": 2, \"amount\": 50}\n");
+    sandbox.smelt(&["build"]).fails(1, "");
+    let made = |name: &str| sandbox.path().join("lake/default").join(name).join("_delta_log").exists();
+    assert!(made("stg") && made("other"));
+    for skipped in ["totals", "mart", "history"] {
+        assert!(!made(skipped), "{skipped}");
+    }
+    // Without the row whose id comes twice.
+    sandbox.smelt(&["build", "--vars", "{limit: 40}"]).ok();
+    assert!(made("totals") && made("mart") && made("history"));
+    assert_eq!(sandbox.rows("select n from mart"), [r#"{"n":2}"#]);
+}
+
+#[test]
+fn with_fail_fast_models_that_were_not_finished_are_skipped() {
+    let sandbox = shop();
+    sandbox.smelt(&["build"]).ok();
+    // A table beside the one that fails: it is made at the end of the stage.
+    sandbox.write("queries/beside.sql", "{{ config(materialized='table') }}\nselect n from {{ ref('other') }}");
+    sandbox.write("data/2.json", "{\"id\": 3, \"amount\": 9}\n");
+    sandbox.write("queries/stg.sql", "select id, amount / (amount - 9) as amount from {{ source('raw', 'orders') }}");
+    let fast = sandbox.smelt(&["build", "--fail-fast"]).fails(1, "");
+    let shown = lines(&fast.stdout);
+    assert!(shown.contains(&"ERROR materialized_view default.stg".to_string()), "{}", fast.stdout);
+    assert!(shown.contains(&"SKIP table default.beside".to_string()), "{}", fast.stdout);
+    assert!(statuses(&sandbox).contains(&"beside skipped".to_string()));
+    let slow = sandbox.smelt(&["build"]).fails(1, "");
+    assert!(lines(&slow.stdout).contains(&"OK table default.beside".to_string()), "{}", slow.stdout);
+}
+
+#[test]
+fn a_test_that_asks_the_lake_stands_before_what_hangs_behind_it() {
+    let sandbox = shop();
+    // As many rows as ids, by a query at compile time.
+    let asks = "{% set ids = run_query('select count(distinct id) as n from ' ~ ref('stg')) %}
+select n from (select count(*) as n from {{ ref('stg') }}) where n <> {{ ids.columns[0].values()[0] if execute else 0 }}";
+    sandbox.write("queries/tests/asks.sql", asks);
+    sandbox.write("models/shop.yml", YAML.replace("unique, ", ""));
+    let built = sandbox.smelt(&["build"]).ok();
+    let shown = lines(&built.stdout);
+    let at = |line: &str| shown.iter().position(|l| l == line).unwrap_or_else(|| panic!("{line}: {}", built.stdout));
+    assert!(at("OK materialized_view default.stg") < at("PASS asks"));
+    assert!(at("PASS asks") < at("OK materialized_view default.totals"));
+
+    sandbox.write("data/2.json", "{\"id\": 2, \"amount\": 50}\n");
+    let failed = sandbox.smelt(&["build"]).fails(1, "");
+    let shown = lines(&failed.stdout);
+    assert!(shown.contains(&"FAIL 1 asks".to_string()), "{}", failed.stdout);
+    assert!(failed.stdout.contains("[SKIP: data test asks failed]"), "{}", failed.stdout);
+    assert!(shown.contains(&"SKIP materialized_view default.totals".to_string()), "{}", failed.stdout);
+    assert_eq!(sandbox.rows("select * from totals"), [r#"{"n":2,"total":12}"#]);
+}

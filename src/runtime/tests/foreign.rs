@@ -14,18 +14,22 @@ fn row(values: &[i64]) -> Vec<Change> {
     vec![Change { table: "t".into(), weight: 1, cut: true, row }]
 }
 
-/// A view, one above it; a row of `model` is deleted after the second of four epochs, all in one process. Models that stopped.
-async fn deleted_from(model: &str, repair: bool, states: Option<u64>) -> BTreeMap<String, &'static str> {
+fn models() -> Vec<Written> {
     let written = |name: &str, sql: &str| Written {
         name: name.into(),
         sql: sql.into(),
         kind: ModelKind::View,
         expectation: None,
     };
-    let models = vec![
+    vec![
         written("v1", "select k1, count(*) as n from \"src\".\"t\" as t group by k1"),
         written("v2", "select n, count(*) as groups from \"m\".\"v1\" as v1 group by n"),
-    ];
+    ]
+}
+
+/// A view, one above it; a row of `model` is deleted after the second of four epochs, all in one process. Models that stopped.
+async fn deleted_from(model: &str, repair: bool, states: Option<u64>) -> BTreeMap<String, &'static str> {
+    let models = models();
     let epochs = |ids: std::ops::Range<i64>| ids.map(|id| row(&[id, id % 3])).collect::<Vec<_>>();
     let rounds = vec![
         Round { models, epochs: epochs(0..6), driver: Some(2), ..Round::default() },
@@ -54,5 +58,16 @@ async fn a_repaired_view_holds_its_query_again_and_so_do_its_readers() {
 async fn what_was_deleted_from_a_streaming_table_leaves_its_readers() {
     for states in [None, Some(1 << 30)] {
         assert_eq!(deleted_from("t", true, states).await, BTreeMap::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_nothing_changes_is_looked_at_too() {
+    for (repair, model) in [(true, "v1"), (true, "v2"), (false, "v1")] {
+        let epochs = (0..6).map(|id| row(&[id, id % 3])).collect();
+        let rounds = vec![Round { models: models(), epochs, driver: Some(2), ..Round::default() }];
+        let mut world = World::new(Scenario { seed: 1, repair, rounds, ..Scenario::default() }).unwrap();
+        assert_eq!(world.run().await.unwrap(), Ended::Passed);
+        assert_eq!(world.overtaken(model).await, repair, "{model}");
     }
 }

@@ -146,6 +146,26 @@ impl Author<'_> {
         written
     }
 
+    /// A view over sources themselves; a keyed changelog is none that a view can read.
+    fn over_sources(&mut self, name: &str, keyed: bool) -> Written {
+        let sources = Readable::tables().into_iter().zip(&TABLES).filter(|(_, t)| feed(t.name, keyed) != Feed::Keyed);
+        let mut readable: Vec<Readable> =
+            sources.map(|(readable, t)| Readable::new("raw", t.name, readable.columns)).collect();
+        // Sometimes beside a table.
+        readable.extend(self.readable.choose(self.rng).cloned());
+        let at = self.rng.random_range(0..readable.len());
+        readable.swap(0, at);
+        let depth = self.rng.random_range(0..2);
+        let query = Generator::over(readable, self.rng).query(depth);
+        let expectation = self.rng.random_bool(0.3).then(|| {
+            let predicate = Generator::over(vec![], self.rng).predicate(&query.columns);
+            (predicate, self.rng.random_bool(0.6))
+        });
+        let written = Written { name: name.into(), sql: query.sql, kind: ModelKind::View, expectation };
+        self.add(written.clone(), query.columns);
+        written
+    }
+
     fn add(&mut self, written: Written, columns: Vec<Column>) {
         self.readable.push(Readable::new("m", &written.name, columns.clone()));
         self.views.push((written, columns));
@@ -195,7 +215,9 @@ impl Author<'_> {
         let (old, columns) = self.views[at].clone();
         let read = self.views.iter().any(|(v, _)| v.sql.contains(&format!("\"m\".\"{}\"", old.name)));
         let list = columns.iter().map(|c| c.0.as_str()).collect::<Vec<_>>().join(", ");
-        let sql = if !read && self.rng.random_bool(0.6) {
+        // Dead letters of a source that it does not read any more would stay.
+        let over_sources = old.sql.contains("\"raw\".");
+        let sql = if !read && !over_sources && self.rng.random_bool(0.6) {
             let readable = self.readable.iter().filter(|r| r.name != format!("\"m\".\"{}\"", old.name)).cloned();
             // Only what stands before it: the graph stays one.
             let readable = readable.take(TABLES.len() + at).collect();
@@ -281,16 +303,26 @@ impl Scenario {
         if author.rng.random_bool(0.4) {
             models.push(author.first());
         }
+        let streams = !author.views.is_empty();
         models.push(author.view("v1", 0));
-        let streams = author.views.len() > 1;
         // The newest model, or the fact table: a view over a view.
         let above = author.readable.len() - 1;
         models.push(author.view("v2", above));
+        // Views over sources, which the others do not know.
+        let mut of_sources = ChaCha8Rng::seed_from_u64(seed ^ 1 << 48);
+        let mut aside = Author { rng: &mut of_sources, readable: Readable::tables(), views: vec![] };
+        models.push(aside.over_sources("s1", scenario.keyed));
+        if aside.rng.random_bool(0.3) {
+            models.push(aside.view("s2", TABLES.len()));
+        }
         let count = author.rng.random_range(2..6);
         for number in 0..count {
             let mut round = Round { models: std::mem::take(&mut models), ..Round::default() };
             if number > 0 {
                 Self::disturb(&mut round, &mut author, number, streams);
+                if aside.rng.random_bool(0.3) {
+                    round.models.extend(aside.edit());
+                }
             }
             let epochs = if always_one { 1 } else { author.rng.random_range(0..4) };
             round.epochs = (0..epochs).map(|_| sources.epoch(author.rng)).collect();

@@ -313,3 +313,59 @@ async fn continuous_follows_every_change() {
     let versions = "1 Cairo 02:01..02:02, 1 Edfu 02:04.., 1 Luxor 02:02..02:04, dim 1 Edfu, total 1";
     assert_eq!(clock.held().await, versions);
 }
+
+/// A process that is killed at `crash`: a turn for what is there, then one for each load.
+async fn follow(clock: &mut Clock, crash: Option<&str>, loads: &mut Vec<&str>) -> crate::error::Result<()> {
+    clock.now += MINUTE;
+    clock.starts += 1;
+    let vars = crash.map(|point| (CRASH_ENV.to_string(), point.to_string())).into_iter().collect();
+    let env = Env::simulated(clock.starts, clock.now, vars, clock.store.clone());
+    let lake = Lake::open(&env, &clock.project.target.lake, lake_options(&clock.project))?;
+    let instance = instance::claim(&env, &lake, true).await?.number;
+    let options = Options { runs: Runs::Scheduled, ..Options::default() };
+    let (project, none) = (Arc::clone(&clock.project), BTreeSet::new());
+    let mut pipeline = Pipeline::open(&env, project, &clock.compilation, options, lake, instance, &none).await?;
+    pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await?;
+    // An upload that is killed stops its model or fails its run: nothing goes on after that.
+    let killed = |pipeline: &Pipeline| {
+        let parked = pipeline.nodes.iter().find_map(|node| node.parked.clone());
+        parked.or_else(|| pipeline.failed_runs.first().map(|failed| failed.error.clone())).map_or(Ok(()), Err)
+    };
+    clock.turn(&env, &mut pipeline, 1).await?;
+    killed(&pipeline)?;
+    while let Some(load) = loads.pop() {
+        clock.load(load).await;
+        let report = clock.turn(&env, &mut pipeline, 1).await?;
+        killed(&pipeline)?;
+        let history = report.models.iter().find(|m| m.model == "history").unwrap();
+        assert_eq!(history.rows_in, 2, "one row goes and one comes, of three");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continuous_snapshot_takes_the_changes_only_and_kills_lose_none() {
+    let mut crashed = 0;
+    for point in ["after-upload", "after-uploads", "before-log-put", "after-log-put", "before-epochs-row"] {
+        for nth in [1, 2, 3, 4, 6, 8, 11, 14] {
+            let schedule = Schedule { when: When::Continuous, retries: 0, retry_delay: Duration::from_secs(1) };
+            let mut clock = Clock::new(schedule);
+            clock.load("1 Cairo 1,2 Giza 1,3 Aswan 1").await;
+            let mut loads = vec!["2 Qena 1", "1 Luxor 1", "2 Edfu 1"];
+            let ended = follow(&mut clock, Some(&format!("{point}:{nth}")), &mut loads).await;
+            crashed += usize::from(ended.is_err());
+            follow(&mut clock, None, &mut loads).await.unwrap();
+            let held = clock.held().await;
+            let versions = held.split(", ").filter(|line| line.contains("..")).map(|line| {
+                let (row, times) = line.rsplit_once(' ').unwrap();
+                format!("{row}{}", if times.ends_with("..") { "" } else { " ended" })
+            });
+            assert_eq!(
+                versions.collect::<Vec<_>>().join(", "),
+                "1 Cairo ended, 1 Luxor, 2 Edfu ended, 2 Giza ended, 2 Qena, 3 Aswan",
+                "{point}:{nth}: {held}"
+            );
+        }
+    }
+    assert!(crashed > 30, "{crashed}");
+}

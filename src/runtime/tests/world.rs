@@ -22,7 +22,7 @@ use crate::runtime::feed::FeedEvent;
 use crate::runtime::pipeline::{Pipeline, lake_options};
 use crate::runtime::stages::{Course, Gate, Verdict};
 use crate::runtime::{EpochReport, Options, Runner, instance, upkeep};
-use crate::types::{RejectKind, SignedBatch, SourceBatch};
+use crate::types::{Positions, RejectKind, SignedBatch, SourceBatch};
 use object_store::{ObjectStore, ObjectStoreExt};
 
 /// How a scenario ended that did not fail.
@@ -57,6 +57,8 @@ pub struct World {
     pub backfilled: usize,
     /// Models that went on with stored state so far.
     pub restored: usize,
+    /// How models were computed in the last epoch of `slow_edit` in which they were, and from how many rows.
+    pub how: BTreeMap<String, (crate::runtime::How, usize)>,
     /// Models that the last driver stopped, with the codes of their errors.
     pub summary_parked: BTreeMap<String, &'static str>,
 }
@@ -100,6 +102,7 @@ impl World {
             late: BTreeSet::new(),
             backfilled: 0,
             restored: 0,
+            how: BTreeMap::new(),
             summary_parked: BTreeMap::new(),
             scenario,
         })
@@ -158,6 +161,33 @@ impl World {
         }
     }
 
+    /// As the next start of `smelt up`, without any input: another program deletes a row of `model`, and smelt goes on. Whether that was
+    /// noticed; the table holds its query again then.
+    pub async fn overtaken(&mut self, model: &str) -> bool {
+        let env = self.env(None);
+        let mut pipeline = self.open(&env).await.unwrap();
+        pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await.unwrap();
+        assert!(!pipeline.look_for_others().await);
+        let lake = Lake::open(&self.env(None), &self.project.target.lake, lake_options(&self.project)).unwrap();
+        let compiled = self.compilation.models.iter().find(|m| m.model.name == model).unwrap();
+        delete_one(&lake, &compiled.model.schema, &compiled.model.alias).await;
+        if !pipeline.look_for_others().await {
+            return false;
+        }
+        let repaired = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap_err();
+        assert_eq!(repaired.kind(), crate::error::ErrorKind::Diverged, "{repaired:?}");
+        let diverged = std::mem::take(&mut pipeline.diverged);
+        drop(pipeline);
+        let env = self.env(None);
+        let lake = Lake::open(&env, &self.project.target.lake, lake_options(&self.project)).unwrap();
+        let instance = instance::claim(&env, &lake, false).await.unwrap().number;
+        let (project, options) = (Arc::clone(&self.project), Options::default());
+        let opened = Pipeline::open(&env, project, &self.compilation, options, lake, instance, &diverged).await;
+        opened.unwrap().run_epoch(HashMap::new(), EpochRuns::None, true).await.unwrap();
+        self.check(&[]).await.unwrap();
+        true
+    }
+
     /// As the next start of `smelt up`, with state that takes its time to load: epochs of `changes` while it is loaded, then all is
     /// awaited. Rows of `bronze` and of the models above it after each epoch.
     pub async fn slow_start(&mut self, bronze: &str, above: &[&str], changes: Vec<Vec<Change>>) -> Vec<Vec<u64>> {
@@ -209,6 +239,17 @@ impl World {
         watched: &[&str],
         changes: Vec<Vec<Change>>,
     ) -> Vec<Vec<(u64, i64)>> {
+        self.slow(models, &[], watched, changes).await
+    }
+
+    /// The same, with models that lose their state between two epochs.
+    pub async fn slow(
+        &mut self,
+        models: &[Written],
+        lost: &[(&str, [Vec<Change>; 2])],
+        watched: &[&str],
+        changes: Vec<Vec<Change>>,
+    ) -> Vec<Vec<(u64, i64)>> {
         self.edit(models).unwrap();
         let env = self.env(None);
         let mut pipeline = self.open(&env).await.unwrap();
@@ -222,6 +263,18 @@ impl World {
             watched.iter().map(table).collect()
         };
         pipeline.run_epoch(HashMap::new(), EpochRuns::None, true).await.unwrap();
+        for (name, changes) in lost {
+            // Everything has its state by then.
+            tasks_of(&pipeline).await;
+            for change in changes {
+                self.write(change).await;
+                let read = read_on(&mut pipeline).await.unwrap();
+                pipeline.run_epoch(read, EpochRuns::None, false).await.unwrap();
+                if pipeline.nodes.iter().all(|node| !node.waits) {
+                    pipeline.nodes.iter_mut().filter(|node| node.name() == *name).for_each(|node| node.circuit = None);
+                }
+            }
+        }
         pipeline.start_backfill().await.unwrap();
         let (gate, opened) = tokio::sync::watch::channel(false);
         for node in &mut pipeline.nodes {
@@ -232,7 +285,7 @@ impl World {
         let mut all = vec![seen(&pipeline)];
         for changes in &changes {
             self.write(changes).await;
-            let read = read_all(&mut pipeline).await.unwrap();
+            let read = read_on(&mut pipeline).await.unwrap();
             pipeline.run_epoch(read, EpochRuns::None, false).await.unwrap();
             pipeline.start_backfill().await.unwrap();
             assert!(!pipeline.has_woken());
@@ -242,11 +295,17 @@ impl World {
         while pipeline.nodes.iter().any(|node| node.waits) {
             tasks_of(&pipeline).await;
             assert!(pipeline.has_woken());
-            pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap();
+            let report = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await.unwrap();
+            let parked: Vec<_> = pipeline.nodes.iter().filter_map(|node| node.parked.as_ref()).collect();
+            assert!(parked.is_empty(), "{parked:?}");
+            for model in report.models.iter().filter(|m| m.how != crate::runtime::How::Idle) {
+                self.how.insert(model.model.clone(), (model.how, model.rows_in));
+            }
             pipeline.start_backfill().await.unwrap();
             all.push(seen(&pipeline));
         }
-        self.check(&changes.concat()).await.unwrap();
+        let events: Vec<Change> = lost.iter().flat_map(|(_, changes)| changes.concat()).collect();
+        self.check(&[events, changes.concat()].concat()).await.unwrap();
         all
     }
 
@@ -360,11 +419,7 @@ impl World {
             let change = async {
                 // Without an instance number: as any writer of Delta.
                 let lake = Lake::open(&env, &url, options.clone()).unwrap();
-                let mut table = lake.table(&schema, &alias).await.unwrap().unwrap();
-                let rows: Vec<_> = table.committed_snapshot().rows().try_collect().await.unwrap();
-                let one = rows.iter().find(|b| b.num_rows() > 0).unwrap().slice(0, 1);
-                table.stage(&[SignedBatch::retracts(one)]).await.unwrap();
-                table.commit(Default::default()).await.unwrap();
+                delete_one(&lake, &schema, &alias).await;
             };
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(change));
         })
@@ -407,7 +462,7 @@ impl World {
             }
             let changes = self.waiting.remove(0);
             self.write(&changes).await;
-            let read = read_all(&mut pipeline).await;
+            let read = if round.live { read_on(&mut pipeline).await } else { read_all(&mut pipeline).await };
             let report = match read {
                 Ok(read) => pipeline.run_epoch(read, EpochRuns::None, false).await,
                 Err(e) => Err(e),
@@ -531,6 +586,15 @@ impl World {
     }
 }
 
+/// Deletes a row of a table, as any writer of Delta.
+async fn delete_one(lake: &Lake, schema: &str, alias: &str) {
+    let mut table = lake.table(schema, alias).await.unwrap().unwrap();
+    let rows: Vec<_> = table.committed_snapshot().rows().try_collect().await.unwrap();
+    let one = rows.iter().find(|b| b.num_rows() > 0).unwrap().slice(0, 1);
+    table.stage(&[SignedBatch::retracts(one)]).await.unwrap();
+    table.commit(Default::default()).await.unwrap();
+}
+
 /// Waits for state that is being loaded and for models that are computed beside their tables.
 async fn tasks_of(pipeline: &Pipeline) {
     let loads = |index: usize| {
@@ -563,6 +627,32 @@ fn parked<'a>(errors: impl Iterator<Item = &'a crate::error::Error>) -> Outcome<
 
 /// Everything the sources have for the pipeline, source by source.
 pub async fn read_all(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
+    read(pipeline, false).await
+}
+
+/// The same as feeds hand it over that go on: each begins where it was, also where a model that sits epochs out is further back.
+async fn read_on(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
+    read(pipeline, true).await
+}
+
+/// What of a batch lies behind `taken`.
+fn behind(taken: &Positions, batch: SourceBatch) -> Option<SourceBatch> {
+    let at = taken.get(&batch.partition).copied().unwrap_or(0);
+    let from = batch.offsets.values().partition_point(|o| *o < at);
+    let rejects = batch.rejects.map(|(rows, offsets)| {
+        let from = offsets.values().partition_point(|o| *o < at);
+        (rows.slice(from, rows.num_rows() - from), offsets.slice(from, offsets.len() - from))
+    });
+    (batch.next > at).then(|| SourceBatch {
+        rows: crate::runtime::compute::slice(&batch.rows, from, batch.offsets.len() - from),
+        offsets: batch.offsets.slice(from, batch.offsets.len() - from),
+        rejects: rejects.filter(|(rows, _)| rows.num_rows() > 0),
+        ..batch
+    })
+}
+
+async fn read(pipeline: &mut Pipeline, on: bool) -> crate::error::Result<HashMap<usize, Vec<SourceBatch>>> {
+    let taken: Vec<Positions> = pipeline.sources.iter().map(|source| source.taken.clone()).collect();
     pipeline.start_sources(true, &mut Course::undivided()).await?;
     let mut read = HashMap::new();
     for (index, source) in pipeline.sources.iter_mut().enumerate() {
@@ -573,6 +663,13 @@ pub async fn read_all(pipeline: &mut Pipeline) -> crate::error::Result<HashMap<u
                 FeedEvent::End => break,
                 FeedEvent::Failed(error) => return Err(error),
             }
+        }
+        if let (true, taken) = (on, &taken[index])
+            && !taken.is_empty()
+        {
+            let batches = read.remove(&index).unwrap_or_default();
+            read.insert(index, batches.into_iter().filter_map(|batch| behind(taken, batch)).collect());
+            source.taken.clone_from(taken);
         }
     }
     Ok(read)
@@ -608,7 +705,9 @@ fn compiled(
         let tables = TABLES.iter().map(|t| (t.name.to_string(), format!("\"src\".\"{}\"", t.name)));
         let views = written.keys().map(|n| (n.clone(), format!("\"m\".\"{n}\"")));
         let read = tables.chain(views).filter(|(_, text)| sql.contains(text.as_str()));
-        read.map(|(name, _)| Dependency::Model(name)).collect::<Vec<_>>()
+        let sources = TABLES.iter().filter(|t| sql.contains(&format!("\"raw\".\"{}\"", t.name)));
+        let sources = sources.map(|t| Dependency::Source("raw".into(), t.name.into()));
+        read.map(|(name, _)| Dependency::Model(name)).chain(sources).collect::<Vec<_>>()
     };
     for written in written.values() {
         let materialized = match written.kind {
