@@ -54,7 +54,11 @@ pub(super) async fn prepare(session: &Session, global: &Global, state: Option<&P
         return Err(vec![Error::user("no-state", message).with_hint("`smelt run`, `build` or `test` writes it")]);
     };
     let ids = failed(&results);
-    let which = results["args"]["which"].as_str().unwrap_or_default();
+    // What a schedule asked for can be had by hand.
+    let which = match results["args"]["which"].as_str().unwrap_or_default() {
+        "up" => "build",
+        which => which,
+    };
     if !COMMANDS.contains(&which) {
         let message = format!("the last command was `{which}`, which cannot be repeated");
         return Err(vec![Error::user("no-retry", message).with_hint(format!("it can be: {}", COMMANDS.join(", ")))]);

@@ -110,3 +110,37 @@ fn debug_says_what_it_found_to_a_program() {
     let found: Value = serde_json::from_str(&failed.stdout).unwrap();
     assert_eq!(found["checks"][0]["status"], "error", "{found}");
 }
+
+#[test]
+fn up_leaves_the_results_of_its_runs() {
+    let sandbox = shop();
+    let query = |divisor: &str| {
+        format!(
+            "{{{{ config(materialized='table', schedule='every 1 second') }}}}\nselect 6 / ({divisor}) as n from {{{{ ref('orders') }}}}"
+        )
+    };
+    sandbox.write("queries/fragile.sql", query("count(*)"));
+    let results = || {
+        let text = std::fs::read_to_string(sandbox.path().join("target/run_results.json")).unwrap_or_default();
+        let results: Value = serde_json::from_str(&text).unwrap_or_default();
+        let status = |name: &str| {
+            let all = results["results"].as_array().cloned().unwrap_or_default();
+            let found = all.into_iter().find(|r| r["unique_id"] == format!("model.shop.{name}"));
+            found.map(|r| r["status"].as_str().unwrap().to_string())
+        };
+        (status("totals"), status("fragile"), results)
+    };
+    let mut up = sandbox.spawn(&["up"], &[]);
+    eventually("runs have results", Duration::from_secs(60), || results().1.as_deref() == Some("success"));
+    let (totals, _, first) = results();
+    assert_eq!(totals.as_deref(), Some("success"));
+    assert_eq!(first["args"]["which"], "up");
+    sandbox.write("queries/fragile.sql", query("count(*) - count(*)"));
+    eventually("a failure has a result", Duration::from_secs(60), || results().1.as_deref() == Some("error"));
+    assert_eq!(up.stop(), Some(0), "{}", up.log());
+    crate::artifacts::valid(&sandbox, &["manifest.json", "run_results.json"]);
+    // What failed can be had by hand.
+    sandbox.write("queries/fragile.sql", query("count(*)"));
+    let again = sandbox.smelt(&["retry"]).ok();
+    assert!(again.stdout.contains("fragile") && !again.stdout.contains("totals"), "{}", again.stdout);
+}
