@@ -19,6 +19,7 @@ use super::snapshot::SnapshotConfig;
 use super::source_map::SourceMap;
 use super::unit_tests::UnitTest;
 use crate::error::{Error, Span};
+use crate::types::RejectKind;
 
 /// A loaded project: every model compiled to SQL, the graph checked for cycles and missing refs.
 #[derive(Debug, Clone)]
@@ -333,6 +334,12 @@ impl Model {
     /// The name its file gives it, which a model of another package may have, too.
     pub fn own_name(&self) -> &str {
         self.fqn.last().unwrap_or(&self.name)
+    }
+
+    /// Names of the tables that may stand beside its own, in the same schema, for rows that did not get there.
+    pub fn side_tables(&self) -> impl Iterator<Item = String> {
+        let kinds = [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late];
+        kinds.into_iter().map(|kind| kind.table(&self.alias))
     }
 
     /// Whether a run does something for it, as dbt counts: an ephemeral model only lives in its readers.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::select::{Graph, ResourceType};
 use super::{Connector, DataTest, Dependency, Model, Project, SourceTable};
-use crate::types::RejectKind;
 
 /// What a build does, in order.
 #[derive(Debug, Default)]
@@ -118,9 +117,7 @@ fn makers(project: &Project) -> HashMap<&str, &Arc<Model>> {
     let mut tables: HashMap<(&str, String), &Arc<Model>> = HashMap::new();
     for model in project.models.iter().filter(|m| m.materialized.has_table()) {
         tables.insert((&model.schema, model.alias.clone()), model);
-        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
-            tables.insert((&model.schema, kind.table(&model.alias)), model);
-        }
+        tables.extend(model.side_tables().map(|name| ((model.schema.as_str(), name), model)));
     }
     let maker = |source: &'_ SourceTable| match &source.connector {
         Connector::Delta { schema, identifier, path: None } => {

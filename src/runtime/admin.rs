@@ -14,7 +14,7 @@ use crate::plan::{Compilation, CompiledModel};
 use crate::project::answers::NO_TABLE;
 use crate::project::{Connector, Deferred, Materialization, Model, Project, SourceTable};
 use crate::source::OpenContext;
-use crate::types::{Catalog, Positions, RejectKind, StandIn};
+use crate::types::{Catalog, Positions, StandIn};
 
 /// Schemas of the Delta tables that sources name, and of snapshots and incremental models, which keep columns they have; read from the
 /// lake before compiling.
@@ -212,9 +212,7 @@ pub async fn orphans(env: &Env, project: &Project) -> Result<Vec<(String, String
     let mut known: BTreeSet<(String, String)> = BTreeSet::new();
     for model in project.models.iter().filter(|m| m.materialized.has_table()) {
         known.insert((model.schema.clone(), model.alias.clone()));
-        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
-            known.insert((model.schema.clone(), kind.table(&model.alias)));
-        }
+        known.extend(model.side_tables().map(|name| (model.schema.clone(), name)));
     }
     for source in &project.sources {
         if let Connector::Delta { schema, identifier, .. } = &source.connector {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::query::{Reader, mentions};
 use crate::error::Result;
 use crate::project::Connector;
-use crate::types::{RejectKind, sql_type_name};
+use crate::types::sql_type_name;
 
 /// Name of the schema; no model's.
 pub(super) const SCHEMA: &str = "information_schema";
@@ -71,8 +71,7 @@ impl Reader {
                     columns: column_entries(&compiled.schema, described),
                 });
             }
-            for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
-                let name = kind.table(&model.alias);
+            for name in model.side_tables() {
                 if there.contains(&(model.schema.clone(), name.clone())) {
                     let columns = self.stored(&model.schema, &name, with_columns).await?;
                     let schema = model.schema.clone();

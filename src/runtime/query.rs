@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::lake::{EpochRow, Lake, OWN, When};
 use crate::plan::{Compilation, CompiledModel, Planner, Relation};
 use crate::project::{Project, SourceMap, StoreFailures};
-use crate::types::RejectKind;
 
 /// Which state of the lake is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -177,8 +176,7 @@ impl Reader {
             if mentions_table(&sql, &model.schema, &model.alias) && model.deferred.is_none() {
                 tables.push((model.schema.clone(), model.alias.clone(), self.provider(compiled).await?));
             }
-            for kind in [RejectKind::DeadLetter, RejectKind::Quarantine, RejectKind::Late] {
-                let name = kind.table(&model.alias);
+            for name in model.side_tables() {
                 if mentions_table(&sql, &model.schema, &name)
                     && let Some(table) = self.table(&model.schema, &name).await?
                 {

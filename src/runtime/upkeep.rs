@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::lake::{Optimized, Vacuumed};
 use crate::plan::Compilation;
 use crate::project::Project;
-use crate::types::RejectKind;
 
 /// How far a command is.
 #[derive(Debug)]
@@ -55,9 +54,7 @@ fn selected_tables<'a>(
             continue;
         }
         tables.push((model.schema.clone(), model.alias.clone(), Some(model.name.as_str())));
-        for kind in [RejectKind::DeadLetter, RejectKind::Quarantine] {
-            tables.push((model.schema.clone(), kind.table(&model.alias), None));
-        }
+        tables.extend(model.side_tables().map(|name| (model.schema.clone(), name, None)));
     }
     tables
 }
