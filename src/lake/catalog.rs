@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::actions::{Commit, Format, Line, Metadata, Txn};
+use super::docs::TableDocs;
 use super::options::LakeOptions;
 use super::partition;
 use super::state::State;
@@ -45,13 +46,20 @@ pub struct TableSpec {
     pub properties: BTreeMap<String, String>,
     /// Whether retractions become deletion vectors.
     pub deletion_vectors: bool,
-    pub description: Option<String>,
+    /// What it says about itself.
+    pub docs: TableDocs,
 }
 
 impl TableSpec {
     /// An unpartitioned table.
     pub fn new(schema: SchemaRef, deletion_vectors: bool) -> Self {
-        TableSpec { schema, partition_by: Vec::new(), properties: BTreeMap::new(), deletion_vectors, description: None }
+        TableSpec {
+            schema,
+            partition_by: Vec::new(),
+            properties: BTreeMap::new(),
+            deletion_vectors,
+            docs: TableDocs::default(),
+        }
     }
 }
 
@@ -140,16 +148,17 @@ impl Lake {
         if spec.deletion_vectors {
             configuration.insert(protocol::ENABLE_VECTORS.to_string(), "true".to_string());
         }
-        let metadata = Metadata {
+        let mut metadata = Metadata {
             id: env.new_uuid().to_string(),
             name: Some(name.to_string()),
-            description: spec.description,
+            description: None,
             format: Format { provider: "parquet".to_string(), options: BTreeMap::new() },
             schema_string: schema::to_delta(&spec.schema).map_err(|e| e.context(format!("creating `{title}`")))?,
             partition_columns: spec.partition_by,
             configuration,
             created_time: Some(env.now_millis()),
         };
+        spec.docs.apply(&mut metadata);
         let columns = schema::from_delta(&metadata.schema_string)?;
         for column in &metadata.partition_columns {
             let field = columns.field_with_name(column).map_err(|_| {

@@ -142,6 +142,7 @@ impl Table {
                     self.env.crash_point("after-log-put")?;
                     if let Some(prepared) = self.unresolved.take() {
                         self.land(prepared)?;
+                        self.docs_differ = false;
                     }
                     return Ok(version);
                 }
@@ -206,6 +207,9 @@ impl Table {
         }
         let mut metadata = pending.metadata.as_ref().map_or(&self.state.metadata, |m| &m.metadata).clone();
         metadata.configuration.extend(request.properties.clone());
+        if let Some(docs) = self.docs.as_ref().filter(|_| self.docs_differ || pending.metadata.is_some()) {
+            docs.apply(&mut metadata);
+        }
         if metadata != self.state.metadata {
             effect.metadata = Some(metadata);
         }

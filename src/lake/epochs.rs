@@ -123,7 +123,7 @@ impl Epochs {
     pub async fn append(&mut self, row: EpochRow) -> Result<()> {
         if self.table.is_none() {
             let mut spec = TableSpec::new(schema(), false);
-            spec.description = Some("One row per epoch: every table's version and every position".to_string());
+            spec.docs.description = Some("One row per epoch: every table's version and every position".to_string());
             self.table = Some(self.lake.create_table(OWN, NAME, spec).await?);
         }
         let Some(table) = &mut self.table else { return Err(Error::internal("no epochs table")) };

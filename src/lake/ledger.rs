@@ -75,7 +75,7 @@ impl Ledger for TableLedger {
         self.load(&mut guard).await?;
         if guard.is_none() {
             let mut spec = TableSpec::new(schema(), false);
-            spec.description =
+            spec.docs.description =
                 Some("Files a source has discovered, in the order in which they are consumed".to_string());
             *guard = Some(self.lake.create_table(OWN, &self.name, spec).await?);
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::catalog::{Lake, OWN, TableSpec};
 use super::commit::CommitRequest;
+use super::docs::TableDocs;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::SignedBatch;
@@ -141,7 +142,12 @@ impl Lake {
             Some(table) => table,
             None => {
                 let description = Some("One row per node of every command: how it ended".to_string());
-                self.create_table(OWN, NAME, TableSpec { description, ..TableSpec::new(schema(), false) }).await?
+                self.create_table(
+                    OWN,
+                    NAME,
+                    TableSpec { docs: TableDocs { description, comments: None }, ..TableSpec::new(schema(), false) },
+                )
+                .await?
             }
         };
         let new = batch(rows)?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commit::Prepared;
+use super::docs::TableDocs;
 use super::files::{Deleted, LiveFile};
 use super::hash::RowHasher;
 use super::locator::{Locator, Place};
@@ -45,6 +46,10 @@ pub struct Table {
     /// The state in memory may not be the table's any more.
     pub(super) lost: bool,
     pub(super) maintenance: Maintenance,
+    /// What it should say about itself.
+    pub(super) docs: Option<TableDocs>,
+    /// What it says may be something else.
+    pub(super) docs_differ: bool,
 }
 
 impl std::fmt::Debug for Table {
@@ -77,6 +82,8 @@ impl Table {
             unresolved: None,
             lost: false,
             maintenance: Maintenance::default(),
+            docs: None,
+            docs_differ: false,
         })
     }
 
@@ -236,6 +243,7 @@ impl Table {
         self.unresolved = None;
         self.lost = false;
         self.maintenance = Maintenance::default();
+        self.docs_differ = self.docs.is_some();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::docs_blocks::DocsBlocks;
 use super::exposures;
 use super::graph::Names;
+use super::jinja::Asked;
 use super::load::{Draft, Kind, Loader};
 use super::problems::{Problems, suggest};
 use super::properties::Properties;
@@ -55,8 +56,14 @@ impl Loader<'_> {
                 Some(serde_json::Value::Object(members)) => members,
                 _ => serde_json::Map::new(),
             };
-            let written = of(&s.source).into_iter().chain(of(&s.node)).collect();
-            let declared = DeclaredSource { path, table: s.node.json(), source: s.source.json(), written };
+            let folders = |i: usize| match s.folders[i].as_ref().map(Node::written_json) {
+                Some(serde_json::Value::Object(members)) => members,
+                _ => serde_json::Map::new(),
+            };
+            let written = folders(0).into_iter().chain(of(&s.source)).chain(of(&s.node)).chain(folders(1)).collect();
+            let [below, over] = [0, 1].map(|i: usize| s.folders[i].as_ref().map(Node::json).unwrap_or_default());
+            let (table, source) = (s.node.json(), s.source.json());
+            let declared = DeclaredSource { path, table, source, folders: [below, over], written };
             ((s.table.source.clone(), s.table.name.clone()), declared)
         });
         let disabled = drafts.iter().filter(|d| !d.configured.config.enabled).map(|d| DisabledModel {
@@ -74,7 +81,19 @@ impl Loader<'_> {
             let folders = [std::slice::from_ref(&self.settings.name), &self.folders(&node.text.file)].concat();
             exposures::exposure(node, &folders, &**names, p)
         };
+        let refs = drafts.iter().map(|d| {
+            let mut refs: Vec<(Option<String>, String)> = Vec::new();
+            for asked in &d.asked {
+                if let Asked::Model(call) = asked
+                    && !refs.iter().any(|(package, name)| *package == call.package && *name == call.name)
+                {
+                    refs.push((call.package.clone(), call.name.clone()));
+                }
+            }
+            (self.identity(d.kind, &d.name).1, refs)
+        });
         Inventory {
+            refs: refs.collect(),
             models: models.collect(),
             sources: sources.collect(),
             disabled: disabled.collect(),

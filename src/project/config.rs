@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use super::problems::{Problems, suggest};
 use super::reader::parse_bool;
-use super::yaml::{Node, Value};
-use super::{Materialization, ModelConfig, contract, incremental, schedule, snapshot};
+use super::yaml::{Entry, Node, Value};
+use super::{Materialization, ModelConfig, PersistDocs, contract, incremental, schedule, snapshot};
 use crate::error::Span;
 
 /// A configuration value and where it is written.
@@ -30,6 +30,8 @@ pub(super) struct Level {
     /// `[project, folder, …]`; empty: everything.
     pub path: Vec<String>,
     pub config: RawConfig,
+    /// The same as it stands in the file; keys without `+`.
+    pub entries: Vec<Entry>,
     /// Where the folder is named.
     pub span: Option<Span>,
 }
@@ -51,6 +53,7 @@ pub(super) const MODEL_KEYS: &[&str] = &[
     "schedule",
     "table_properties",
     "tblproperties",
+    "persist_docs",
 ];
 
 /// Keys of dbt and later versions: kept, and harmless.
@@ -78,7 +81,6 @@ pub(super) const KEPT_KEYS: &[&str] = &[
     "watermark",
     "contract",
     "docs",
-    "persist_docs",
     "grants",
     "group",
     "access",
@@ -138,37 +140,45 @@ pub(super) fn check_hooks(key: &str, value: &Json, span: &Span, p: &mut Problems
 }
 
 /// Flattens `models: {project: {folder: {+key: …}}}`, outermost folders first.
-pub(super) fn flatten(node: &Node, p: &mut Problems) -> Vec<Level> {
+pub(super) fn flatten(node: &Node, known: &[&str], p: &mut Problems) -> Vec<Level> {
     let mut levels = Vec::new();
-    flatten_into(node, Vec::new(), None, &mut levels, p);
+    flatten_into(node, known, Vec::new(), None, &mut levels, p);
     // A folder named deeper in the tree wins over its parents wherever it is written.
     levels.sort_by_key(|l| l.path.len());
     levels
 }
 
-fn flatten_into(node: &Node, path: Vec<String>, span: Option<Span>, levels: &mut Vec<Level>, p: &mut Problems) {
+fn flatten_into(
+    node: &Node,
+    known: &[&str],
+    path: Vec<String>,
+    span: Option<Span>,
+    levels: &mut Vec<Level>,
+    p: &mut Problems,
+) {
     let Value::Map(entries) = &node.value else {
         if !matches!(node.value, Value::Null) {
             p.error("wrong-type", node.span(), format!("configuration must be a mapping, found {}", node.kind()), "");
         }
         return;
     };
-    let mut config = RawConfig::new();
+    let (mut config, mut own) = (RawConfig::new(), Vec::new());
     for entry in entries {
-        let is_known = MODEL_KEYS.contains(&entry.key.as_str()) || KEPT_KEYS.contains(&entry.key.as_str());
+        let is_known = known.contains(&entry.key.as_str()) || KEPT_KEYS.contains(&entry.key.as_str());
         let bare = entry.key.strip_prefix('+');
         if bare.is_some() || is_known || !matches!(entry.value.value, Value::Map(_)) {
             let key = bare.unwrap_or(&entry.key).to_string();
             config.insert(key.clone(), Setting::of(&entry.value));
-            warn_unknown(&key, entry.value.span_of(entry.key_mark), MODEL_KEYS, p);
+            warn_unknown(&key, entry.value.span_of(entry.key_mark), known, p);
+            own.push(Entry { key, ..entry.clone() });
         } else {
             let mut below = path.clone();
             below.push(entry.key.clone());
-            flatten_into(&entry.value, below, Some(entry.value.span_of(entry.key_mark)), levels, p);
+            flatten_into(&entry.value, known, below, Some(entry.value.span_of(entry.key_mark)), levels, p);
         }
     }
     if !config.is_empty() || span.is_some() {
-        levels.push(Level { path, config, span });
+        levels.push(Level { path, config, entries: own, span });
     }
 }
 
@@ -366,6 +376,7 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
         },
         contract: contract::is_enforced(raw),
         event_time: incremental::event_time(raw, p),
+        persist_docs: persist_docs(raw, p),
         table_properties,
         all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
         written: written(raw),
@@ -394,6 +405,32 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
         tags: raw.get("tags").map_or_else(Vec::new, |s| s.texts("tags", p)),
         config,
     }
+}
+
+fn persist_docs(raw: &RawConfig, p: &mut Problems) -> PersistDocs {
+    let mut found = PersistDocs::default();
+    let Some(setting) = raw.get("persist_docs").filter(|s| !s.value.is_null()) else { return found };
+    let hint = "write persist_docs: {relation: true, columns: true}";
+    let Json::Object(members) = &setting.value else {
+        let message = format!("`persist_docs` must be a mapping, found {}", setting.shown());
+        p.error("wrong-type", setting.span.clone(), message, hint);
+        return found;
+    };
+    for (key, value) in members {
+        match (key.as_str(), value.as_bool()) {
+            ("relation", Some(on)) => found.relation = on,
+            ("columns", Some(on)) => found.columns = on,
+            (_, None) => {
+                let message = format!("`persist_docs: {{{key}: …}}` must be true or false, found {value}");
+                p.error("wrong-type", setting.span.clone(), message, hint);
+            }
+            (other, Some(_)) => {
+                let message = format!("`persist_docs` has no `{other}`");
+                p.warn("unknown-config", setting.span.clone(), message, hint);
+            }
+        }
+    }
+    found
 }
 
 fn materialization(setting: &Setting, default: Materialization, p: &mut Problems) -> Materialization {

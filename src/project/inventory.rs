@@ -12,6 +12,8 @@ use super::{Dependency, Materialization};
 /// Everything of that kind in a project.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
+    /// Calls of `ref` in models' templates as they are written, (package, name), by unique id.
+    pub refs: BTreeMap<String, Vec<(Option<String>, String)>>,
     /// Entries of `models:` and `snapshots:`, by the model's name in lower case.
     pub models: BTreeMap<String, Declared>,
     /// Entries of `sources:`, by (source, table).
@@ -30,6 +32,7 @@ pub struct Inventory {
 impl Inventory {
     /// Adds what a package has; names are unique over all of them.
     pub(super) fn extend(&mut self, more: Inventory) {
+        self.refs.extend(more.refs);
         self.models.extend(more.models);
         self.sources.extend(more.sources);
         self.macros.extend(more.macros);
@@ -55,7 +58,9 @@ pub struct DeclaredSource {
     pub path: PathBuf,
     pub table: Json,
     pub source: Json,
-    /// `config:` of both as it is written, the table's over the source's.
+    /// What project files say of its folders: its package's, and the root project's of a package.
+    pub folders: [Json; 2],
+    /// `config:` of both as it is written, the table's over the source's, and the folders'.
     pub written: serde_json::Map<String, Json>,
 }
 
@@ -65,7 +70,9 @@ impl DeclaredSource {
         let config = |entry: &Json| entry.get("config").and_then(|c| c.get("tags")).cloned();
         let above = config(&self.source).or_else(|| self.source.get("tags").cloned());
         let mut tags: Vec<String> = Vec::new();
-        for written in [above, self.table.get("tags").cloned(), config(&self.table)].into_iter().flatten() {
+        let [below, over] = [0, 1].map(|i: usize| self.folders[i].get("tags").cloned());
+        let own = [above, self.table.get("tags").cloned(), config(&self.table)];
+        for written in [below].into_iter().chain(own).chain([over]).flatten() {
             let written = match written {
                 Json::Array(items) => items,
                 one => vec![one],
@@ -79,10 +86,11 @@ impl DeclaredSource {
         tags
     }
 
-    /// `config:` of the table over that of its source.
+    /// `config:` of the table over that of its source, between what project files say.
     pub fn config(&self) -> serde_json::Map<String, Json> {
         let of = |entry: &Json| entry.get("config").and_then(Json::as_object).cloned().unwrap_or_default();
-        of(&self.source).into_iter().chain(of(&self.table)).collect()
+        let folders = |i: usize| self.folders[i].as_object().cloned().unwrap_or_default();
+        folders(0).into_iter().chain(of(&self.source)).chain(of(&self.table)).chain(folders(1)).collect()
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) struct Draft {
     /// Its Jinja works; if not, that has been recorded.
     pub readable: bool,
     /// What it asks for, before names are known.
-    asked: Vec<Asked>,
+    pub asked: Vec<Asked>,
 }
 
 impl Loader<'_> {
@@ -171,7 +171,7 @@ impl Loader<'_> {
     }
 
     /// dbt's name for the kind of a node, and its unique id.
-    fn identity(&self, kind: Kind, name: &str) -> (&'static str, String) {
+    pub(super) fn identity(&self, kind: Kind, name: &str) -> (&'static str, String) {
         let resource_type = match kind {
             Kind::Model => "model",
             Kind::Snapshot => "snapshot",
@@ -576,6 +576,9 @@ impl Loader<'_> {
             config::merge(&mut raw, &maker.overrides);
             let test = data_tests::singular(self.fqn(&folders, &name), rendered, reads, &raw, &text.file, p);
             tests.extend(test.map(|test| super::DataTest { waits, ..test }));
+        }
+        for test in &mut tests {
+            test.config.audit.0 = naming::audit_schema(test, &self.settings, self.engine, p);
         }
         tests
     }

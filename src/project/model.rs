@@ -420,6 +420,13 @@ pub enum OnForeignChange {
     Repair,
 }
 
+/// `persist_docs: {relation: true, columns: true}`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PersistDocs {
+    pub relation: bool,
+    pub columns: bool,
+}
+
 /// `config:` of a model after inheritance.
 #[derive(Debug, Clone, Default)]
 pub struct ModelConfig {
@@ -443,6 +450,8 @@ pub struct ModelConfig {
     pub incremental: Option<IncrementalConfig>,
     /// The column that says when a row happened: readers with strategy `microbatch` read a batch of it.
     pub event_time: Option<String>,
+    /// Which descriptions stand in the table's log.
+    pub persist_docs: PersistDocs,
     /// Extra Delta table properties.
     pub table_properties: BTreeMap<String, String>,
     /// Everything as written, known or not, for the manifest.

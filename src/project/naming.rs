@@ -12,7 +12,7 @@ use super::jinja::{Engine, Scope};
 use super::problems::Problems;
 use super::settings::Settings;
 use super::yaml::Text;
-use super::{Materialization, config::RawConfig};
+use super::{DataTest, Materialization, config::RawConfig};
 
 /// A model as the naming macros get it.
 pub(super) struct Named<'a> {
@@ -45,6 +45,27 @@ pub(super) fn table_of(model: &Named<'_>, settings: &Settings, engine: &Engine, 
     let database = model.raw.get("database").and_then(|s| s.value.as_str());
     calls.call("generate_database_name", database, p);
     (schema, alias)
+}
+
+/// Schema of the table that keeps the failing rows of `test`, whose configuration says its own part of it.
+pub(super) fn audit_schema(test: &DataTest, settings: &Settings, engine: &Engine, p: &mut Problems) -> String {
+    const MACRO: &str = "generate_schema_name";
+    let custom = &test.config.audit.0;
+    let globals = &settings.globals;
+    let has = |package: &str| engine.macros_of(package).iter().any(|m| m == MACRO);
+    if has(&globals.package) || has(&globals.project_name) {
+        let node = json!({
+            "name": test.name, "resource_type": "test", "package_name": test.package, "unique_id": test.unique_id, "fqn": test.fqn,
+            "path": test.path, "original_file_path": test.path, "tags": test.tags, "config": test.config.all,
+            "schema": settings.default_schema, "alias": test.config.audit.1, "database": null,
+        });
+        let called = engine.call(MACRO, &[custom.as_str().into(), node], &Scope::reading(globals));
+        let made = p.ok(called.map_err(|e| if e.span().is_some() { e } else { e.with_span(settings.span.clone()) }));
+        if let Some(made) = made.map(|m| m.trim().to_string()).filter(|m| !m.is_empty() && !m.contains(['/', '\\'])) {
+            return made;
+        }
+    }
+    if settings.is_dbt { format!("{}_{custom}", settings.default_schema) } else { custom.clone() }
 }
 
 struct Calls<'a> {

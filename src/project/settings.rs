@@ -444,7 +444,10 @@ impl Reader<'_> {
             }
         };
         let defaults = |key: &str, p: &mut Problems| match root.get(key) {
-            Some(node) => config::flatten(&self.engine.render_yaml(node, config::HOOK_KEYS, self.scope, p), p),
+            Some(node) => {
+                let known = if key == "sources" { super::sources::CONFIG_KEYS } else { config::MODEL_KEYS };
+                config::flatten(&self.engine.render_yaml(node, config::HOOK_KEYS, self.scope, p), known, p)
+            }
             None => Vec::new(),
         };
         Settings {

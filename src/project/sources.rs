@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::RawConfig;
+use super::config::Level;
 use super::problems::{Problems, suggest};
 use super::properties::Owner;
 use super::yaml::{Entry, Node, Value};
@@ -109,6 +109,8 @@ pub(super) struct DeclaredTable {
     pub node: Node,
     /// The whole entry of its source.
     pub source: Node,
+    /// What the project file of its package says of its folders, and the root project's of a package.
+    pub folders: [Option<Node>; 2],
     pub enabled: bool,
 }
 
@@ -136,6 +138,25 @@ pub(super) fn read(node: &Node, owner: &Owner<'_>, p: &mut Problems) -> Vec<Decl
         dir: owner.dir,
     };
     tables.items("tables", p).iter().filter_map(|table| reader.table(table, p)).collect()
+}
+
+/// What a project file says of the folders that hold `fqn`, as a `config:` would: deeper folders win, mappings that add up do.
+fn folders(levels: &[Level], fqn: &[String], at: &Node) -> Option<Node> {
+    const MERGED: [&str; 3] = ["meta", "properties", "options"];
+    let mut all: Vec<Entry> = Vec::new();
+    for entry in levels.iter().filter(|l| fqn.starts_with(&l.path)).flat_map(|l| &l.entries) {
+        let below = all.iter().position(|e| e.key == entry.key).map(|i| all.remove(i));
+        let mut entry = entry.clone();
+        if let (Some(below), true) = (below, MERGED.contains(&entry.key.as_str()))
+            && let (Value::Map(kept), Value::Map(own)) = (below.value.value, &mut entry.value.value)
+        {
+            let mut merged: Vec<Entry> = kept.into_iter().filter(|k| own.iter().all(|o| o.key != k.key)).collect();
+            merged.append(own);
+            *own = merged;
+        }
+        all.push(entry);
+    }
+    (!all.is_empty()).then(|| Node { value: Value::Map(all), ..at.clone() })
 }
 
 /// Keys of `config:` one level too high: the usual slip.
@@ -167,7 +188,7 @@ pub(super) fn named(node: &Node, what: &str, p: &mut Problems) -> Option<String>
 pub(super) struct Reader<'a> {
     pub(super) source: &'a str,
     prefix: &'a [String],
-    defaults: [&'a [super::config::Level]; 2],
+    defaults: [&'a [Level]; 2],
     pub(super) schema: &'a str,
     entry: &'a Node,
     base: Option<&'a Node>,
@@ -182,25 +203,26 @@ fn said<'a>(config: &'a Node, key: &str) -> Option<&'a Node> {
     config.get(key).or_else(|| config.get("meta")?.get("smelt")?.get(key))
 }
 
-/// `config:` of a source with its table's on top.
+/// What configures a table, what wins first: the root project's folders (for a package's table), its own `config:`, that of its source,
+/// the folders of its package.
 pub(super) struct Config<'a> {
     pub(super) own: Option<&'a Node>,
-    base: Option<&'a Node>,
+    levels: Vec<&'a Node>,
 }
 
 impl<'a> Config<'a> {
     pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
-        let found =
-            |node: Option<&'a Node>| node.and_then(|n| said(n, key)).filter(|n| !matches!(n.value, Value::Null));
-        found(self.own).or_else(|| found(self.base))
+        self.levels.iter().filter_map(|n| said(n, key)).find(|n| !matches!(n.value, Value::Null))
     }
 
-    /// Entries of a mapping that the table's extends.
+    /// Entries of a mapping that each level extends.
     pub(super) fn entries(&self, key: &str) -> Vec<&'a Entry> {
-        let of = |node: Option<&'a Node>| node.and_then(|n| said(n, key)).map_or(&[][..], Node::entries);
-        let own: Vec<&Entry> = of(self.own).iter().collect();
-        let mut all: Vec<&Entry> = of(self.base).iter().filter(|b| own.iter().all(|o| o.key != b.key)).collect();
-        all.extend(own);
+        let mut all: Vec<&Entry> = Vec::new();
+        for level in self.levels.iter().rev() {
+            let own = said(level, key).map_or(&[][..], Node::entries);
+            all.retain(|below| own.iter().all(|o| o.key != below.key));
+            all.extend(own);
+        }
         all
     }
 }
@@ -215,7 +237,10 @@ impl Reader<'_> {
         for config in [self.base, node.get("config")].into_iter().flatten() {
             super::config::read(config, CONFIG_KEYS, p);
         }
-        let config = Config { own: node.get("config"), base: self.base };
+        let fqn = [self.prefix, &[self.source.to_string(), name.clone()]].concat();
+        let [package_folders, root_folders] = self.defaults.map(|levels| folders(levels, &fqn, node));
+        let levels = [root_folders.as_ref(), node.get("config"), self.base, package_folders.as_ref()];
+        let config = Config { own: node.get("config"), levels: levels.into_iter().flatten().collect() };
         let format = config.get("format").and_then(|n| self.format(n, p)).unwrap_or(Format::Json);
         let identifier = node.get("identifier").and_then(|n| n.text("identifier", p)).unwrap_or_else(|| name.clone());
         let connector = self.connector(&name, identifier, &config, node, format, p)?;
@@ -265,7 +290,7 @@ impl Reader<'_> {
             source: self.source.to_string(),
             unique_id: format!("source.{package}.{}.{name}", self.source),
             package,
-            fqn: [self.prefix, &[self.source.to_string(), name.clone()]].concat(),
+            fqn,
             description: node.get("description").and_then(|n| n.text("description", p)),
             on_error: config
                 .get("on_error")
@@ -274,8 +299,9 @@ impl Reader<'_> {
             primary_key: self.primary_key(&config, &columns, format, p),
             event_time: config.get("event_time").and_then(|n| n.text("event_time", p)),
             freshness: {
-                let levels = [Some(self.declared), self.base, Some(node), node.get("config")];
-                super::freshness::read(&levels.into_iter().flatten().collect::<Vec<_>>(), p)
+                let own = [Some(self.declared), self.base, Some(node), node.get("config")];
+                let levels = [package_folders.as_ref()].into_iter().chain(own).chain([root_folders.as_ref()]);
+                super::freshness::read(&levels.flatten().collect::<Vec<_>>(), p)
             },
             watermark: config.get("watermark").and_then(|n| self.watermark(n, &columns, &metadata, p)),
             connector,
@@ -286,11 +312,9 @@ impl Reader<'_> {
             span: node.get("name").unwrap_or(node).span(),
             name,
         };
-        let own = config.get("enabled").and_then(|n| n.boolean("enabled", p));
-        let [package, root] = self.defaults.map(|levels| super::config::defaults(levels, &table.fqn));
-        let set = |config: &RawConfig, p: &mut Problems| config.get("enabled").and_then(|s| s.boolean("enabled", p));
-        let enabled = set(&root, p).or(own).or_else(|| set(&package, p)).unwrap_or(true);
-        Some(DeclaredTable { table, node: node.clone(), source: self.entry.clone(), enabled })
+        let enabled = config.get("enabled").and_then(|n| n.boolean("enabled", p)).unwrap_or(true);
+        let folders = [package_folders, root_folders];
+        Some(DeclaredTable { table, node: node.clone(), source: self.entry.clone(), folders, enabled })
     }
 
     fn format(&self, node: &Node, p: &mut Problems) -> Option<Format> {

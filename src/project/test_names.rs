@@ -6,6 +6,10 @@
 use md5::{Digest, Md5};
 use serde_json::Value as Json;
 
+/// Characters of a name that tables and files are called by, and how many are kept of the beginning of a longer one.
+const LONGEST: usize = 63;
+const KEPT: usize = 30;
+
 /// Digits of the digest in a unique id.
 const DIGITS: usize = 10;
 
@@ -37,12 +41,27 @@ impl GenericTest<'_> {
             one => vec![printed(one)],
         });
         let values: Vec<String> = values.map(|text| clean(&text)).collect();
+        format!("{}_{}", self.identifier(), values.join("__"))
+    }
+
+    /// Test and table.
+    fn identifier(&self) -> String {
         let namespace = self.namespace.map(|n| format!("{n}_")).unwrap_or_default();
-        let target = match self.target {
-            Target::Node(name) => format!("{}_{name}", self.test),
-            Target::Source(source, table) => format!("source_{}_{source}_{table}", self.test),
-        };
-        format!("{namespace}{target}_{}", values.join("__"))
+        match self.target {
+            Target::Node(name) => format!("{namespace}{}_{name}", self.test),
+            Target::Source(source, table) => format!("{namespace}source_{}_{source}_{table}", self.test),
+        }
+    }
+
+    /// That name for tables and files: where it is long, the beginning of test and table, and a digest.
+    pub fn short_name(&self) -> String {
+        let name = self.name();
+        if name.chars().count() <= LONGEST {
+            return name;
+        }
+        let begin: String = self.identifier().chars().take(KEPT).collect();
+        let digest: String = Md5::digest(name.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        format!("{begin}_{digest}")
     }
 
     /// `test.<package>.<name>.<digest>`: two tests of one name differ in their arguments.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::json::json_lines;
 use super::query::Reader;
 use crate::error::{Error, Result};
-use crate::lake::{CommitRequest, Table, TableSpec};
+use crate::lake::{CommitRequest, Table, TableDocs, TableSpec};
 use crate::project::answers::is_failure;
 use crate::project::{DataTest, Severity, SourceMap, StoreFailures};
 
@@ -216,7 +216,10 @@ impl Reader {
             Some(table) => table,
             None => {
                 let spec = TableSpec {
-                    description: Some("Rows that fail a data test, as of its last run.".to_string()),
+                    docs: TableDocs {
+                        description: Some("Rows that fail a data test, as of its last run.".to_string()),
+                        comments: None,
+                    },
                     ..TableSpec::new(Arc::clone(columns), false)
                 };
                 self.lake.create_table(schema, name, spec).await?

@@ -20,7 +20,7 @@ use super::retention;
 use super::statement::{Name, Statement, parse, split};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::lake::{CommitRequest, Lake, Table, TableSpec};
+use crate::lake::{CommitRequest, Lake, Table, TableDocs, TableSpec};
 use crate::plan::Compilation;
 use crate::plan::stored::stored_type;
 use crate::project::answers::{NO_TABLE, WAITS};
@@ -181,7 +181,7 @@ impl Operator {
                 Some(table) => (table, Vec::new()),
                 None => {
                     let spec = TableSpec {
-                        description: source.description.clone(),
+                        docs: TableDocs { description: source.description.clone(), comments: None },
                         ..TableSpec::new(new_schema(source, columns, &found)?, false)
                     };
                     (self.lake.create_table(schema, name, spec).await?, Vec::new())

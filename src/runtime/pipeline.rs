@@ -16,7 +16,7 @@ use super::states::{Kept, Since, Writing};
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableSpec};
+use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableDocs, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Clock, Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
@@ -339,6 +339,7 @@ impl Pipeline {
             Some(_) => {}
         }
         let mut table = table;
+        table.set_docs(docs(model));
         let consumed = merged(table.txns(), table.id(), row_positions);
         let last = consumed.get(&run_app(table.name())).copied();
         if active && *table.schema() != *compiled.schema {
@@ -406,7 +407,7 @@ impl Pipeline {
             partition_by: model.config.partition_by.clone(),
             properties: model.config.table_properties.clone(),
             deletion_vectors: model.config.deletion_vectors.unwrap_or(maintained),
-            description: model.description.clone(),
+            docs: docs(model),
         };
         self.lake.create_table(&model.schema, &model.alias, spec).await
     }
@@ -514,7 +515,10 @@ impl Pipeline {
                     partition_by: Vec::new(),
                     properties: BTreeMap::new(),
                     deletion_vectors: maintained,
-                    description: Some(format!("Rows rejected by {} ({})", model.name, kind.name())),
+                    docs: TableDocs {
+                        description: Some(format!("Rows rejected by {} ({})", model.name, kind.name())),
+                        comments: None,
+                    },
                 };
                 self.lake.create_table(&model.schema, &name, spec).await?
             }
@@ -636,4 +640,17 @@ fn is_extended(old: &arrow::datatypes::SchemaRef, new: &arrow::datatypes::Schema
 /// The name a table has in position names: its own, without schema.
 pub(super) fn cell_name(cell: &Cell) -> Result<String> {
     Ok(cell.table()?.name().to_string())
+}
+
+/// What `persist_docs` puts into the log of the model's table.
+fn docs(model: &crate::project::Model) -> TableDocs {
+    let persisted = model.config.persist_docs;
+    let comments = || {
+        let described = model.columns.iter().filter_map(|c| Some((c.name.clone(), c.description.clone()?)));
+        described.collect()
+    };
+    TableDocs {
+        description: persisted.relation.then(|| model.description.clone().unwrap_or_default()),
+        comments: persisted.columns.then(comments),
+    }
 }

@@ -132,6 +132,11 @@ fn dbt_parses_the_same_nodes() {
     }
     let written = nodes_of_dbt(&whole);
     assert_eq!(names(&written), names(&theirs), "the same nodes in the manifest");
+    for (id, node) in manifest["nodes"].as_object().unwrap().iter().filter(|(id, _)| theirs.contains_key(*id)) {
+        for key in ["refs", "sources"] {
+            assert_eq!(whole["nodes"][id][key], node[key], "{key} of {id}");
+        }
+    }
     for (id, node) in &theirs {
         assert_eq!(&written[id], node, "{id}, in the manifest");
     }
@@ -174,6 +179,7 @@ fn nodes_of_dbt(manifest: &Value) -> BTreeMap<String, Value> {
         let kind = n["resource_type"].as_str().unwrap();
         if kind == "test" {
             config.insert("severity".into(), n["config"]["severity"].as_str().unwrap().to_lowercase().into());
+            config.insert("resolved".into(), serde_json::json!([n["schema"], n["alias"]]));
         } else {
             let resolved = serde_json::json!([n["schema"], n["alias"], n["config"]["materialized"]]);
             config.insert("resolved".into(), resolved);
@@ -223,7 +229,7 @@ fn nodes_of_smelt(project: &Project) -> BTreeMap<String, Value> {
     }
     for test in &project.tests {
         let severity = format!("{:?}", test.severity).to_lowercase();
-        let config = serde_json::json!({"severity": severity});
+        let config = serde_json::json!({"severity": severity, "resolved": [test.config.audit.0, test.config.audit.1]});
         let made = node(&test.fqn, &test.package, reads(&test.depends_on), &test.tags, config);
         assert!(nodes.insert(test.unique_id.clone(), made).is_none());
     }

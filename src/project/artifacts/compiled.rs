@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 use super::unwritable as failed;
 use crate::env::Env;
 use crate::error::Result;
-use crate::project::data_tests::short_name;
 use crate::project::{DataTest, Model, Project, UnitTest, unit_test_path};
 
 /// Writes `target/compiled/<path>.sql` for every model and data test; what an earlier compile left there is removed.
@@ -79,6 +78,6 @@ pub(super) fn snapshot_block<'a>(file: &'a str, name: &str) -> Option<&'a str> {
 pub fn test_path(test: &DataTest) -> PathBuf {
     match test.generic {
         None => test.path.clone(),
-        Some(_) => test.path.join(format!("{}.sql", short_name(&test.name))),
+        Some(_) => test.path.join(format!("{}.sql", test.config.file)),
     }
 }

@@ -104,15 +104,25 @@ fn source(writer: &Writer<'_>, table: &SourceTable) -> Json {
         let config = declared.source.get("config").and_then(|c| c.get(key));
         config.or_else(|| declared.source.get(key)).filter(|v| !v.is_null())
     };
-    let setting = |key: &str| own_config(key).or_else(|| own(key)).or_else(|| above(key)).cloned();
+    let [below, over] = &declared.folders;
+    let folder = |says: &'static str, key: &str| {
+        let level = if says == "over" { over } else { below };
+        level.get(key).filter(|v| !v.is_null())
+    };
+    let setting = |key: &str| {
+        let own = || own_config(key).or_else(|| own(key)).or_else(|| above(key));
+        folder("over", key).or_else(own).or_else(|| folder("below", key)).cloned()
+    };
     let (schema, identifier, loader, location) = place(table);
     let tags = declared.tags();
     let source_meta = nodes::object(above("meta"));
-    let mut meta = source_meta.clone();
+    let mut meta = nodes::object(below.get("meta"));
+    meta.extend(source_meta.clone());
     meta.extend(nodes::object(own("meta")));
     meta.extend(nodes::object(own_config("meta")));
+    meta.extend(nodes::object(over.get("meta")));
     let mut config = declared.config();
-    let freshness = freshness(setting("freshness"), above("freshness").cloned());
+    let freshness = freshness(setting("freshness"), above("freshness").or(below.get("freshness")).cloned());
     config.insert("enabled".to_string(), true.into());
     config.insert("meta".to_string(), meta.clone().into());
     config.insert("tags".to_string(), tags.clone().into());
@@ -252,7 +262,7 @@ fn exposures(writer: &Writer<'_>) -> BTreeMap<String, Json> {
     let project = writer.project;
     let one = |exposure: &crate::project::Exposure| {
         let path = slashes(&exposure.path);
-        let (refs, sources) = nodes::mentions(&exposure.depends_on);
+        let (refs, sources) = nodes::mentions(writer.project, &exposure.depends_on);
         let mut config = nodes::object(Some(&exposure.config));
         config.insert("enabled".to_string(), true.into());
         config.insert("tags".to_string(), exposure.tags.clone().into());

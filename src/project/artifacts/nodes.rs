@@ -9,7 +9,6 @@ use serde_json::{Map, Value as Json, json};
 use super::compiled::{inside, model_path, test_path};
 use super::manifest::{call_finder, macro_id, relation_name, slashes};
 use super::{Invocation, node_config};
-use crate::project::data_tests::short_name;
 use crate::project::{
     DataTest, Declared, Deferred, Dependency, DisabledModel, Model, OnViolation, Project, TestMetadata,
 };
@@ -94,7 +93,12 @@ impl<'a> Writer<'a> {
         let entry = &declared.unwrap_or(&none).entry;
         let raw = raw_code(model);
         let config = node_config::model(model, entry, resource);
-        let (refs, sources) = mentions(&model.depends_on);
+        let (mut refs, sources) = mentions(self.project, &model.depends_on);
+        if let Some(written) = self.project.inventory.refs.get(&model.unique_id) {
+            let one =
+                |(package, name): &(Option<String>, String)| json!({"name": name, "package": package, "version": null});
+            refs = written.iter().map(one).collect();
+        }
         let mut meta = object(config.get("meta"));
         let own = own_facts(model);
         if !own.is_empty() {
@@ -205,8 +209,13 @@ impl<'a> Writer<'a> {
     }
 
     fn test(&self, test: &DataTest) -> Json {
-        let (refs, sources) = mentions(&test.depends_on);
-        let alias = short_name(&test.name);
+        let mut reads = test.depends_on.clone();
+        if test.generic.is_some() && !reads.is_empty() {
+            // dbt renders the arguments before `model`.
+            reads.rotate_left(1);
+        }
+        let (refs, sources) = mentions(self.project, &reads);
+        let alias = test.config.audit.1.clone();
         let kind = test.test_name.as_deref().unwrap_or_default();
         let raw = match &test.generic {
             Some(generic) => {
@@ -217,7 +226,7 @@ impl<'a> Writer<'a> {
         };
         let file = test_path(test);
         let path = match test.generic {
-            Some(_) => format!("{alias}.sql"),
+            Some(_) => format!("{}.sql", test.config.file),
             None => test.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         };
         let called = match &test.generic {
@@ -291,7 +300,10 @@ fn kwargs(test: &DataTest, generic: &TestMetadata, model: Option<&str>) -> BTree
     let mut kwargs = generic.arguments.clone();
     let relation = match (model, test.depends_on.first()) {
         (Some(model), _) => format!("ref('{model}')"),
-        (None, Some(Dependency::Source(source, table))) => format!("source('{source}', '{table}')"),
+        (None, Some(Dependency::Source(key, table))) => {
+            let source = key.strip_prefix(&format!("{}.", test.package)).unwrap_or(key);
+            format!("source('{source}', '{table}')")
+        }
         (None, _) => String::new(),
     };
     kwargs.insert("model".to_string(), format!("{{{{ get_where_subquery({relation}) }}}}").into());
@@ -395,12 +407,18 @@ pub(super) fn checksum(raw: &str) -> Json {
 }
 
 /// `refs` and `sources` of a node.
-pub(super) fn mentions(depends_on: &[Dependency]) -> (Vec<Json>, Vec<Json>) {
+pub(super) fn mentions(project: &Project, depends_on: &[Dependency]) -> (Vec<Json>, Vec<Json>) {
     let (mut refs, mut sources) = (Vec::new(), Vec::new());
     for dependency in depends_on {
         match dependency {
-            Dependency::Model(name) => refs.push(json!({"name": name, "package": null, "version": null})),
-            Dependency::Source(source, table) => sources.push(json!([source, table])),
+            Dependency::Model(key) => {
+                let name = project.models.iter().find(|m| m.name == *key).map_or(key.as_str(), |m| m.own_name());
+                refs.push(json!({"name": name, "package": null, "version": null}));
+            }
+            Dependency::Source(key, table) => {
+                let found = project.sources.iter().find(|s| s.source == *key && s.name == *table);
+                sources.push(json!([found.map_or(key.as_str(), |s| s.source_name()), table]));
+            }
         }
     }
     (refs, sources)

@@ -113,7 +113,8 @@ impl Maker<'_> {
         let mut raw = self.defaults.clone();
         config::merge(&mut raw, &written.config);
         config::merge(&mut raw, &self.overrides);
-        let mut settings = Settings::of(&name, &raw, p);
+        let short = written.name.clone().unwrap_or_else(|| generic.short_name());
+        let mut settings = Settings::of(&short, &raw, p);
         if !settings.enabled {
             return None;
         }
@@ -136,7 +137,7 @@ impl Maker<'_> {
             config::merge(&mut raw, &written.config);
             config::merge(&mut raw, &self.overrides);
             let before = settings.filter.take().map(|s| s.value);
-            settings = Settings::of(&name, &raw, p);
+            settings = Settings::of(&short, &raw, p);
             if settings.filter.as_ref().map(|s| &s.value) != before.as_ref() {
                 sql = render(settings.filter.as_ref(), p);
             }

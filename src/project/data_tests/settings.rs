@@ -30,7 +30,7 @@ pub(in crate::project) const CONFIG_KEYS: &[&str] = &[
 /// Schema of the tables that keep failing rows, unless a test says otherwise.
 const AUDIT_SCHEMA: &str = "dbt_test__audit";
 
-/// dbt cuts long test names for tables and files.
+/// Longer names of unit tests are cut for files.
 const LONGEST_NAME: usize = 63;
 
 /// How a data test is judged, and what becomes of its failing rows.
@@ -48,6 +48,8 @@ pub struct TestConfig {
     pub store: Option<StoreFailures>,
     /// Table of the failing rows, as (schema, name).
     pub audit: (String, String),
+    /// What its files are called, without ending.
+    pub file: String,
     /// Everything that is said, for the manifest.
     pub all: BTreeMap<String, Json>,
     /// The same as it is written: Jinja as text.
@@ -75,7 +77,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Checks and types `raw`, the configuration of the test `name`.
+    /// Checks and types `raw`, the configuration of a test whose name is `name`, or short for it.
     pub fn of(name: &str, raw: &RawConfig, p: &mut Problems) -> Self {
         let severities = [("error", Severity::Error), ("warn", Severity::Warn)];
         let stores =
@@ -92,8 +94,9 @@ impl Settings {
             store: given("store_failures_as").and_then(|s| choice("store_failures_as", s, &stores, p)).or(stored),
             audit: (
                 text("schema", p).unwrap_or_else(|| AUDIT_SCHEMA.to_string()),
-                text("alias", p).unwrap_or_else(|| short_name(name)),
+                text("alias", p).unwrap_or_else(|| file_name(name)),
             ),
+            file: file_name(name),
             all: raw.iter().map(|(k, s)| (k.clone(), s.value.clone())).collect(),
             written: written(raw),
         };
@@ -150,11 +153,15 @@ fn rows(key: &str, setting: &Setting, p: &mut Problems) -> Option<u64> {
     number
 }
 
-/// A test's name as a table or file has it: the first 30 characters and a digest where it is long, as dbt does.
+/// A name as a table or file has it.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect()
+}
+
+/// A unit test's name as a file has it: the first 30 characters and a digest where it is long.
 pub(in crate::project) fn short_name(test: &str) -> String {
     use md5::{Digest, Md5};
-    let safe: String =
-        test.chars().map(|c| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect();
+    let safe = file_name(test);
     if safe.len() <= LONGEST_NAME {
         return safe;
     }
