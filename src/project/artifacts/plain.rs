@@ -9,7 +9,7 @@ use crate::project::PlainNode;
 
 impl Writer<'_> {
     pub(super) fn plain(&self, plain: &PlainNode) -> Json {
-        let (refs, sources) = nodes::mentions(&plain.depends_on);
+        let (refs, sources) = nodes::mentions(self.project, &plain.depends_on);
         let mut config = node_config::defaults(plain.resource_type);
         node_config::overlay(&mut config, &plain.config);
         if config.get("materialized").is_none_or(Json::is_null) {
