@@ -56,7 +56,10 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
         Node::Project { input, .. } | Node::Filter { input, .. } => append_only(input, inputs),
         Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
         Node::Join { base, arms, .. } => {
-            append_only(base, inputs) && arms.iter().all(|a| a.kind == ArmKind::Inner && append_only(&a.input, inputs))
+            append_only(base, inputs)
+                && arms
+                    .iter()
+                    .all(|a| matches!(a.kind, ArmKind::Inner | ArmKind::Semi) && append_only(&a.input, inputs))
         }
         // DISTINCT: a row that is there stays.
         Node::Aggregate { input, group, aggregates, .. } => {

@@ -149,6 +149,10 @@ fn arm_label(arm: &Arm) -> String {
     let kind = match arm.kind {
         ArmKind::Inner => "inner",
         ArmKind::Left => "left",
+        ArmKind::Semi => "semi",
+        ArmKind::Anti => "anti",
+        ArmKind::NotIn => "anti (not in)",
+        ArmKind::Mark => "mark",
     };
     let on = arm.on.iter().map(|(l, r)| format!("{l} = {r}")).collect::<Vec<_>>().join(" and ");
     match &arm.residual {

@@ -20,8 +20,8 @@ pub enum Node {
     Filter { input: Box<Node>, predicate: Expr },
     /// Linear: UNION ALL. Inputs have `schema`'s types, column by column.
     Union { inputs: Vec<Node>, schema: DFSchemaRef },
-    /// Inner and left equi-joins of one base with any number of arms, as one node: output = base columns, then each
-    /// arm's columns in order. An arm's `on` and `residual` see the base and this arm only.
+    /// Joins of one base with any number of arms, as one node: output = base columns, then what each arm shows, in order
+    /// ([`Arm::shown`]). An arm's `on` and `residual` see the base and this arm only.
     Join { base: Box<Node>, arms: Vec<Arm>, schema: DFSchemaRef },
     /// GROUP BY (DISTINCT when `aggregates` is empty). With no `group` there is always exactly one output row.
     /// Output = group columns, then aggregates.
@@ -50,7 +50,7 @@ impl Node {
 pub struct Arm {
     /// The joined relation.
     pub input: Node,
-    /// Inner, or left (base rows without a match appear once with NULLs).
+    /// What becomes of a base row by its matches.
     pub kind: ArmKind,
     /// Equal pairs: an expression over the base, one over the arm. Never empty.
     pub on: Vec<(Expr, Expr)>,
@@ -60,13 +60,32 @@ pub struct Arm {
     pub null_equality: NullEquality,
 }
 
-/// How an arm treats base rows without a match.
+impl Arm {
+    /// How many columns it adds to the base's.
+    pub fn shown(&self) -> usize {
+        match self.kind {
+            ArmKind::Inner | ArmKind::Left => self.input.schema().fields().len(),
+            ArmKind::Semi | ArmKind::Anti | ArmKind::NotIn => 0,
+            ArmKind::Mark => 1,
+        }
+    }
+}
+
+/// What becomes of a base row by its matches in an arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArmKind {
-    /// They vanish.
+    /// It appears with each of them.
     Inner,
-    /// They appear once, the arm's columns NULL.
+    /// The same; without any it appears once, the arm's columns NULL.
     Left,
+    /// It appears once if it has one: EXISTS, IN.
+    Semi,
+    /// It appears if it has none: NOT EXISTS.
+    Anti,
+    /// It appears if its key is surely none of the arm's: NOT IN. A NULL on either side makes that unknown, an empty arm certain.
+    NotIn,
+    /// It appears once, and one column says whether it has one: EXISTS under OR.
+    Mark,
 }
 
 /// One aggregate of a [`Node::Aggregate`].

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::incremental::Node;
+use super::incremental::{ArmKind, Node};
 
 /// 32 hex digits.
 pub fn shape(plan: &Node) -> String {
@@ -37,7 +37,9 @@ fn write(plan: &Node, out: &mut String) {
             for arm in arms {
                 let on = arm.on.iter().map(|(l, r)| format!("{l} = {r}")).collect::<Vec<_>>().join("; ");
                 let residual = arm.residual.as_ref().map(ToString::to_string).unwrap_or_default();
-                let _ = write!(text, " [{:?} {:?} on {on} and {residual}]", arm.kind, arm.null_equality);
+                // Matches are counted where they are no matter of the key alone.
+                let counted = if arm.residual.is_some() && arm.kind != ArmKind::Inner { " counted" } else { "" };
+                let _ = write!(text, " [{:?} {:?} on {on} and {residual}{counted}]", arm.kind, arm.null_equality);
             }
             write!(out, "{text}")
         }

@@ -1,12 +1,13 @@
 //! One joined input: its rows, its keys, and how base rows find them.
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::{DFSchema, NullEquality};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::tuples::Tuples;
@@ -14,36 +15,71 @@ use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate, arrow_schema};
 use crate::plan::incremental::{self, ArmKind};
 use crate::state::{GroupIndex, Links, NONE, RowCodec, RowStore, StateReader, StateWriter};
-use crate::types::SignedBatch;
+use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Arm {
     store: RowStore,
     width: usize,
-    left: bool,
+    kind: ArmKind,
     keys: Keys,
     residual: Option<Residual>,
     /// Distinct keys of both sides; an id lives as long as a row of either has it.
     index: GroupIndex,
     base: Links,
     rows: Links,
+    /// How many of the arm's rows each base row matches, where that is not a matter of the key alone.
+    matches: Option<Vec<u32>>,
+    /// Rows of the arm, and those of them whose key is NULL. Only NOT IN asks.
+    present: usize,
+    nulls: usize,
     /// Keys that lost a row in this epoch.
     loose: Vec<u32>,
 }
 
+/// A key without an id: no row has it. [`NONE`] is no key: a NULL.
+const UNKNOWN: u32 = NONE - 1;
+
+/// What an arm shows of a row that is there, beside its own columns.
+const THERE: u32 = 1;
+const NOT_THERE: u32 = 0;
+
 impl Arm {
-    pub fn new(plan: &incremental::Arm, base: &DFSchema, session: &SessionState) -> Result<Self> {
+    /// `streamed`: rows of the base are not kept.
+    pub fn new(plan: &incremental::Arm, base: &DFSchema, streamed: bool, session: &SessionState) -> Result<Self> {
         let schema = plan.input.schema();
+        let residual = plan.residual.as_ref().map(|r| Residual::new(r, base, schema, session)).transpose()?;
+        let counts = residual.is_some() && plan.kind != ArmKind::Inner && !streamed;
         Ok(Arm {
             store: RowStore::new(&arrow_schema(schema))?,
             width: schema.fields().len(),
-            left: plan.kind == ArmKind::Left,
+            kind: plan.kind,
             keys: Keys::new(plan, base, session)?,
-            residual: plan.residual.as_ref().map(|r| Residual::new(r, base, schema, session)).transpose()?,
+            residual,
             index: GroupIndex::new(),
             base: Links::new(),
             rows: Links::new(),
+            matches: counts.then(Vec::new),
+            present: 0,
+            nulls: 0,
             loose: Vec::new(),
         })
+    }
+
+    /// Whether a base row appears with each of its matches.
+    fn shows_matches(&self) -> bool {
+        matches!(self.kind, ArmKind::Inner | ArmKind::Left)
+    }
+
+    /// The row with which a base row appears once, whatever its matches are.
+    fn stand_in(&self, matched: bool) -> Option<u32> {
+        match self.kind {
+            ArmKind::Inner => None,
+            // The NULL row, as long as nothing matches.
+            ArmKind::Left => (!matched).then_some(NONE),
+            ArmKind::Semi => matched.then_some(THERE),
+            ArmKind::Anti | ArmKind::NotIn => (!matched).then_some(THERE),
+            ArmKind::Mark => Some(if matched { THERE } else { NOT_THERE }),
+        }
     }
 
     /// Applies the arm's change. Returns the tuples of base and arm by which it changes the join, the other arms aside. `slot` is this arm's place among `arms`.
@@ -69,16 +105,23 @@ impl Arm {
         // Duplicates within the epoch are one row.
         added.sort_unstable();
         added.dedup();
-
-        let mut affected = Tuples::new(arms);
-        let key_of = |id: u32| match added.binary_search_by_key(&id, |(row, _)| *row) {
-            Ok(at) => added[at].1,
-            Err(_) => self.rows.keys()[id as usize],
-        };
+        let added_at = |id: u32| added.binary_search_by_key(&id, |(row, _)| *row).ok();
+        let key_of = |id: u32| added_at(id).map_or_else(|| self.rows.keys()[id as usize], |at| added[at].1);
         let pairs: Vec<(u32, u32, i64)> = applied.net.iter().map(|(id, w)| (key_of(*id), *id, *w)).collect();
-        // Over an empty or streamed base there is nothing to change.
-        let touched = if base.is_empty() { vec![] } else { self.touched(&pairs) };
-        let before = self.matched(&touched, base)?;
+
+        let before = self.presence();
+        self.present = self.present + added.len() - applied.removed.len();
+        let null = |key: u32| usize::from(key == NONE);
+        self.nulls += added.iter().map(|(_, key)| null(*key)).sum::<usize>();
+        self.nulls -= applied.removed.iter().map(|row| null(self.rows.keys()[*row as usize])).sum::<usize>();
+        // NOT IN depends on more than the key when the arm becomes empty or gets a NULL, or is so no more.
+        let turns = self.kind == ArmKind::NotIn && before != self.presence();
+        let stood = if turns { self.standing(before) } else { vec![] };
+
+        let mut keys: Vec<u32> = pairs.iter().map(|(key, ..)| *key).filter(|k| *k != NONE).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let had: Vec<bool> = keys.iter().map(|key| self.rows.head(*key) != NONE).collect();
         for (row, key) in &added {
             self.rows.link(*row, *key);
         }
@@ -89,68 +132,136 @@ impl Arm {
                 self.loose.push(key);
             }
         }
-        let after = self.matched(&touched, base)?;
-        if touched.is_empty() {
+
+        let mut affected = Tuples::new(arms);
+        // Over an empty or streamed base there is nothing to change.
+        if base.is_empty() {
             return Ok(affected);
         }
-        for (key, row, weight) in pairs {
-            if key == NONE {
-                continue;
+        if turns {
+            let stands = self.standing(self.presence());
+            for ((b, stood), (_, stands)) in stood.into_iter().zip(stands) {
+                if stood != stands {
+                    affected.push(b, slot, THERE, if stands { base.weight(b) } else { -base.weight(b) });
+                }
             }
-            for b in self.base.rows(key) {
-                affected.push(b, slot, row, base.weight(b) * weight);
+            return Ok(affected);
+        }
+        if self.shows_matches() || self.residual.is_some() {
+            for (key, row, weight) in pairs.into_iter().filter(|(key, ..)| *key != NONE) {
+                for b in self.base.rows(key) {
+                    affected.push(b, slot, row, base.weight(b) * weight);
+                }
             }
         }
         if let Some(residual) = &self.residual {
             let kept = residual.passing(base, &affected.base, &self.store, &affected.arms[slot])?;
             affected = affected.pick(&kept);
         }
-        if self.left {
-            for ((b, before), after) in touched.iter().zip(before).zip(after) {
-                if before != after {
-                    // The NULL row stands in as long as nothing matches.
-                    let sign = if before { 1 } else { -1 };
-                    affected.push(*b, slot, NONE, sign * base.weight(*b));
+        // Base rows that have a match now and had none, or the other way round.
+        let mut turned: Vec<(u32, bool)> = Vec::new();
+        if let Some(matches) = &mut self.matches {
+            let mut touched: BTreeMap<u32, u32> = BTreeMap::new();
+            // A row that is added in pieces is one match.
+            let mut pairs: Vec<(u32, u32)> =
+                affected.base.iter().copied().zip(affected.arms[slot].iter().copied()).collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            for (b, row) in pairs {
+                let count = &mut matches[b as usize];
+                if added_at(row).is_some() {
+                    touched.entry(b).or_insert(*count);
+                    *count += 1;
+                } else if applied.removed.binary_search(&row).is_ok() {
+                    touched.entry(b).or_insert(*count);
+                    *count -= 1;
                 }
+            }
+            let now = |b: u32| matches[b as usize] > 0;
+            turned.extend(touched.into_iter().filter(|(b, was)| (*was > 0) != now(*b)).map(|(b, _)| (b, now(b))));
+        } else if self.kind != ArmKind::Inner && !(self.kind == ArmKind::NotIn && self.nulls > 0) {
+            for (key, had) in keys.into_iter().zip(had) {
+                let has = self.rows.head(key) != NONE;
+                if had != has {
+                    turned.extend(self.base.rows(key).map(|b| (b, has)));
+                }
+            }
+        }
+        if !self.shows_matches() {
+            affected = Tuples::new(arms);
+        }
+        for (b, matched) in turned {
+            if let Some(row) = self.stand_in(!matched) {
+                affected.push(b, slot, row, -base.weight(b));
+            }
+            if let Some(row) = self.stand_in(matched) {
+                affected.push(b, slot, row, base.weight(b));
             }
         }
         Ok(affected)
     }
 
-    /// Base rows with one of the keys of these changes, each once.
-    fn touched(&self, pairs: &[(u32, u32, i64)]) -> Vec<u32> {
-        let mut keys: Vec<u32> = pairs.iter().map(|(key, ..)| *key).filter(|k| *k != NONE).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.iter().flat_map(|key| self.base.rows(*key)).collect()
+    /// Whether NOT IN finds the arm empty, and whether it finds a NULL there.
+    fn presence(&self) -> (bool, bool) {
+        (self.present == 0, self.nulls > 0)
     }
 
-    /// For each base row whether it has a match. Only left arms ask.
-    fn matched(&self, base_rows: &[u32], base: &RowStore) -> Result<Vec<bool>> {
-        if !self.left {
-            return Ok(vec![]);
-        }
-        let keys = self.base.keys();
-        let Some(residual) = &self.residual else {
-            return Ok(base_rows.iter().map(|b| self.rows.head(keys[*b as usize]) != NONE).collect());
-        };
-        let (mut places, mut lefts, mut rights) = (vec![], vec![], vec![]);
-        for (place, b) in base_rows.iter().enumerate() {
-            for row in self.rows.rows(keys[*b as usize]) {
-                places.push(place);
-                lefts.push(*b);
-                rights.push(row);
-            }
-        }
-        let mut matched = vec![false; base_rows.len()];
-        for pair in residual.passing(base, &lefts, &self.store, &rights)? {
-            matched[places[pair as usize]] = true;
-        }
-        Ok(matched)
+    /// Whether a base row with this key appears under NOT IN.
+    fn is_surely_none(&self, key: u32, (empty, nulls): (bool, bool)) -> bool {
+        empty || (!nulls && key != NONE && self.rows.head(key) == NONE)
+    }
+
+    /// All base rows, and whether they appear under NOT IN.
+    fn standing(&self, presence: (bool, bool)) -> Vec<(u32, bool)> {
+        let rows = self.base.keys().iter().zip(0u32..).filter(|(_, b)| self.base.contains(*b));
+        rows.map(|(key, b)| (b, self.is_surely_none(*key, presence))).collect()
     }
 
     /// `tuples` × this arm's matches. `keys` are key ids by base row.
     pub fn expand(&self, tuples: Tuples, slot: usize, base: &RowStore, keys: &[u32]) -> Result<Tuples> {
+        let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
+        let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
+        if self.shows_matches() {
+            (picked, rows) = self.matching(&tuples, base, keys)?;
+        }
+        let mut expanded = Vec::new();
+        if self.kind != ArmKind::Inner {
+            let mut matched = vec![false; tuples.len()];
+            match (&self.matches, &self.residual) {
+                _ if self.shows_matches() => picked.iter().for_each(|i| matched[*i as usize] = true),
+                (Some(matches), _) => {
+                    tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = matches[*b as usize] > 0);
+                }
+                (None, None) => {
+                    let has = |key: u32| key != NONE && self.rows.head(key) != NONE;
+                    tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = has(keys[*b as usize]));
+                }
+                (None, Some(_)) => {
+                    self.matching(&tuples, base, keys)?.0.iter().for_each(|i| matched[*i as usize] = true)
+                }
+            }
+            if self.kind == ArmKind::NotIn {
+                let presence = self.presence();
+                let surely_none = |b: &u32| self.is_surely_none(keys[*b as usize], presence);
+                tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = !surely_none(b));
+            }
+            let alone = matched.iter().enumerate();
+            expanded.extend(alone.filter_map(|(i, matched)| Some((i as u32, self.stand_in(*matched)?))));
+        }
+        let shown = rows.len();
+        picked.extend(expanded.iter().map(|(i, _)| *i));
+        rows.extend(expanded.iter().map(|(_, row)| *row));
+        let mut expanded = tuples.pick(&picked);
+        for (weight, row) in expanded.weights.iter_mut().zip(&rows[..shown]) {
+            *weight = weight
+                .checked_mul(self.store.weight(*row))
+                .ok_or_else(|| Error::user("overflow", "a row occurs more than 2^63 times"))?;
+        }
+        Ok(expanded.with_arm(slot, rows))
+    }
+
+    /// The arm's rows that `tuples` match, and by which tuple.
+    fn matching(&self, tuples: &Tuples, base: &RowStore, keys: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
         for (i, b) in tuples.base.iter().enumerate() {
@@ -169,28 +280,13 @@ impl Arm {
             picked = kept.iter().map(|k| picked[*k as usize]).collect();
             rows = kept.iter().map(|k| rows[*k as usize]).collect();
         }
-        if self.left {
-            let mut matched = vec![false; tuples.len()];
-            picked.iter().for_each(|i| matched[*i as usize] = true);
-            for (i, _) in matched.iter().enumerate().filter(|(_, m)| !**m) {
-                picked.push(i as u32);
-                rows.push(NONE);
-            }
-        }
-        let mut expanded = tuples.pick(&picked);
-        for (weight, row) in expanded.weights.iter_mut().zip(&rows) {
-            if *row != NONE {
-                *weight = weight
-                    .checked_mul(self.store.weight(*row))
-                    .ok_or_else(|| Error::user("overflow", "a row occurs more than 2^63 times"))?;
-            }
-        }
-        Ok(expanded.with_arm(slot, rows))
+        Ok((picked, rows))
     }
 
     /// Remembers the keys of base rows; `ids` are the rows of `change`, batches one after the other.
     pub fn link_base(&mut self, change: &[SignedBatch], ids: &[u32], base: &RowStore) -> Result<()> {
         let mut start = 0;
+        let mut linked: Vec<(u32, Weight)> = Vec::new();
         for batch in change {
             let ids = &ids[start..start + batch.num_rows()];
             start += batch.num_rows();
@@ -204,7 +300,16 @@ impl Arm {
                 if is_new(&self.base, *id) {
                     let key = keys.intern(i, &mut self.index)?;
                     self.base.link(*id, key);
+                    linked.push((*id, 1));
                 }
+            }
+        }
+        if self.matches.is_some() && !linked.is_empty() {
+            let tuples = Tuples::of_base(linked, 0);
+            let (matching, _) = self.matching(&tuples, base, self.base.keys())?;
+            if let Some(matches) = &mut self.matches {
+                matches.resize(self.base.keys().len(), 0);
+                matching.iter().for_each(|i| matches[tuples.base[*i as usize] as usize] += 1);
             }
         }
         Ok(())
@@ -213,6 +318,9 @@ impl Arm {
     pub fn unlink_base(&mut self, row: u32) {
         let key = self.base.keys()[row as usize];
         self.base.unlink(row);
+        if let Some(matches) = &mut self.matches {
+            matches[row as usize] = 0;
+        }
         if key != NONE {
             self.loose.push(key);
         }
@@ -223,7 +331,7 @@ impl Arm {
         self.base.keys()
     }
 
-    /// Key ids of base rows that are not kept; [`NONE`] where no arm row has the key.
+    /// Key ids of base rows that are not kept; [`UNKNOWN`] where no arm row has the key.
     pub fn find_base_keys(&mut self, change: &[SignedBatch]) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for batch in change {
@@ -233,8 +341,14 @@ impl Arm {
         Ok(found)
     }
 
-    /// All columns of `rows`.
+    /// What it shows of `rows`.
     pub fn columns(&self, rows: &[u32]) -> Result<Vec<ArrayRef>> {
+        if self.kind == ArmKind::Mark {
+            return Ok(vec![Arc::new(rows.iter().map(|row| Some(*row == THERE)).collect::<BooleanArray>())]);
+        }
+        if !self.shows_matches() {
+            return Ok(vec![]);
+        }
         self.store.columns(rows, &(0..self.width).collect::<Vec<_>>())
     }
 
@@ -255,6 +369,9 @@ impl Arm {
         self.index.save(out);
         self.base.save(out);
         self.rows.save(out);
+        if let Some(matches) = &self.matches {
+            out.words("matches", matches.iter().copied());
+        }
         Ok(())
     }
 
@@ -263,6 +380,11 @@ impl Arm {
         self.index = GroupIndex::restore(from)?;
         self.base = Links::restore(from)?;
         self.rows = Links::restore(from)?;
+        if let Some(matches) = &mut self.matches {
+            *matches = from.exactly("matches", self.base.keys().len())?;
+        }
+        let keys = || self.rows.keys().iter().zip(0u32..).filter(|(_, row)| self.rows.contains(*row));
+        (self.present, self.nulls) = (keys().count(), keys().filter(|(key, _)| **key == NONE).count());
         Ok(())
     }
 
@@ -271,7 +393,8 @@ impl Arm {
     }
 
     pub fn state_bytes(&self) -> usize {
-        self.store.heap_size() + self.index.heap_size() + self.base.heap_size() + self.rows.heap_size()
+        let matches = self.matches.as_ref().map_or(0, |matches| matches.capacity() * 4);
+        self.store.heap_size() + self.index.heap_size() + self.base.heap_size() + self.rows.heap_size() + matches
     }
 }
 
@@ -341,7 +464,10 @@ impl BatchKeys {
     }
 
     fn find(&self, row: usize, index: &mut GroupIndex) -> u32 {
-        if self.matches_nothing(row) { NONE } else { index.find_one(self.encoded.row(row)) }
+        match self.matches_nothing(row) {
+            true => NONE,
+            false => Some(index.find_one(self.encoded.row(row))).filter(|key| *key != NONE).unwrap_or(UNKNOWN),
+        }
     }
 }
 

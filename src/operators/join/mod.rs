@@ -1,8 +1,10 @@
-//! Inner and left equi-joins of one base with any number of arms, as one node.
+//! Joins of one base with any number of arms, as one node: inner, left, semi, anti, NOT IN and mark.
 //!
 //! Every input's columns are stored once ([`RowStore`]); base and arm meet through a dictionary of the arm's keys, which gives both
 //! sides' rows as chains. An arm's condition sees the base and that arm only, so the result is, over base rows *b* of weight
-//! *w*, the sum of *w · M₁(b) × … × Mₙ(b)*, where *Mᵢ(b)* are the arm's matching rows, or the NULL row of a left arm without one.
+//! *w*, the sum of *w · M₁(b) × … × Mₙ(b)*, where *Mᵢ(b)* are the arm's matching rows, or what stands in for
+//! them ([`Arm::stand_in`]): the NULL row of a left arm without a match,
+//! one row of a semi arm with a match.
 //!
 //! An epoch changes one factor at a time, each against the present state of all others:
 //!
@@ -47,7 +49,7 @@ impl Join {
         let base_schema = arrow_schema(base.schema());
         Ok(Join {
             base: RowStore::new(&base_schema)?,
-            arms: arms.iter().map(|a| Arm::new(a, base.schema(), session)).collect::<Result<_>>()?,
+            arms: arms.iter().map(|a| Arm::new(a, base.schema(), streamed, session)).collect::<Result<_>>()?,
             schema: arrow_schema(schema),
             base_schema,
             streamed,

@@ -93,6 +93,44 @@ fn a_stream_meets_dimensions_as_they_are() {
 }
 
 #[test]
+fn a_stream_asks_dimensions_for_what_they_have() {
+    let of_stream = |condition: &str, epochs: &[&[(&str, Row, i64)]]| -> Vec<Vec<String>> {
+        let oracle = Oracle::new(&format!("select f.id from \"src\".\"t\" as f where f.id > 0 and {condition}"));
+        let mut circuit = oracle.circuit(Mode::Stream { slot: slot(&oracle, "t") });
+        epochs.iter().map(|rows| step(&mut circuit, &oracle, rows)).collect()
+    };
+    let null = || {
+        let mut row = ints("t", &[2]);
+        row[1] = Value::Null;
+        row
+    };
+    // A known key, an unknown one, and none.
+    let asked = || [("t", ints("t", &[1, 1]), 1), ("t", ints("t", &[3, 3]), 1), ("t", null(), 1)];
+    let epochs = |dimension: Row| -> [Vec<(&'static str, Row, i64)>; 3] {
+        [asked().to_vec(), vec![("a", ints("a", &[1]), 1), ("a", dimension, 1)], asked().to_vec()]
+    };
+    let of = |condition: &str, dimension: Row| {
+        let epochs = epochs(dimension);
+        let [before, alone, after] =
+            <[Vec<String>; 3]>::try_from(of_stream(condition, &epochs.each_ref().map(Vec::as_slice))).unwrap();
+        assert!(alone.is_empty(), "a dimension's change is no row of the stream");
+        (before, after)
+    };
+    let lines = |ids: &[i64]| -> Vec<String> { ids.iter().map(|id| format!("+1: {id}")).collect() };
+    let other = || ints("a", &[7]);
+    let exists = "exists (select 1 from \"src\".\"a\" as d where d.k1 = f.k1)";
+    assert_eq!(of(exists, other()), (lines(&[]), lines(&[1])));
+    assert_eq!(of(&format!("not {exists}"), other()), (lines(&[1, 2, 3]), lines(&[2, 3])));
+    assert_eq!(of(&format!("(f.id = 3 or {exists})"), other()), (lines(&[3]), lines(&[1, 3])));
+    let further = "not exists (select 1 from \"src\".\"a\" as d where d.k1 = f.k1 and d.k1 + f.id < 3)";
+    assert_eq!(of(further, other()), (lines(&[1, 2, 3]), lines(&[2, 3])));
+    let not_in = "f.k1 not in (select d.k1 from \"src\".\"a\" as d)";
+    assert_eq!(of(not_in, other()), (lines(&[1, 2, 3]), lines(&[3])));
+    // Whether an unknown value is among them is unknown.
+    assert_eq!(of(not_in, ints("a", &[])), (lines(&[1, 2, 3]), lines(&[])));
+}
+
+#[test]
 fn the_first_row_of_a_stream_stays() {
     let oracle = Oracle::new(
         "select id, k1 from (select *, row_number() over (partition by k1 order by id) as n from \"src\".\"t\" as f) as x where n = 1",
@@ -128,6 +166,9 @@ fn a_retraction_of_nothing_is_noticed_by_every_operator() {
     for sql in [
         "select f.id, d.av from \"src\".\"t\" as f left join \"src\".\"a\" as d on f.k1 = d.k1",
         "select f.id, d.av from \"src\".\"a\" as d join \"src\".\"t\" as f on f.k1 = d.k1",
+        "select f.id, d.av from \"src\".\"a\" as d full join \"src\".\"t\" as f on f.k1 = d.k1",
+        "select f.id from \"src\".\"t\" as f where f.k1 in (select d.k1 from \"src\".\"a\" as d)",
+        "select d.k1 from \"src\".\"a\" as d where d.k1 not in (select f.k1 from \"src\".\"t\" as f)",
         "select id, count(*) as n from \"src\".\"t\" as f group by id",
         "select min(id) as n from \"src\".\"t\" as f",
         "select string_agg(cast(id as varchar), ',') as n from \"src\".\"t\" as f",

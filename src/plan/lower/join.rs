@@ -1,12 +1,13 @@
-//! Joins: chains of inner and left equi-joins become one [`Node::Join`] of a base and its arms.
+//! Joins: chains of joins become one [`Node::Join`] of a base and its arms.
 //!
 //! `((f ⋈ a) ⋈ b) ⋈ c` is one node when every arm's condition looks at `f` and that arm only: then each input is kept once.
 //! The optimizer puts projections and filters between the joins; they are lifted above the node, which is sound because the
-//! left side of an inner or left join is the side whose rows are kept or dropped whole. An arm whose condition looks at
-//! another arm (`a.city = b.city`) starts a node of its own, with the chain so far as its base.
+//! left side of these joins is the side whose rows are kept or dropped whole. An arm whose condition looks at
+//! another arm (`a.city = b.city`) starts a node of its own, with the chain so far as its base. A full join is a left join and, for the
+//! right side's other rows, an anti join.
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, JoinType};
+use datafusion::common::{DFSchema, DataFusionError, JoinType, ScalarValue};
 use datafusion::logical_expr::{Expr, Join, lit};
 use std::sync::Arc;
 
@@ -15,46 +16,85 @@ use crate::plan::incremental::{Arm, ArmKind, Node};
 
 impl Lowering<'_> {
     pub(super) fn join(&self, join: &Join) -> Result<Node, Fallback> {
-        let kind = match join.join_type {
-            JoinType::Inner => ArmKind::Inner,
-            JoinType::Left | JoinType::Right => ArmKind::Left,
-            other => {
-                return Err(Fallback::new(format!("{other} join"), "its matches are counted by a bulk plan"));
-            }
-        };
         no_subquery(join.filter.as_slice())?;
-        let mut on = join.on.clone();
-        if on.is_empty() {
-            // A join without equality compares every row with every other: one key for all. Scalar subqueries are such joins.
-            on.push((lit(1i64), lit(1i64)));
+        if join.join_type == JoinType::Full {
+            return self.full_join(join);
         }
-        let (left, right) = if join.join_type == JoinType::Right {
-            on = on.into_iter().map(|(l, r)| (r, l)).collect();
-            (self.plan(&join.right)?, self.plan(&join.left)?)
-        } else {
-            (self.plan(&join.left)?, self.plan(&join.right)?)
-        };
-        let names = join.schema.iter().map(|(q, f)| datafusion::common::Column::from((q, f)));
-        let wanted: Vec<Expr> = names.map(Expr::Column).collect();
-        let arm = Arm { input: right, kind, on, residual: join.filter.clone(), null_equality: join.null_equality };
-        let node = match extend(&left, &arm)? {
-            Some(node) => node,
-            None => {
-                let schema = joined(left.schema(), arm.input.schema(), kind)?;
-                Node::Join { base: Box::new(left), arms: vec![arm], schema: Arc::new(schema) }
+        let (kind, base_is_right) = match join.join_type {
+            JoinType::Inner => (ArmKind::Inner, false),
+            JoinType::Left => (ArmKind::Left, false),
+            JoinType::Right => (ArmKind::Left, true),
+            JoinType::LeftSemi => (ArmKind::Semi, false),
+            JoinType::RightSemi => (ArmKind::Semi, true),
+            JoinType::LeftAnti if join.null_aware => (ArmKind::NotIn, false),
+            JoinType::LeftAnti => (ArmKind::Anti, false),
+            JoinType::RightAnti if !join.null_aware => (ArmKind::Anti, true),
+            JoinType::LeftMark if !join.null_aware => (ArmKind::Mark, false),
+            JoinType::RightMark if !join.null_aware => (ArmKind::Mark, true),
+            other => {
+                return Err(Fallback::new(format!("{other} join"), "NULLs in its keys are told apart by a bulk plan"));
             }
         };
-        Ok(project(node, wanted, Arc::clone(&join.schema))?)
+        if kind == ArmKind::NotIn && (join.filter.is_some() || join.on.len() != 1) {
+            return Err(Fallback::new("NOT IN", "a correlated one is evaluated by a bulk plan"));
+        }
+        let (left, right) = (self.plan(&join.left)?, self.plan(&join.right)?);
+        let on = join.on.clone();
+        let (base, arm, on) = match base_is_right {
+            true => (right, left, on.into_iter().map(|(l, r)| (r, l)).collect()),
+            false => (left, right, on),
+        };
+        let arm = arm_of(arm, kind, on, join);
+        Ok(project(one_more(base, arm)?, columns_of(&join.schema), Arc::clone(&join.schema))?)
+    }
+
+    /// What the left join gives, and the rows of the right side that match nothing.
+    fn full_join(&self, join: &Join) -> Result<Node, Fallback> {
+        let (left, right) = (self.plan(&join.left)?, self.plan(&join.right)?);
+        let mut unmatched: Vec<Expr> = Vec::with_capacity(join.schema.fields().len());
+        for field in left.schema().fields() {
+            unmatched.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
+        }
+        unmatched.extend(columns_of(right.schema()));
+        let swapped = join.on.iter().map(|(l, r)| (r.clone(), l.clone())).collect();
+        let alone = one_more(right.clone(), arm_of(left.clone(), ArmKind::Anti, swapped, join))?;
+        let matched = one_more(left, arm_of(right, ArmKind::Left, join.on.clone(), join))?;
+        let schema = &join.schema;
+        let inputs = vec![
+            project(matched, columns_of(schema), Arc::clone(schema))?,
+            project(alone, unmatched, Arc::clone(schema))?,
+        ];
+        Ok(Node::Union { inputs, schema: Arc::clone(schema) })
     }
 }
 
-/// Columns of `left`, then of `right`.
-fn joined(left: &DFSchema, right: &DFSchema, kind: ArmKind) -> Result<DFSchema, DataFusionError> {
+fn arm_of(input: Node, kind: ArmKind, mut on: Vec<(Expr, Expr)>, join: &Join) -> Arm {
+    if on.is_empty() {
+        // A join without equality compares every row with every other: one key for all. Scalar subqueries are such joins.
+        on.push((lit(1i64), lit(1i64)));
+    }
+    Arm { input, kind, on, residual: join.filter.clone(), null_equality: join.null_equality }
+}
+
+/// `base` joined to one arm.
+fn one_more(base: Node, arm: Arm) -> Result<Node, Fallback> {
+    if let Some(node) = extend(&base, &arm)? {
+        return Ok(node);
+    }
+    let schema = joined(base.schema(), arm.input.schema(), arm.kind)?;
+    Ok(Node::Join { base: Box::new(base), arms: vec![arm], schema: Arc::new(schema) })
+}
+
+/// Columns of `base`, then what the arm shows.
+fn joined(base: &DFSchema, arm: &DFSchema, kind: ArmKind) -> Result<DFSchema, DataFusionError> {
     let join_type = match kind {
         ArmKind::Inner => JoinType::Inner,
         ArmKind::Left => JoinType::Left,
+        ArmKind::Semi => JoinType::LeftSemi,
+        ArmKind::Anti | ArmKind::NotIn => JoinType::LeftAnti,
+        ArmKind::Mark => JoinType::LeftMark,
     };
-    datafusion::logical_expr::build_join_schema(left, right, &join_type)
+    datafusion::logical_expr::build_join_schema(base, arm, &join_type)
 }
 
 /// `left` with one arm more, when it is a chain of joins and the arm looks at its base only. Output: columns of `left`, then of
@@ -75,9 +115,10 @@ fn extend(left: &Node, arm: &Arm) -> Result<Option<Node>, Fallback> {
         on.push((l, r.clone()));
     }
     let arm_schema = arm.input.schema();
-    // Two relations under one name would be confused in the widened schema.
+    // Two relations under one name would be confused in the widened schema, and by a residual.
     let Ok(widened) = joined(schema, arm_schema, arm.kind) else { return Ok(None) };
-    if widened.check_names().is_err() {
+    let seen = joined(schema, arm_schema, ArmKind::Inner);
+    if widened.check_names().is_err() || seen.is_ok_and(|seen| seen.check_names().is_err()) {
         return Ok(None);
     }
     let residual = match &arm.residual {
@@ -101,7 +142,7 @@ fn extend(left: &Node, arm: &Arm) -> Result<Option<Node>, Fallback> {
         }
     };
     let mut exprs = chain.columns;
-    exprs.extend(columns_of(arm_schema));
+    exprs.extend(columns_of(&widened).split_off(schema.fields().len()));
     let names = joined(left.schema(), arm_schema, arm.kind)?;
     let mut arms = arms.clone();
     arms.push(Arm { input: arm.input.clone(), on, residual, ..*arm });
