@@ -14,8 +14,8 @@ use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, LogicalPlan, Projection, Sort, SubqueryAlias, Window, WindowFrameBound,
-    WindowFrameUnits, WindowFunctionDefinition,
+    Aggregate, Distinct, DistinctOn, Expr, FetchType, LogicalPlan, Projection, SkipType, Sort, SubqueryAlias, Window,
+    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -48,9 +48,14 @@ pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPl
         LogicalPlan::Aggregate(aggregate) => order_aggregate(aggregate),
         LogicalPlan::Distinct(Distinct::On(on)) => order_distinct_on(on),
         LogicalPlan::Limit(mut limit) => {
+            let rows = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+                // With an OFFSET it would take the skipped rows off twice.
+                (SkipType::Literal(0), FetchType::Literal(fetch)) => fetch,
+                _ => None,
+            };
             let input = Arc::unwrap_or_clone(limit.input);
-            let (input, found) = order_below_limit(input)?;
-            let input = if found { input } else { sorted(input)? };
+            let (input, found) = order_below_limit(input, rows)?;
+            let input = if found { input } else { sorted(input, rows)? };
             limit.input = Arc::new(input);
             Ok(Transformed::yes(LogicalPlan::Limit(limit)))
         }
@@ -237,21 +242,26 @@ fn order_distinct_on(on: DistinctOn) -> Result<Transformed<LogicalPlan>, DataFus
     Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
 }
 
-/// Completes the sort that stands below a LIMIT, if one does.
-fn order_below_limit(plan: LogicalPlan) -> Result<(LogicalPlan, bool), DataFusionError> {
+/// Completes the sort that stands below a LIMIT, if one does, and tells it how many `rows` are wanted: DataFusion 55.2 takes a sort out
+/// whose keys are projected away before the LIMIT, as if nobody observed it, but never one that picks rows itself.
+fn order_below_limit(plan: LogicalPlan, rows: Option<usize>) -> Result<(LogicalPlan, bool), DataFusionError> {
     Ok(match plan {
         LogicalPlan::Sort(mut sort) => {
             let add = ties(&sort.input, &sort.expr, &[]);
             sort.expr.extend(add);
+            sort.fetch = match (sort.fetch, rows) {
+                (Some(fetch), Some(rows)) => Some(fetch.min(rows)),
+                (fetch, rows) => fetch.or(rows),
+            };
             (LogicalPlan::Sort(sort), true)
         }
         LogicalPlan::Projection(projection) => {
-            let (input, found) = order_below_limit(Arc::unwrap_or_clone(projection.input))?;
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(projection.input), rows)?;
             let plan = Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)?;
             (LogicalPlan::Projection(plan), found)
         }
         LogicalPlan::SubqueryAlias(alias) => {
-            let (input, found) = order_below_limit(Arc::unwrap_or_clone(alias.input))?;
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(alias.input), rows)?;
             (LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), found)
         }
         other => (other, false),
@@ -259,7 +269,7 @@ fn order_below_limit(plan: LogicalPlan) -> Result<(LogicalPlan, bool), DataFusio
 }
 
 /// Orders a LIMIT that has no ORDER BY: by everything.
-fn sorted(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+fn sorted(plan: LogicalPlan, rows: Option<usize>) -> Result<LogicalPlan, DataFusionError> {
     let expr = ties(&plan, &[], &[]);
-    Ok(if expr.is_empty() { plan } else { LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }) })
+    Ok(if expr.is_empty() { plan } else { LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: rows }) })
 }
