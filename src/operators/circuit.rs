@@ -14,6 +14,7 @@ use super::first::First;
 use super::join::Join;
 use super::linear::{Filter, Project, conform};
 use super::metrics::{NodeMetrics, Running};
+use super::unnest::Unnest;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Node;
 use crate::state::{StateReader, StateWriter};
@@ -123,6 +124,7 @@ enum Kind {
     Project(Project),
     Filter(Filter),
     Union { schema: SchemaRef },
+    Unnest(Unnest),
     Aggregate(Box<Aggregate>),
     First(Box<First>),
     Join(Box<Join>),
@@ -136,6 +138,7 @@ impl Kind {
             Kind::Project(_) => "project",
             Kind::Filter(_) => "filter",
             Kind::Union { .. } => "union all",
+            Kind::Unnest(_) => "unnest",
             Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
             Kind::Join(_) => "join",
@@ -182,6 +185,11 @@ impl Operator {
             Node::Union { inputs, schema } => {
                 let inputs = inputs.iter().map(below).collect::<Result<_>>()?;
                 (Kind::Union { schema: arrow_schema(schema) }, inputs)
+            }
+            Node::Unnest { input, lists, structs, nulls, schema } => {
+                let (lists, structs) = (lists.clone(), structs.clone());
+                let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
+                (Kind::Unnest(unnest), vec![below(input)?])
             }
             Node::Aggregate { input, group, aggregates, schema } => {
                 let aggregate = Aggregate::new(input.schema(), group, aggregates, schema, session)?;
@@ -231,6 +239,7 @@ impl Operator {
             Kind::Constant { .. } => vec![],
             Kind::Project(project) => project.step(only())?,
             Kind::Filter(filter) => filter.step(only())?,
+            Kind::Unnest(unnest) => unnest.step(only())?,
             Kind::Union { schema } => {
                 let mut output = Vec::new();
                 for input in &below {
@@ -286,6 +295,7 @@ fn streams(node: &Node, mode: Mode) -> bool {
         Node::Constant { .. } => false,
         Node::Project { input, .. }
         | Node::Filter { input, .. }
+        | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
         | Node::First { input, .. } => streams(input, mode),
         Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),

@@ -23,6 +23,7 @@ mod linear;
 mod memory;
 mod merge;
 mod metrics;
+mod unnest;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -53,7 +53,9 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
     match node {
         Node::Input { slot, .. } => inputs.get(*slot).is_some_and(|i| i.append_only),
         Node::Constant { .. } => true,
-        Node::Project { input, .. } | Node::Filter { input, .. } => append_only(input, inputs),
+        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
+            append_only(input, inputs)
+        }
         Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
         Node::Join { base, arms, .. } => {
             append_only(base, inputs)
@@ -97,6 +99,17 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
         Node::Input { slot, .. } => Ok(*slot == streamed.slot),
         Node::Constant { .. } => Ok(false),
         Node::Project { input, .. } | Node::Filter { input, .. } => stream_node(input, streamed),
+        Node::Unnest { input, .. } => {
+            let below = stream_node(input, streamed)?;
+            if below && matches!(streamed.changes, ChangeKind::Keyed(_)) {
+                return Err(Fault::new(
+                    "not-a-stream",
+                    "UNNEST makes several rows of one, and the table of a keyed changelog holds one row per key",
+                )
+                .hint("keep the list here, and unnest it in a materialized_view that reads this table"));
+            }
+            Ok(below)
+        }
         Node::Union { inputs, .. } => {
             let mut below = false;
             for input in inputs {

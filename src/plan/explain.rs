@@ -1,11 +1,12 @@
 //! `smelt explain`: how a model is kept up to date, node by node: what each does with a change, and what it must remember.
 
+use datafusion::common::NullHandling;
 use datafusion::logical_expr::{Expr, SortExpr};
 use std::fmt::Write;
 
 use super::check;
 use super::compile::CompiledModel;
-use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, Node};
+use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, Node, UnnestedList};
 use super::relation::Input;
 use super::session::Planner;
 use crate::project::Materialization;
@@ -97,6 +98,21 @@ impl Tree<'_> {
                 self.line(depth, &format!("{label}union all: linear"));
                 inputs.iter().for_each(|i| self.node(i, depth + 1, ""));
             }
+            Node::Unnest { input, lists, structs, schema: _, nulls } => {
+                let name = |column: usize| unnested(input.schema().field(column).name());
+                let list = |l: &UnnestedList| match l.depth {
+                    1 => name(l.column),
+                    depth => format!("{} (depth {depth})", name(l.column)),
+                };
+                let columns: Vec<String> = lists.iter().map(list).chain(structs.iter().map(|s| name(*s))).collect();
+                let kept = match (lists.is_empty(), nulls) {
+                    (true, _) | (false, NullHandling::Drop) => "",
+                    (false, NullHandling::Preserve) => ", a NULL list keeps its row",
+                    (false, NullHandling::PreserveAndExpandEmpty) => ", a NULL or empty list keeps its row",
+                };
+                self.line(depth, &format!("{label}unnest {}{kept}: linear", columns.join(", ")));
+                self.node(input, depth + 1, "");
+            }
             Node::Join { base, arms, .. } => {
                 let text = match self.stream {
                     Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",
@@ -132,6 +148,12 @@ impl Tree<'_> {
             }
         }
     }
+}
+
+/// What is unfolded, without the wrapping DataFusion names it by.
+fn unnested(name: &str) -> String {
+    let inner = name.strip_prefix("__unnest_placeholder(").and_then(|n| n.strip_suffix(')')).unwrap_or(name);
+    inner.replace("outer_ref(", "(")
 }
 
 fn named(expr: &Expr, name: &str) -> String {

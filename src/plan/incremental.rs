@@ -4,7 +4,7 @@
 //! simplified; column references name columns of the node's input schema (qualified as DataFusion qualifies them). The weight is
 //! never a column.
 
-use datafusion::common::{DFSchemaRef, NullEquality};
+use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, SortExpr};
 
 /// One node and what is below it.
@@ -20,6 +20,9 @@ pub enum Node {
     Filter { input: Box<Node>, predicate: Expr },
     /// Linear: UNION ALL. Inputs have `schema`'s types, column by column.
     Union { inputs: Vec<Node>, schema: DFSchemaRef },
+    /// Linear: UNNEST. In the place of a list column stand its elements, one row each (once per depth it is unnested by), in the place of a
+    /// struct column (`structs`, indices into the input's) its fields; the other columns are repeated.
+    Unnest { input: Box<Node>, lists: Vec<UnnestedList>, structs: Vec<usize>, nulls: NullHandling, schema: DFSchemaRef },
     /// Joins of one base with any number of arms, as one node: output = base columns, then what each arm shows, in order
     /// ([`Arm::shown`]). An arm's `on` and `residual` see the base and this arm only.
     Join { base: Box<Node>, arms: Vec<Arm>, schema: DFSchemaRef },
@@ -36,13 +39,24 @@ impl Node {
     pub fn is_stateless(&self) -> bool {
         match self {
             Node::Input { .. } => true,
-            Node::Project { input, .. } | Node::Filter { input, .. } => input.is_stateless(),
+            Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
+                input.is_stateless()
+            }
             Node::Union { inputs, .. } => inputs.iter().all(Node::is_stateless),
             // It is given out once.
             Node::Constant { .. } => false,
             Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } => false,
         }
     }
+}
+
+/// One list that a [`Node::Unnest`] unfolds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnnestedList {
+    /// Index into the input's columns.
+    pub column: usize,
+    /// How many levels of lists in lists become rows, 1 or more.
+    pub depth: usize,
 }
 
 /// One joined input of a [`Node::Join`].
@@ -130,6 +144,7 @@ impl Node {
             | Node::Constant { schema, .. }
             | Node::Project { schema, .. }
             | Node::Union { schema, .. }
+            | Node::Unnest { schema, .. }
             | Node::Join { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
             Node::Filter { input, .. } | Node::First { input, .. } => input.schema(),

@@ -4,7 +4,7 @@
 //!
 //! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered.
 //! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names.
-//! 3. [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
+//! 3. [`lateral`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole.
@@ -29,6 +29,7 @@ mod fault;
 mod fields;
 mod fingerprint;
 pub mod incremental;
+mod lateral;
 mod lower;
 mod named_arguments;
 mod output;

@@ -32,6 +32,7 @@ fn write(plan: &Node, out: &mut String) {
         Node::Project { exprs: list, .. } => write!(out, "project {}", exprs(list)),
         Node::Filter { predicate, .. } => write!(out, "filter {predicate}"),
         Node::Union { .. } => write!(out, "union"),
+        Node::Unnest { lists, structs, nulls, .. } => write!(out, "unnest {lists:?} {structs:?} {nulls:?}"),
         Node::Join { arms, .. } => {
             let mut text = String::from("join");
             for arm in arms {
@@ -59,6 +60,7 @@ fn write(plan: &Node, out: &mut String) {
         Node::Input { .. } | Node::Constant { .. } => vec![],
         Node::Project { input, .. }
         | Node::Filter { input, .. }
+        | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
         | Node::First { input, .. } => vec![input],
         Node::Union { inputs, .. } => inputs.iter().collect(),

@@ -333,6 +333,7 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
             Plan::Constant { .. } => false,
             Plan::Project { input, .. }
             | Plan::Filter { input, .. }
+            | Plan::Unnest { input, .. }
             | Plan::Aggregate { input, .. }
             | Plan::First { input, .. } => reads(input, slot),
             Plan::Union { inputs, .. } => inputs.iter().any(|i| reads(i, slot)),
@@ -342,9 +343,10 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
     match plan {
         Plan::First { input, .. } => reads(input, stream),
         Plan::Input { .. } | Plan::Constant { .. } => false,
-        Plan::Project { input, .. } | Plan::Filter { input, .. } | Plan::Aggregate { input, .. } => {
-            remembers(input, stream)
-        }
+        Plan::Project { input, .. }
+        | Plan::Filter { input, .. }
+        | Plan::Unnest { input, .. }
+        | Plan::Aggregate { input, .. } => remembers(input, stream),
         Plan::Union { inputs, .. } => inputs.iter().any(|i| remembers(i, stream)),
         // Dimensions are loaded from their tables; only the base is the stream.
         Plan::Join { base, .. } => remembers(base, stream),

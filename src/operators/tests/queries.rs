@@ -1,5 +1,7 @@
 //! Random queries over [`super::tables`].
 
+mod unnest;
+
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -67,7 +69,8 @@ impl<'a> Generator<'a> {
     }
 
     pub fn query(&mut self, depth: usize) -> Query {
-        match self.rng.random_range(0..15) {
+        match self.rng.random_range(0..16) {
+            15 => self.unnest(depth),
             13 | 14 => self.related(depth),
             0 => self.linear(depth),
             1 => self.union(depth),

@@ -15,13 +15,15 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection, TableScan, Values};
+use datafusion::logical_expr::{
+    ColumnUnnestList, EmptyRelation, Expr, LogicalPlan, Projection, TableScan, Unnest, Values,
+};
 use datafusion::physical_plan::{ColumnarValue, ExecutionPlanProperties};
 use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
 
-use super::incremental::Node;
+use super::incremental::{Node, UnnestedList};
 use super::relation::{Input, relation_of};
 
 /// Why a model is recomputed as a whole.
@@ -108,7 +110,7 @@ impl Lowering<'_> {
             LogicalPlan::Distinct(_) => {
                 Err(Fallback::new("DISTINCT ON", "the chosen rows are found by sorting all rows"))
             }
-            LogicalPlan::Unnest(_) => Err(Fallback::new("UNNEST", "lists are unfolded by a bulk plan")),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::RecursiveQuery(_) => {
                 Err(Fallback::new("WITH RECURSIVE", "a change can reach any row of the result"))
             }
@@ -163,6 +165,17 @@ impl Lowering<'_> {
         let input = self.plan(&projection.input)?;
         let exprs = projection.expr.iter().map(unaliased).collect();
         Ok(project(input, exprs, Arc::clone(&projection.schema))?)
+    }
+
+    fn unnest(&self, unnest: &Unnest) -> Result<Node, Fallback> {
+        let list = |(column, list): &(usize, ColumnUnnestList)| UnnestedList { column: *column, depth: list.depth };
+        Ok(Node::Unnest {
+            input: Box::new(self.plan(&unnest.input)?),
+            lists: unnest.list_type_columns.iter().map(list).collect(),
+            structs: unnest.struct_type_columns.clone(),
+            nulls: unnest.options.null_handling,
+            schema: Arc::clone(&unnest.schema),
+        })
     }
 
     fn values(&self, values: &Values) -> Result<Node, Fallback> {
@@ -248,6 +261,7 @@ fn renamed(input: Node, schema: DFSchemaRef) -> Node {
         Node::Constant { rows, .. } => Node::Constant { rows, schema },
         Node::Project { input, exprs, .. } => Node::Project { input, exprs, schema },
         Node::Union { inputs, .. } => Node::Union { inputs, schema },
+        Node::Unnest { input, lists, structs, nulls, .. } => Node::Unnest { input, lists, structs, nulls, schema },
         Node::Aggregate { input, group, aggregates, .. } => Node::Aggregate { input, group, aggregates, schema },
         other => {
             let exprs = columns_of(other.schema());

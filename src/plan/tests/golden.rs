@@ -121,3 +121,8 @@ fn streams() {
 fn errors() {
     script("errors");
 }
+
+#[test]
+fn unnest() {
+    script("unnest");
+}

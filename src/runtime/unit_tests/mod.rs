@@ -414,7 +414,9 @@ fn has_state_of_rows(node: &Node) -> bool {
     match node {
         Node::First { .. } | Node::Aggregate { .. } => true,
         Node::Input { .. } | Node::Constant { .. } => false,
-        Node::Project { input, .. } | Node::Filter { input, .. } => has_state_of_rows(input),
+        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
+            has_state_of_rows(input)
+        }
         Node::Union { inputs, .. } => inputs.iter().any(has_state_of_rows),
         Node::Join { base, .. } => has_state_of_rows(base),
     }

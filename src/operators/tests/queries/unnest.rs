@@ -1,0 +1,68 @@
+//! Lists and structs unfolded: in the SELECT list, in FROM, of every row or of some.
+
+use rand::Rng;
+
+use super::super::tables::Kind;
+use super::{Column, Generator, Query};
+
+impl Generator<'_> {
+    pub(super) fn unnest(&mut self, depth: usize) -> Query {
+        if self.rng.random_bool(0.5) { self.unnest_selected(depth) } else { self.unnest_joined(depth) }
+    }
+
+    /// A list of BIGINT.
+    fn list(&mut self, columns: &[Column]) -> String {
+        let column = self.column(columns, Kind::List);
+        match (column, self.rng.random_range(0..6)) {
+            (Some(column), 0) => format!("case when {} then {column} end", self.predicate(columns)),
+            (Some(column), 1) => {
+                format!("array_append({column}, {})", self.expr(columns, Kind::Int))
+            }
+            (Some(column), 2..) => column,
+            _ => format!("make_array({}, {})", self.expr(columns, Kind::Int), self.expr(columns, Kind::Int)),
+        }
+    }
+
+    /// `select …, unnest(li), unnest(unnest(…))`.
+    fn unnest_selected(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (mut list, mut output) = self.select(&columns);
+        for _ in 0..self.rng.random_range(1..3) {
+            let one = self.list(&columns);
+            let unfolded = match self.rng.random_range(0..4) {
+                0 => format!("unnest(unnest(make_array({one}, {})))", self.list(&columns)),
+                1 => format!("unnest({one}) + 1"),
+                _ => format!("unnest({one})"),
+            };
+            let name = self.alias("c");
+            list.push_str(&format!(", {unfolded} as {name}"));
+            output.push((name, Kind::Int));
+        }
+        Query { sql: format!("select {list} from {source}{filter}"), columns: output }
+    }
+
+    /// `from r, unnest(r.li)`.
+    fn unnest_joined(&mut self, depth: usize) -> Query {
+        let (mut source, mut columns) = self.source(depth);
+        for _ in 0..self.rng.random_range(1..3) {
+            let list = self.list(&columns);
+            let (alias, name) = (self.alias("u"), self.alias("x"));
+            source = match self.rng.random_range(0..4) {
+                0 => format!("{source} cross join unnest({list}) as {alias}({name})"),
+                1 => format!("{source} left join unnest({list}) as {alias}({name}) on true"),
+                2 => {
+                    let inner = self.alias("u");
+                    format!(
+                        "{source} cross join lateral (select {name} from unnest({list}) as {inner}({name}) where {name} > 0) as {alias}"
+                    )
+                }
+                _ => format!("{source}, unnest({list}) as {alias}({name})"),
+            };
+            columns.push((format!("{alias}.{name}"), Kind::Int));
+        }
+        let filter = self.filter(&columns);
+        let (list, output) = self.select(&columns);
+        Query { sql: format!("select {list} from {source}{filter}"), columns: output }
+    }
+}
