@@ -191,8 +191,8 @@ impl Operator {
                 let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
                 (Kind::Unnest(unnest), vec![below(input)?])
             }
-            Node::Aggregate { input, group, aggregates, schema } => {
-                let aggregate = Aggregate::new(input.schema(), group, aggregates, schema, session)?;
+            Node::Aggregate { input, group, sets, aggregates, schema } => {
+                let aggregate = Aggregate::new(input.schema(), group, sets, aggregates, schema, session)?;
                 (Kind::Aggregate(Box::new(aggregate)), vec![below(input)?])
             }
             Node::First { input, partition, order } => {

@@ -45,7 +45,7 @@ pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPl
     let plan = planner.optimize_with(&pruning, plan, |_, _| {})?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => order_window(window),
-        LogicalPlan::Aggregate(aggregate) => order_aggregate(aggregate),
+        LogicalPlan::Aggregate(aggregate) => order_aggregate(planner, aggregate),
         LogicalPlan::Distinct(Distinct::On(on)) => order_distinct_on(on),
         LogicalPlan::Limit(mut limit) => {
             let rows = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
@@ -188,7 +188,7 @@ fn is_ordered_aggregate(function: &AggregateFunction) -> bool {
     ORDERED_AGGREGATES.contains(&function.func.name())
 }
 
-fn order_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+fn order_aggregate(planner: &Planner, aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, DataFusionError> {
     let names = NamePreserver::new_for_projection();
     let mut changed = false;
     let mut calls = Vec::with_capacity(aggregate.aggr_expr.len());
@@ -196,6 +196,14 @@ fn order_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>, Dat
         let name = names.save(&expr);
         let expr = expr.transform_down(|e| match e {
             Expr::AggregateFunction(mut function) if is_ordered_aggregate(&function) => {
+                // Constants order nothing, nor does a key the second time; stock accumulators would miss a column of their state.
+                let mut known = HashSet::new();
+                let input = aggregate.input.schema();
+                function.params.order_by.retain(|key| {
+                    let simple = planner.simplify(key.expr.clone(), Arc::clone(input));
+                    let simple = simple.unwrap_or_else(|_| key.expr.clone());
+                    !matches!(simple, Expr::Literal(..)) && known.insert(simple)
+                });
                 if function.params.distinct {
                     // DISTINCT leaves nothing but the argument to order by.
                     if function.params.order_by.is_empty() {

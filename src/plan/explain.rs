@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::check;
 use super::compile::CompiledModel;
-use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, Node, UnnestedList};
+use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, GroupingSet, Node, UnnestedList};
 use super::relation::Input;
 use super::session::Planner;
 use crate::project::Materialization;
@@ -124,8 +124,8 @@ impl Tree<'_> {
                     self.node(&arm.input, depth + 1, &arm_label(arm));
                 }
             }
-            Node::Aggregate { input, group, aggregates, .. } => {
-                let by = if group.is_empty() { "all rows".to_string() } else { list(group) };
+            Node::Aggregate { input, group, sets, aggregates, .. } => {
+                let by = by(group, sets);
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
                     [] => format!("distinct {by}: incremental; state: a count per distinct row"),
@@ -167,6 +167,17 @@ fn list(exprs: &[Expr]) -> String {
     exprs.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn by(group: &[Expr], sets: &[GroupingSet]) -> String {
+    if !sets.is_empty() {
+        let set = |set: &GroupingSet| {
+            let kept = group.iter().zip(&set.rolled_up).filter(|(_, rolled_up)| !**rolled_up);
+            format!("({})", kept.map(|(expr, _)| expr.to_string()).collect::<Vec<_>>().join(", "))
+        };
+        return format!("grouping sets {}", sets.iter().map(set).collect::<Vec<_>>().join(", "));
+    }
+    if group.is_empty() { "all rows".to_string() } else { list(group) }
+}
+
 fn arm_label(arm: &Arm) -> String {
     let kind = match arm.kind {
         ArmKind::Inner => "inner",
@@ -187,14 +198,37 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
     aggregate.call.to_string()
 }
 
-/// What the widest of the aggregates makes the node remember.
+/// What the aggregates make the node remember, the widest first.
 fn state(aggregates: &[Aggregate]) -> String {
-    let has = |classes: &[AggregateClass]| aggregates.iter().any(|a| classes.contains(&a.class));
-    if has(&[AggregateClass::Recompute]) {
-        "the rows of each group, recomputed when one changes".to_string()
-    } else if has(&[AggregateClass::Min, AggregateClass::Max]) {
-        "sums and ordered values per group".to_string()
-    } else {
-        "counts and sums per group".to_string()
+    use AggregateClass as Class;
+    let recomputed = |a: &&Aggregate| a.class == Class::Recompute;
+    let mut names: Vec<&str> = Vec::new();
+    for aggregate in aggregates.iter().filter(recomputed) {
+        if let Expr::AggregateFunction(call) = &aggregate.call
+            && !names.contains(&call.func.name())
+        {
+            names.push(call.func.name());
+        }
     }
+    let mut parts = Vec::new();
+    if !names.is_empty() {
+        parts.push(format!("the rows of each group, from which {} is recomputed when one changes", names.join(", ")));
+    }
+    let mut has = |what: &str, wanted: &dyn Fn(&Aggregate) -> bool| {
+        if aggregates.iter().any(wanted) {
+            parts.push(what.to_string());
+        }
+    };
+    let running = |a: &Aggregate| matches!(a.class, Class::Min | Class::Max) && a.append_only;
+    has("the rows of each group, in order", &|a| matches!(a.class, Class::Place(_)));
+    has("the distinct values of each group", &|a| a.distinct && !matches!(a.class, Class::Quantile(_)));
+    has("ordered values per group", &|a| {
+        matches!(a.class, Class::Min | Class::Max | Class::Quantile(_)) && !running(a)
+    });
+    has("the extreme of each group, as its input is append-only", &running);
+    let sums = |a: &Aggregate| {
+        !matches!(a.class, Class::Recompute | Class::Place(_) | Class::Min | Class::Max | Class::Quantile(_))
+    };
+    has("counts and sums per group", &sums);
+    parts.join("; ")
 }

@@ -26,9 +26,16 @@ pub enum Node {
     /// Joins of one base with any number of arms, as one node: output = base columns, then what each arm shows, in order
     /// ([`Arm::shown`]). An arm's `on` and `residual` see the base and this arm only.
     Join { base: Box<Node>, arms: Vec<Arm>, schema: DFSchemaRef },
-    /// GROUP BY (DISTINCT when `aggregates` is empty). With no `group` there is always exactly one output row.
-    /// Output = group columns, then aggregates.
-    Aggregate { input: Box<Node>, group: Vec<Expr>, aggregates: Vec<Aggregate>, schema: DFSchemaRef },
+    /// GROUP BY (DISTINCT when `aggregates` is empty). With no `group` there is always exactly one output row. Under GROUPING SETS
+    /// each row belongs to one group of each of `sets`, and one that rolls up everything always has its row.
+    /// Output = group columns, the set's number if there are `sets`, then aggregates.
+    Aggregate {
+        input: Box<Node>,
+        group: Vec<Expr>,
+        sets: Vec<GroupingSet>,
+        aggregates: Vec<Aggregate>,
+        schema: DFSchemaRef,
+    },
     /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
     /// columns the model mentions. Output schema = input schema (the row number, constant 1, is projected above when asked for).
     First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
@@ -102,11 +109,25 @@ pub enum ArmKind {
     Mark,
 }
 
+/// One of GROUPING SETS, ROLLUP or CUBE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupingSet {
+    /// Of each group expression, whether it is NULL here.
+    pub rolled_up: Vec<bool>,
+    /// DataFusion's `__grouping_id`: a bit per group expression, the last one lowest, set where it is rolled up; above them how many
+    /// equal sets stand before this one.
+    pub number: u64,
+}
+
 /// One aggregate of a [`Node::Aggregate`].
 #[derive(Debug, Clone)]
 pub struct Aggregate {
     /// How it is maintained.
     pub class: AggregateClass,
+    /// Whether it is maintained over distinct values: DISTINCT, where that matters and the class can.
+    pub distinct: bool,
+    /// Whether the node's input is never retracted.
+    pub append_only: bool,
     /// The whole call as DataFusion sees it (`Expr::AggregateFunction`, without alias), arguments over the node's input.
     pub call: Expr,
     /// Arguments, coerced to what the function wants.
@@ -116,7 +137,7 @@ pub struct Aggregate {
 }
 
 /// How an aggregate is maintained under retraction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AggregateClass {
     /// count(*) , count(x).
     Count,
@@ -124,16 +145,43 @@ pub enum AggregateClass {
     Sum,
     /// avg = sum / count.
     Avg,
-    /// Smallest value: ordered multiset per group.
+    /// Variances, covariances, correlations, regressions, bit_xor: an exact total that rows are added to and taken from.
+    Total,
+    /// Smallest value: ordered multiset per group, or the value alone over append-only input.
     Min,
-    /// Largest value: ordered multiset per group.
+    /// Largest value, likewise.
     Max,
     /// bool_and: counts of false and of non-null.
     BoolAnd,
     /// bool_or: counts of true and of non-null.
     BoolOr,
-    /// Anything else (DISTINCT included): rows of the touched groups are kept and the stock accumulator recomputes them.
+    /// bit_and: of each bit, how many values have it.
+    BitAnd,
+    /// bit_or: likewise.
+    BitOr,
+    /// first_value, last_value, nth_value: the rows in their order.
+    Place(Place),
+    /// median, percentile_cont: the values in order, and where the quantile was.
+    Quantile(Quantile),
+    /// Anything else: rows of the touched groups are kept and the stock accumulator recomputes them.
     Recompute,
+}
+
+/// A place in an order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    First,
+    Last,
+    /// From 1 upwards from the front, from −1 downwards from the back.
+    Nth(i64),
+}
+
+/// A place in an order of numbers, between two of them perhaps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Quantile {
+    Median,
+    /// percentile_cont, ascending: this share of the way from the smallest value to the largest.
+    Percentile(f64),
 }
 
 impl Node {

@@ -28,6 +28,7 @@ mod explain;
 mod fault;
 mod fields;
 mod fingerprint;
+mod grouping_sets;
 pub mod incremental;
 mod lateral;
 mod lower;

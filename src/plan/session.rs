@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
-use super::{lateral, set_operations};
+use super::{grouping_sets, lateral, set_operations};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
 
@@ -124,6 +124,7 @@ impl Planner {
     pub(crate) fn analyze(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         let plan = lateral::unnest(plan)?;
         let plan = set_operations::count_duplicates(plan)?;
+        let plan = grouping_sets::over_columns(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
     }
 

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::incremental::{ArmKind, Node};
+use super::incremental::{AggregateClass, ArmKind, Node};
 
 /// 32 hex digits.
 pub fn shape(plan: &Node) -> String {
@@ -44,12 +44,17 @@ fn write(plan: &Node, out: &mut String) {
             }
             write!(out, "{text}")
         }
-        Node::Aggregate { group, aggregates, .. } => {
+        Node::Aggregate { group, sets, aggregates, .. } => {
             let calls = aggregates.iter().map(|a| {
                 let filter = a.filter.as_ref().map(ToString::to_string).unwrap_or_default();
-                format!("{:?} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
+                // What is kept of extremes depends on whether they can be taken back.
+                let extreme = matches!(a.class, AggregateClass::Min | AggregateClass::Max);
+                let running = if a.append_only && extreme { " running" } else { "" };
+                let distinct = if a.distinct { " distinct" } else { "" };
+                format!("{:?}{running}{distinct} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
             });
-            write!(out, "aggregate by {}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
+            let sets = sets.iter().map(|set| format!(" {}", set.number)).collect::<String>();
+            write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
     };

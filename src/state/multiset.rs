@@ -1,6 +1,7 @@
 //! Ordered multisets of encoded values.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Below this many distinct values a sorted vector is smaller and faster than a tree.
 const SMALL: usize = 16;
@@ -98,6 +99,68 @@ impl Multiset {
         match &self.0 {
             Values::Small(values) => values.last().map(|(v, _)| &**v),
             Values::Large(tree) => tree.last_key_value().map(|(v, _)| &**v),
+        }
+    }
+
+    /// The value at `rank`, counted from 0, each value as often as its weight says. Walks there.
+    pub fn nth(&self, rank: i64) -> Option<&[u8]> {
+        let mut left = rank;
+        self.iter()
+            .find(|(_, weight)| {
+                left -= weight;
+                left < 0
+            })
+            .map(|(value, _)| value)
+    }
+
+    /// The same from the end.
+    pub fn nth_back(&self, rank: i64) -> Option<&[u8]> {
+        let mut left = rank;
+        let mut here = |weight: &i64| {
+            left -= weight;
+            left < 0
+        };
+        match &self.0 {
+            Values::Small(values) => values.iter().rev().find(|(_, w)| here(w)).map(|(v, _)| &**v),
+            Values::Large(tree) => tree.iter().rev().find(|(_, w)| here(w)).map(|(v, _)| &**v),
+        }
+    }
+
+    /// The smallest value that is not below `value`, and its weight.
+    pub fn at_or_after(&self, value: &[u8]) -> Option<(&[u8], i64)> {
+        self.from(Bound::Included(value))
+    }
+
+    /// The smallest value above `value`, and its weight.
+    pub fn after(&self, value: &[u8]) -> Option<(&[u8], i64)> {
+        self.from(Bound::Excluded(value))
+    }
+
+    fn from(&self, bound: Bound<&[u8]>) -> Option<(&[u8], i64)> {
+        match &self.0 {
+            Values::Small(values) => {
+                let at = values.partition_point(|(v, _)| match bound {
+                    Bound::Included(value) => &**v < value,
+                    Bound::Excluded(value) => &**v <= value,
+                    Bound::Unbounded => false,
+                });
+                values.get(at).map(|(v, w)| (&**v, *w))
+            }
+            Values::Large(tree) => tree.range::<[u8], _>((bound, Bound::Unbounded)).next().map(|(v, w)| (&**v, *w)),
+        }
+    }
+
+    /// The largest value below `value`, and its weight.
+    pub fn before(&self, value: &[u8]) -> Option<(&[u8], i64)> {
+        match &self.0 {
+            Values::Small(values) => {
+                let at = values.partition_point(|(v, _)| &**v < value);
+                at.checked_sub(1).map(|at| (&*values[at].0, values[at].1))
+            }
+            Values::Large(tree) => {
+                let below = (Bound::Unbounded, Bound::Excluded(value));
+                tree.range::<[u8], _>(below).next_back().map(|(v, w)| (&**v, *w))
+            }
         }
     }
 

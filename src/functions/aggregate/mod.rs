@@ -6,10 +6,11 @@
 //! floats are added exactly and rounded once ([`ExactSum`](crate::state::ExactSum)), integers and decimals in 192 bits and checked when the
 //! result is read: intermediate overflow does not exist, and a result that does not fit its type is an error.
 //!
-//! [`total`] holds the totals, [`moments`] those of second degree, [`cells`] the accumulators over them, [`udaf`] the functions;
+//! [`total`] holds the totals, [`moments`] those of second degree, [`bits`] those of bits, [`cells`] the accumulators over them, [`udaf`] the functions;
 //! [`extremes`] has `min` and `max` of floats, [`ordered`] the aggregates that want their rows in order. Types that are none of these
 //! (durations, intervals, decimals above 38 digits) go to the stock functions.
 
+mod bits;
 mod cells;
 mod distinct;
 mod extremes;
@@ -20,7 +21,11 @@ mod udaf;
 
 use datafusion::logical_expr::AggregateUDF;
 
+pub use bits::{Parity, bits_as, for_each_integer};
 pub use extremes::smallest;
+pub use moments::{Pairs, Spread};
+pub use total::{Finish, Total};
+pub use udaf::{Kind, kind};
 
 /// All of them.
 pub fn functions() -> Vec<AggregateUDF> {

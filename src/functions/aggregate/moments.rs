@@ -91,6 +91,10 @@ impl Total for Spread {
         Ok(ScalarValue::Float64(value))
     }
 
+    fn is_zero(&self) -> bool {
+        self.x.is_zero() && self.xx.is_zero()
+    }
+
     fn write_bytes(&self, out: &mut Vec<u8>) {
         write_sums([&self.x, &self.xx], out);
     }
@@ -200,6 +204,10 @@ impl Total for Pairs {
             Statistic::Sxy => Some(self.products(rows)),
             other => return internal_err!("{other:?} is not a statistic of two variables"),
         }))
+    }
+
+    fn is_zero(&self) -> bool {
+        [&self.x, &self.y, &self.xx, &self.yy, &self.xy].iter().all(|s| s.is_zero())
     }
 
     fn write_bytes(&self, out: &mut Vec<u8>) {

@@ -33,6 +33,8 @@ pub trait Total: Debug + Default + Clone + Send + Sync + 'static {
     fn merge(&mut self, other: &Self);
     /// The result over `rows` rows, of which there is at least one.
     fn finish(&self, rows: i64, finish: &Finish) -> Result<ScalarValue>;
+    /// Whether everything that was added was taken away again.
+    fn is_zero(&self) -> bool;
     fn write_bytes(&self, out: &mut Vec<u8>);
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
     fn heap_size(&self) -> usize;
@@ -125,6 +127,10 @@ impl Total for IntegerTotal {
             let error = Error::user("overflow", format!("the sum does not fit its type, {name}")).with_hint(remedy);
             DataFusionError::External(Box::new(error))
         })
+    }
+
+    fn is_zero(&self) -> bool {
+        self.low == 0 && self.carry == 0
     }
 
     fn write_bytes(&self, out: &mut Vec<u8>) {
@@ -223,6 +229,10 @@ impl Total for ExactSum {
             Finish::Avg => sum / rows as f64,
             Finish::Statistic(_) => return internal_err!("a sum has no moments"),
         })))
+    }
+
+    fn is_zero(&self) -> bool {
+        ExactSum::is_zero(self)
     }
 
     fn write_bytes(&self, out: &mut Vec<u8>) {

@@ -1,5 +1,6 @@
 //! The exact aggregates as DataFusion sees them: the stock functions' names, arguments and types, our accumulators.
 
+use super::bits::Parity;
 use super::cells::{self, Groups, One};
 use super::distinct::{self, Distinct};
 use super::moments::{Pairs, Spread, Statistic};
@@ -8,6 +9,7 @@ use crate::state::ExactSum;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::functions_aggregate::average::avg_udaf;
+use datafusion::functions_aggregate::bit_and_or_xor::bit_xor_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_aggregate::{correlation, covariance, regr, stddev, variance};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -17,7 +19,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// `sum`, `avg` (`mean`), variances, covariances, `corr` and the `regr_*` family. `regr_count` is exact as it is.
+/// `sum`, `avg` (`mean`), variances, covariances, `corr`, the `regr_*` family and `bit_xor`. `regr_count` is exact as it is.
 pub fn functions() -> Vec<AggregateUDF> {
     let moments = [
         (variance::var_samp_udaf(), Statistic::VarSamp),
@@ -36,7 +38,7 @@ pub fn functions() -> Vec<AggregateUDF> {
         (regr::regr_syy_udaf(), Statistic::Syy),
         (regr::regr_sxy_udaf(), Statistic::Sxy),
     ];
-    [(sum_udaf(), Wanted::Sum), (avg_udaf(), Wanted::Avg)]
+    [(sum_udaf(), Wanted::Sum), (avg_udaf(), Wanted::Avg), (bit_xor_udaf(), Wanted::Xor)]
         .into_iter()
         .chain(moments.into_iter().map(|(stock, statistic)| (stock, Wanted::Moment(statistic))))
         .map(|(stock, wanted)| AggregateUDF::from(Exact { stock, wanted }))
@@ -54,23 +56,33 @@ struct Exact {
 enum Wanted {
     Sum,
     Avg,
+    Xor,
     Moment(Statistic),
 }
 
-/// How a call accumulates.
-enum Kind {
+/// What total a call accumulates, and how it ends.
+pub enum Kind {
+    /// [`IntegerTotal`]
     Integer(Finish),
+    /// [`ExactSum`]
     Float(Finish),
+    /// [`Spread`]
     Spread(Finish),
+    /// [`Pairs`]
     Pairs(Finish),
-    Stock,
+    /// [`Parity`]
+    Parity(Finish),
+}
+
+/// What `function` accumulates over arguments of these types; None where it is none of ours, or goes to the stock function.
+pub fn kind(function: &AggregateUDF, arguments: &[DataType], result: &DataType, distinct: bool) -> Option<Kind> {
+    function.inner().downcast_ref::<Exact>()?.kind(arguments, result, distinct)
 }
 
 impl Exact {
-    fn kind(&self, arguments: &[FieldRef], result: &DataType, distinct: bool) -> Kind {
-        let argument = arguments.first().map_or(&DataType::Null, |a| a.data_type());
-        let doubles = arguments.iter().all(|a| a.data_type() == &DataType::Float64);
-        match (self.wanted, argument) {
+    fn kind(&self, arguments: &[DataType], result: &DataType, distinct: bool) -> Option<Kind> {
+        let doubles = arguments.iter().all(|a| a == &DataType::Float64);
+        Some(match (self.wanted, arguments.first()?) {
             (Wanted::Moment(statistic), _) if doubles && arguments.len() == 1 && statistic.is_single() => {
                 Kind::Spread(Finish::Statistic(statistic))
             }
@@ -87,14 +99,19 @@ impl Exact {
                 | DataType::Decimal64(..)
                 | DataType::Decimal128(..),
             ) => Kind::Integer(Finish::Sum(result.clone())),
+            (Wanted::Xor, argument) if argument.is_integer() => Kind::Parity(Finish::Sum(result.clone())),
             // Stock averages of decimals are exact: they add in a wider decimal.
-            _ => Kind::Stock,
-        }
+            _ => return None,
+        })
     }
 
-    fn kind_of(&self, args: &AccumulatorArgs) -> Kind {
-        self.kind(args.expr_fields, args.return_field.data_type(), args.is_distinct)
+    fn kind_of(&self, args: &AccumulatorArgs) -> Option<Kind> {
+        self.kind(&types(args.expr_fields), args.return_field.data_type(), args.is_distinct)
     }
+}
+
+fn types(fields: &[FieldRef]) -> Vec<DataType> {
+    fields.iter().map(|field| field.data_type().clone()).collect()
 }
 
 fn one<T: Total>(finish: Finish, args: &AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -125,25 +142,26 @@ impl AggregateUDFImpl for Exact {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.kind_of(&args) {
-            Kind::Integer(finish) => one::<IntegerTotal>(finish, &args),
-            Kind::Float(finish) => one::<ExactSum>(finish, &args),
-            Kind::Spread(finish) => one::<Spread>(finish, &args),
-            Kind::Pairs(finish) => one::<Pairs>(finish, &args),
-            Kind::Stock => self.stock.accumulator(args),
+            Some(Kind::Integer(finish)) => one::<IntegerTotal>(finish, &args),
+            Some(Kind::Float(finish)) => one::<ExactSum>(finish, &args),
+            Some(Kind::Spread(finish)) => one::<Spread>(finish, &args),
+            Some(Kind::Pairs(finish)) => one::<Pairs>(finish, &args),
+            Some(Kind::Parity(finish)) => one::<Parity>(finish, &args),
+            None => self.stock.accumulator(args),
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.kind_of(&args) {
-            Kind::Stock => self.stock.create_sliding_accumulator(args),
+            None => self.stock.create_sliding_accumulator(args),
             // Ours can always slide.
-            _ => self.accumulator(args),
+            Some(_) => self.accumulator(args),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        match self.kind(args.input_fields, args.return_field.data_type(), args.is_distinct) {
-            Kind::Stock => self.stock.state_fields(args),
+        match self.kind(&types(args.input_fields), args.return_field.data_type(), args.is_distinct) {
+            None => self.stock.state_fields(args),
             _ if args.is_distinct => Ok(distinct::state_fields(args.name)),
             _ => Ok(cells::state_fields(args.name)),
         }
@@ -151,19 +169,20 @@ impl AggregateUDFImpl for Exact {
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         match self.kind_of(&args) {
-            Kind::Stock => self.stock.groups_accumulator_supported(args),
-            _ => !args.is_distinct,
+            None => self.stock.groups_accumulator_supported(args),
+            Some(_) => !args.is_distinct,
         }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         let data_type = args.return_field.data_type();
         Ok(match self.kind_of(&args) {
-            Kind::Integer(finish) => Box::new(Groups::<IntegerTotal>::new(finish, data_type)?),
-            Kind::Float(finish) => Box::new(Groups::<ExactSum>::new(finish, data_type)?),
-            Kind::Spread(finish) => Box::new(Groups::<Spread>::new(finish, data_type)?),
-            Kind::Pairs(finish) => Box::new(Groups::<Pairs>::new(finish, data_type)?),
-            Kind::Stock => return self.stock.create_groups_accumulator(args),
+            Some(Kind::Integer(finish)) => Box::new(Groups::<IntegerTotal>::new(finish, data_type)?),
+            Some(Kind::Float(finish)) => Box::new(Groups::<ExactSum>::new(finish, data_type)?),
+            Some(Kind::Spread(finish)) => Box::new(Groups::<Spread>::new(finish, data_type)?),
+            Some(Kind::Pairs(finish)) => Box::new(Groups::<Pairs>::new(finish, data_type)?),
+            Some(Kind::Parity(finish)) => Box::new(Groups::<Parity>::new(finish, data_type)?),
+            None => return self.stock.create_groups_accumulator(args),
         })
     }
 

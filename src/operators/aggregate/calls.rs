@@ -4,11 +4,18 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
 
+use super::bits::Bits;
+use super::cells::Cells;
+use super::distinct::Distinct;
 use super::extremes::Extremes;
+use super::placed::Placed;
+use super::ranks::Ranks;
 use super::recompute::Recompute;
 use super::sums::{Averages, Booleans, Counts, DecimalSums, FloatSums, IntegerSums};
 use crate::error::{Error, Result};
+use crate::functions::{self, Kind, Pairs, Parity, Spread};
 use crate::operators::eval::{Exprs, Predicate};
 use crate::plan::incremental::{Aggregate, AggregateClass};
 use crate::state::{StateReader, StateWriter};
@@ -79,39 +86,72 @@ pub(super) struct Call {
 impl Call {
     pub fn new(plan: &Aggregate, output: &Field, input: &DFSchema, session: &SessionState) -> Result<Self> {
         let filter = plan.filter.as_ref().map(|f| Predicate::new(f, input, session)).transpose()?;
-        if plan.class == AggregateClass::Recompute {
-            let (args, states) = Recompute::new(&plan.call, input, session)?;
-            return Ok(Call { args, filter, states: Box::new(states) });
+        let (args, states) = Self::states(plan, output.data_type(), input, session)?;
+        Ok(Call { args, filter, states })
+    }
+
+    /// The state of a call, and what it is given.
+    fn states(
+        plan: &Aggregate,
+        output: &DataType,
+        input: &DFSchema,
+        session: &SessionState,
+    ) -> Result<(Exprs, Box<dyn GroupStates>)> {
+        if let AggregateClass::Place(place) = plan.class {
+            let (args, states) = Placed::new(&plan.call, place, input, session)?;
+            return Ok((args, Box::new(states)));
         }
         let args = Exprs::new(&plan.args, input, session)?;
         let argument = args.types.first().cloned().unwrap_or(DataType::Int64);
-        let output_type = output.data_type();
-        let states: Box<dyn GroupStates> = match plan.class {
-            AggregateClass::Count => Box::new(Counts::default()),
-            AggregateClass::Sum if output_type.is_floating() => Box::new(FloatSums::default()),
-            AggregateClass::Sum if output_type.is_integer() => Box::new(IntegerSums::new(output_type.clone())),
-            AggregateClass::Sum if is_decimal(output_type) => Box::new(DecimalSums::new(output_type.clone())),
-            AggregateClass::Avg if is_decimal(&argument) => Box::new(Averages::decimal(&argument, output_type.clone())),
-            AggregateClass::Avg if output_type.is_floating() => Box::new(Averages::float()),
-            AggregateClass::Min => Box::new(Extremes::smallest(argument)?),
-            AggregateClass::Max => Box::new(Extremes::largest(argument)?),
-            AggregateClass::BoolAnd => Box::new(Booleans::all()),
-            AggregateClass::BoolOr => Box::new(Booleans::any()),
-            // Sums of anything else (durations) are rare enough for the stock accumulator.
-            AggregateClass::Sum | AggregateClass::Avg | AggregateClass::Recompute => {
-                let (args, states) = Recompute::new(&plan.call, input, session)?;
-                return Ok(Call { args, filter, states: Box::new(states) });
+        if let AggregateClass::Quantile(quantile) = plan.class {
+            let states = Ranks::new(&plan.call, quantile, plan.distinct, argument, input, session)?;
+            return Ok((args, Box::new(states)));
+        }
+        let states: Option<Box<dyn GroupStates>> = match plan.class {
+            AggregateClass::Count => Some(Box::new(Counts::default())),
+            AggregateClass::Sum if output.is_floating() => Some(Box::new(FloatSums::default())),
+            AggregateClass::Sum if output.is_integer() => Some(Box::new(IntegerSums::new(output.clone()))),
+            AggregateClass::Sum if is_decimal(output) => Some(Box::new(DecimalSums::new(output.clone()))),
+            AggregateClass::Avg if is_decimal(&argument) => {
+                Some(Box::new(Averages::decimal(&argument, output.clone())))
             }
+            AggregateClass::Avg if output.is_floating() => Some(Box::new(Averages::float())),
+            AggregateClass::Total => Self::total(plan, &args.types, output)?,
+            AggregateClass::Min => Some(Box::new(Extremes::new(argument.clone(), false, plan.append_only)?)),
+            AggregateClass::Max => Some(Box::new(Extremes::new(argument.clone(), true, plan.append_only)?)),
+            AggregateClass::BoolAnd => Some(Box::new(Booleans::all())),
+            AggregateClass::BoolOr => Some(Box::new(Booleans::any())),
+            AggregateClass::BitAnd => Some(Box::new(Bits::new(true, output.clone()))),
+            AggregateClass::BitOr => Some(Box::new(Bits::new(false, output.clone()))),
+            // Sums of anything else (durations) are rare enough for the stock accumulator.
+            _ => None,
         };
-        Ok(Call { args, filter, states })
+        match states {
+            Some(states) if plan.distinct => Ok((args, Box::new(Distinct::new(argument, states)?))),
+            Some(states) => Ok((args, states)),
+            None => {
+                let (args, states) = Recompute::new(&plan.call, input, session)?;
+                Ok((args, Box::new(states)))
+            }
+        }
+    }
+
+    fn total(plan: &Aggregate, args: &[DataType], output: &DataType) -> Result<Option<Box<dyn GroupStates>>> {
+        let Expr::AggregateFunction(call) = &plan.call else { return Ok(None) };
+        Ok(match functions::kind(&call.func, args, output, plan.distinct) {
+            Some(Kind::Spread(finish)) => Some(Box::new(Cells::<Spread>::new(finish, output)?)),
+            Some(Kind::Pairs(finish)) => Some(Box::new(Cells::<Pairs>::new(finish, output)?)),
+            Some(Kind::Parity(finish)) => Some(Box::new(Cells::<Parity>::new(finish, output)?)),
+            _ => None,
+        })
     }
 
     pub fn grow(&mut self, bound: usize) {
         self.states.grow(bound);
     }
 
-    /// `groups[i]` are the groups of the rows of `input[i]`.
-    pub fn update(&mut self, input: &[SignedBatch], groups: &[Vec<u32>]) -> Result<()> {
+    /// `groups[i]` are the groups of the rows of `input[i]`, by grouping set.
+    pub fn update(&mut self, input: &[SignedBatch], groups: &[Vec<Vec<u32>>]) -> Result<()> {
         let mut changes = Vec::with_capacity(input.len());
         for batch in input {
             let args = self.args.evaluate(&batch.rows)?;
@@ -124,15 +164,15 @@ impl Call {
         }
         let retracts = input.iter().any(SignedBatch::has_retractions);
         if !retracts || !self.states.is_ordered() {
-            for ((args, weights), groups) in changes.iter().zip(groups) {
-                self.states.update(&Change { groups, weights, args })?;
+            for ((args, weights), sets) in changes.iter().zip(groups) {
+                sets.iter().try_for_each(|groups| self.states.update(&Change { groups, weights, args }))?;
             }
             return Ok(());
         }
         for sign in [1, -1] {
-            for ((args, weights), groups) in changes.iter().zip(groups) {
+            for ((args, weights), sets) in changes.iter().zip(groups) {
                 let weights: Vec<Weight> = weights.iter().map(|w| if w.signum() == sign { *w } else { 0 }).collect();
-                self.states.update(&Change { groups, weights: &weights, args })?;
+                sets.iter().try_for_each(|groups| self.states.update(&Change { groups, weights: &weights, args }))?;
             }
         }
         Ok(())

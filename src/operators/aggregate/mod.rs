@@ -1,10 +1,18 @@
 //! GROUP BY, DISTINCT and global aggregates.
 //!
-//! A change is grouped once (keys → dense group ids); every aggregate keeps its state in vectors indexed by group. The output of
-//! the touched groups is computed before and after the change, and the rows that differ are given out: −old, +new.
+//! A change is grouped once (keys → dense group ids), or once per grouping set; every aggregate keeps its state in vectors indexed by
+//! group, whichever set it belongs to. The output of the touched groups is computed before and after the change, and the rows that differ
+//! are given out: −old, +new.
 
+mod bits;
 mod calls;
+mod cells;
+mod distinct;
 mod extremes;
+mod keys;
+mod multisets;
+mod placed;
+mod ranks;
 mod recompute;
 mod sums;
 
@@ -17,20 +25,22 @@ use datafusion::logical_expr::Expr;
 use std::collections::HashMap;
 
 use self::calls::Call;
-use super::eval::{self, Exprs, arrow_schema};
+use self::keys::Keys;
+use super::eval::{self, arrow_schema};
 use crate::error::{Error, Result};
-use crate::plan::incremental;
-use crate::state::{GroupIndex, Narrow, RowCodec, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::plan::incremental::{self, GroupingSet};
+use crate::state::{GroupIndex, Narrow, StateReader, StateWriter};
+use crate::types::SignedBatch;
 
 pub(super) struct Aggregate {
-    group: Exprs,
-    codec: RowCodec,
+    keys: Keys,
     calls: Vec<Call>,
     schema: SchemaRef,
     groups: GroupIndex,
-    /// Rows by group. A group without rows does not exist, except the one of a global aggregate.
+    /// Rows by group. A group without rows does not exist, except the permanent ones.
     weights: Narrow,
+    /// Keys of the groups that are there without rows.
+    permanent: Vec<Vec<u8>>,
     /// Whether the group was touched in this epoch, by group.
     touched: Vec<bool>,
 }
@@ -39,13 +49,15 @@ impl Aggregate {
     pub fn new(
         input: &DFSchema,
         group: &[Expr],
+        sets: &[GroupingSet],
         aggregates: &[incremental::Aggregate],
         schema: &DFSchema,
         session: &SessionState,
     ) -> Result<Self> {
-        let group = Exprs::new(group, input, session)?;
         let schema = arrow_schema(schema);
-        let width = group.types.len();
+        let number = schema.fields().get(group.len()).map(|field| field.data_type());
+        let keys = Keys::new(group, sets, number, input, session)?;
+        let width = keys.width();
         if schema.fields().len() != width + aggregates.len() {
             return Err(Error::internal("an aggregate's schema does not fit its expressions"));
         }
@@ -55,8 +67,8 @@ impl Aggregate {
             .map(|(i, a)| Call::new(a, schema.field(width + i), input, session))
             .collect::<Result<_>>()?;
         Ok(Aggregate {
-            codec: RowCodec::new(group.types.iter().cloned())?,
-            group,
+            permanent: keys.permanent()?,
+            keys,
             calls,
             schema,
             groups: GroupIndex::new(),
@@ -65,47 +77,46 @@ impl Aggregate {
         })
     }
 
-    fn is_global(&self) -> bool {
-        self.group.types.is_empty()
-    }
-
-    /// `first`: whether this is the circuit's first step, when a global aggregate shows its row of no input.
+    /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
     pub fn step(&mut self, input: Vec<SignedBatch>, first: bool) -> Result<Vec<SignedBatch>> {
-        let appears = first && self.is_global();
+        let appears = first && !self.permanent.is_empty();
         if input.is_empty() && !appears {
             return Ok(vec![]);
         }
+        let permanent: Vec<u32> =
+            self.permanent.iter().map(|key| self.groups.intern_one(key)).collect::<Result<_>>()?;
+        self.grow();
         // The groups of every row, and the touched ones in order of first touch.
         let mut touched: Vec<u32> = Vec::new();
         if appears {
-            self.groups.intern_one(&[])?;
-            self.grow()?;
-            self.touched[0] = true;
-            touched.push(0);
+            touched.extend(&permanent);
+            permanent.iter().for_each(|id| self.touched[*id as usize] = true);
         }
-        let mut ids: Vec<Vec<u32>> = Vec::with_capacity(input.len());
+        let mut ids: Vec<Vec<Vec<u32>>> = Vec::with_capacity(input.len());
         for batch in &input {
-            let keys = self.codec.encode(&self.group.evaluate(&batch.rows)?, batch.num_rows())?;
-            let batch_ids = self.groups.intern(&keys)?;
-            self.grow()?;
-            for id in &batch_ids {
-                if !std::mem::replace(&mut self.touched[*id as usize], true) {
-                    touched.push(*id);
+            let mut of_batch = Vec::new();
+            for keys in self.keys.encode(&batch.rows)? {
+                let of_set = self.groups.intern(&keys)?;
+                self.grow();
+                for id in &of_set {
+                    if !std::mem::replace(&mut self.touched[*id as usize], true) {
+                        touched.push(*id);
+                    }
                 }
+                of_batch.push(of_set);
             }
-            ids.push(batch_ids);
+            ids.push(of_batch);
         }
         touched.iter().for_each(|id| self.touched[*id as usize] = false);
 
-        let exists = |w: Weight, first: bool, global: bool| w > 0 || (global && !first);
-        let global = self.is_global();
-        let before: Vec<u32> =
-            touched.iter().copied().filter(|g| exists(self.weights.get(*g as usize), first, global)).collect();
+        let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
         let old = self.output(&before)?;
 
         for (batch, ids) in input.iter().zip(&ids) {
-            for (i, id) in ids.iter().enumerate() {
-                self.weights.add(*id as usize, batch.weight(i));
+            for of_set in ids {
+                for (i, id) in of_set.iter().enumerate() {
+                    self.weights.add(*id as usize, batch.weight(i));
+                }
             }
         }
         for call in &mut self.calls {
@@ -114,8 +125,7 @@ impl Aggregate {
         if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
             return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
         }
-        let after: Vec<u32> =
-            touched.iter().copied().filter(|g| exists(self.weights.get(*g as usize), false, global)).collect();
+        let after = self.present(&touched, &permanent);
         let new = self.output(&after)?;
         let output = self.difference(&before, old, &after, new)?;
         for group in touched {
@@ -123,7 +133,7 @@ impl Aggregate {
                 for call in &mut self.calls {
                     call.clear(group)?;
                 }
-                if !global {
+                if !permanent.contains(&group) {
                     self.groups.remove(group);
                 }
             }
@@ -131,14 +141,19 @@ impl Aggregate {
         Ok(output)
     }
 
-    fn grow(&mut self) -> Result<()> {
+    /// Those of `groups` that have rows, or are `permanent`.
+    fn present(&self, groups: &[u32], permanent: &[u32]) -> Vec<u32> {
+        let present = |group: &u32| self.weights.get(*group as usize) > 0 || permanent.contains(group);
+        groups.iter().copied().filter(present).collect()
+    }
+
+    fn grow(&mut self) {
         let bound = self.groups.bound();
         if bound > self.weights.len() {
             self.weights.resize(bound);
             self.touched.resize(bound, false);
             self.calls.iter_mut().for_each(|c| c.grow(bound));
         }
-        Ok(())
     }
 
     /// Output rows of `groups`.
@@ -146,7 +161,7 @@ impl Aggregate {
         if groups.is_empty() {
             return Ok(None);
         }
-        let mut columns = self.codec.decode(groups.iter().map(|g| self.groups.key(*g)))?;
+        let mut columns = self.keys.decode(groups.iter().map(|g| self.groups.key(*g)))?;
         for call in &mut self.calls {
             columns.push(call.evaluate(groups)?);
         }
@@ -164,7 +179,7 @@ impl Aggregate {
         let mut gone: Vec<u32> = (0..before.len() as u32).collect();
         let mut come: Vec<u32> = (0..after.len() as u32).collect();
         if let (Some(old), Some(new)) = (&old, &new) {
-            let width = self.group.types.len();
+            let width = self.keys.width();
             let same = (width..old.num_columns())
                 .map(|c| Ok(make_comparator(old.column(c), new.column(c), Default::default())?))
                 .collect::<Result<Vec<_>>>()?;
@@ -206,8 +221,8 @@ impl Aggregate {
     }
 
     pub fn state_rows(&self) -> usize {
-        let groups = if self.is_global() { 0 } else { self.groups.len() };
-        groups + self.calls.iter().map(|c| c.state_rows()).sum::<usize>()
+        self.groups.len().saturating_sub(self.permanent.len())
+            + self.calls.iter().map(|c| c.state_rows()).sum::<usize>()
     }
 
     pub fn state_bytes(&self) -> usize {

@@ -11,10 +11,11 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use std::sync::Arc;
 
-use super::calls::{Change, GroupStates, left_over};
-use crate::error::{Error, Result};
+use super::calls::{Change, GroupStates};
+use super::multisets::Multisets;
+use crate::error::Result;
 use crate::operators::eval::Exprs;
-use crate::state::{Multiset, Presence, RowCodec, StateReader, StateWriter};
+use crate::state::{Multiset, RowCodec, StateReader, StateWriter};
 
 pub(super) struct Recompute {
     function: Arc<AggregateFunctionExpr>,
@@ -25,16 +26,9 @@ pub(super) struct Recompute {
     /// What the accumulator takes: for each of its inputs the column of a kept row.
     inputs: Vec<usize>,
     output: DataType,
-    groups: Vec<Group>,
-    rows: usize,
-    bytes: usize,
-}
-
-#[derive(Default)]
-struct Group {
-    rows: Multiset,
-    /// The aggregate's value, while it is valid.
-    value: Option<ScalarValue>,
+    rows: Multisets,
+    /// The aggregate's value by group, while it is valid.
+    values: Vec<Option<ScalarValue>>,
 }
 
 impl Recompute {
@@ -59,8 +53,8 @@ impl Recompute {
             .map(|(i, t)| SortField::new_with_options(t.clone(), options.get(i).copied().unwrap_or_default()));
         let codec = RowCodec::ordered(fields.collect())?;
         let output = function.field().data_type().clone();
-        let state =
-            Recompute { function, codec, order: options.len(), inputs, output, groups: Vec::new(), rows: 0, bytes: 0 };
+        let rows = Multisets::default();
+        let state = Recompute { function, codec, order: options.len(), inputs, output, rows, values: Vec::new() };
         Ok((exprs, state))
     }
 
@@ -88,7 +82,8 @@ impl Recompute {
 
 impl GroupStates for Recompute {
     fn grow(&mut self, bound: usize) {
-        self.groups.resize_with(bound, Group::default);
+        self.rows.grow(bound);
+        self.values.resize(bound, None);
     }
 
     fn is_ordered(&self) -> bool {
@@ -99,21 +94,9 @@ impl GroupStates for Recompute {
         debug_assert!(change.args.len() >= self.order);
         let encoded = self.codec.encode(change.args, change.groups.len())?;
         for (i, weight) in change.weights.iter().enumerate().filter(|(_, w)| **w != 0) {
-            let group = &mut self.groups[change.groups[i] as usize];
-            group.value = None;
-            let row = encoded.row(i);
-            match group.rows.add(row, *weight) {
-                Presence::Appeared if *weight > 0 => {
-                    self.rows += 1;
-                    self.bytes += Multiset::value_size(row.len());
-                }
-                Presence::Vanished => {
-                    self.rows -= 1;
-                    self.bytes -= Multiset::value_size(row.len());
-                }
-                Presence::Stays(left) if left > 0 => {}
-                _ => return Err(Error::diverged("aggregate: a row is retracted that is not there")),
-            }
+            let group = change.groups[i] as usize;
+            self.values[group] = None;
+            self.rows.add(group, encoded.row(i), *weight)?;
         }
         Ok(())
     }
@@ -121,12 +104,11 @@ impl GroupStates for Recompute {
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
         let mut values = Vec::with_capacity(groups.len());
         for group in groups {
-            let group = *group as usize;
-            let value = match &self.groups[group].value {
-                Some(value) => value.clone(),
-                None => self.value(&self.groups[group].rows)?,
+            let value = match self.values[*group as usize].take() {
+                Some(value) => value,
+                None => self.value(self.rows.get(*group))?,
             };
-            self.groups[group].value = Some(value.clone());
+            self.values[*group as usize] = Some(value.clone());
             values.push(value);
         }
         if values.is_empty() {
@@ -136,29 +118,27 @@ impl GroupStates for Recompute {
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        let group = std::mem::take(&mut self.groups[group as usize]);
-        if group.rows.is_empty() { Ok(()) } else { Err(left_over()) }
+        self.values[group as usize] = None;
+        self.rows.clear(group)
     }
 
     fn rows(&self) -> usize {
-        self.rows
+        self.rows.rows()
     }
 
     fn bytes(&self) -> usize {
-        self.groups.capacity() * size_of::<Group>() + self.bytes
+        self.rows.heap_size() + self.values.capacity() * size_of::<Option<ScalarValue>>()
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
-        out.multisets("rows", self.groups.iter().map(|group| &group.rows));
+        self.rows.save("rows", out);
         Ok(())
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
+        self.rows = Multisets::restore("rows", from, bound)?;
         // Values are computed again when they are asked for.
-        let groups = from.multisets("rows", bound)?.into_iter().map(|rows| Group { rows, value: None });
-        self.groups = groups.collect();
-        self.rows = self.groups.iter().map(|group| group.rows.len()).sum();
-        self.bytes = self.groups.iter().map(|group| group.rows.bytes()).sum();
+        self.values = vec![None; bound];
         Ok(())
     }
 }

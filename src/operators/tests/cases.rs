@@ -33,6 +33,11 @@ impl Case {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);
         let sql = Generator::new(&mut rng).query(depth).sql;
+        Case::of(seed, sql, &mut rng)
+    }
+
+    /// The query `sql` under random changes of the tables it names.
+    pub fn of(seed: u64, sql: String, rng: &mut ChaCha8Rng) -> Self {
         let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
         let mut epochs = Vec::new();
         for _ in 0..rng.random_range(3..12) {
@@ -41,7 +46,7 @@ impl Case {
             epoch.saved = ChaCha8Rng::seed_from_u64(seed ^ (epochs.len() as u64 + 1) << 32).random_bool(0.4);
             for table in TABLES.iter().filter(|t| sql.contains(&format!("\"src\".\"{}\"", t.name))) {
                 let rows = rows.entry(table.name).or_default();
-                let new = change(table, rows.clone(), &mut rng);
+                let new = change(table, rows.clone(), rng);
                 new.iter().for_each(|c| rows.apply(&c.row, c.weight));
                 epoch.changes.extend(new);
             }

@@ -1,5 +1,6 @@
 //! Tests of the engine: the oracle first, then what it cannot say.
 
+mod aggregates;
 mod bulk;
 mod cases;
 pub mod changes;

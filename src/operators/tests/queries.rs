@@ -1,5 +1,6 @@
 //! Random queries over [`super::tables`].
 
+mod aggregates;
 mod unnest;
 
 use rand::Rng;

@@ -1,0 +1,67 @@
+//! A multiset of encoded values for each group.
+
+use super::calls::left_over;
+use crate::error::{Error, Result};
+use crate::state::{Multiset, Presence, StateReader, StateWriter};
+use crate::types::Weight;
+
+/// By group, with how much is in all of them.
+#[derive(Default)]
+pub(super) struct Multisets {
+    values: Vec<Multiset>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Multisets {
+    pub fn grow(&mut self, bound: usize) {
+        self.values.resize_with(bound, Multiset::default);
+    }
+
+    pub fn get(&self, group: u32) -> &Multiset {
+        &self.values[group as usize]
+    }
+
+    /// Adds `weight` to the weight of `value`, which stays at 0 or above; whether the value has come, gone, or stays.
+    pub fn add(&mut self, group: usize, value: &[u8], weight: Weight) -> Result<Presence> {
+        let presence = self.values[group].add(value, weight);
+        match presence {
+            Presence::Appeared if weight > 0 => {
+                self.rows += 1;
+                self.bytes += Multiset::value_size(value.len());
+            }
+            Presence::Vanished => {
+                self.rows -= 1;
+                self.bytes -= Multiset::value_size(value.len());
+            }
+            Presence::Stays(left) if left > 0 => {}
+            _ => return Err(Error::diverged("aggregate: a value is retracted that is not there")),
+        }
+        Ok(presence)
+    }
+
+    pub fn clear(&mut self, group: u32) -> Result<()> {
+        let values = std::mem::take(&mut self.values[group as usize]);
+        if values.is_empty() { Ok(()) } else { Err(left_over()) }
+    }
+
+    /// Distinct values of all groups.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn heap_size(&self) -> usize {
+        self.values.capacity() * size_of::<Multiset>() + self.bytes
+    }
+
+    pub fn save(&self, name: &str, out: &mut StateWriter) {
+        out.multisets(name, &self.values);
+    }
+
+    pub fn restore(name: &str, from: &mut StateReader, bound: usize) -> Result<Self> {
+        let values = from.multisets(name, bound)?;
+        let rows = values.iter().map(Multiset::len).sum();
+        let bytes = values.iter().map(Multiset::bytes).sum();
+        Ok(Multisets { values, rows, bytes })
+    }
+}
