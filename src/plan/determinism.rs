@@ -14,8 +14,8 @@ use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, FetchType, LogicalPlan, Projection, SkipType, Sort, SubqueryAlias, Window,
-    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, Projection, Sort, SubqueryAlias, Window,
+    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -47,18 +47,7 @@ pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPl
         LogicalPlan::Window(window) => order_window(window),
         LogicalPlan::Aggregate(aggregate) => order_aggregate(planner, aggregate),
         LogicalPlan::Distinct(Distinct::On(on)) => order_distinct_on(on),
-        LogicalPlan::Limit(mut limit) => {
-            let rows = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
-                // With an OFFSET it would take the skipped rows off twice.
-                (SkipType::Literal(0), FetchType::Literal(fetch)) => fetch,
-                _ => None,
-            };
-            let input = Arc::unwrap_or_clone(limit.input);
-            let (input, found) = order_below_limit(input, rows)?;
-            let input = if found { input } else { sorted(input, rows)? };
-            limit.input = Arc::new(input);
-            Ok(Transformed::yes(LogicalPlan::Limit(limit)))
-        }
+        LogicalPlan::Limit(limit) => order_limit(limit).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)
@@ -250,34 +239,62 @@ fn order_distinct_on(on: DistinctOn) -> Result<Transformed<LogicalPlan>, DataFus
     Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
 }
 
-/// Completes the sort that stands below a LIMIT, if one does, and tells it how many `rows` are wanted: DataFusion 55.2 takes a sort out
-/// whose keys are projected away before the LIMIT, as if nobody observed it, but never one that picks rows itself.
-fn order_below_limit(plan: LogicalPlan, rows: Option<usize>) -> Result<(LogicalPlan, bool), DataFusionError> {
+/// More rows than there can be, and still far from overflow when an OFFSET is added.
+const MOST: i64 = i64::MAX / 2;
+
+/// A LIMIT directly above the sort whose first rows it gives out; one without ORDER BY is ordered by everything.
+///
+/// What only picks and names columns may stand between the two, as when a key is not selected. It goes above the LIMIT: DataFusion 55.2
+/// takes a sort out whose keys are gone below the LIMIT, as if nobody observed its order.
+fn order_limit(mut limit: Limit) -> Result<LogicalPlan, DataFusionError> {
+    // It also moves the sorts of others below an OFFSET that stands alone, but never below a LIMIT.
+    limit.fetch.get_or_insert_with(|| Box::new(lit(MOST)));
+    let input = Arc::unwrap_or_clone(limit.input);
+    if has_sort_below(&input) {
+        return limit_sort(input, limit.skip, limit.fetch);
+    }
+    limit.input = Arc::new(sorted(input)?);
+    Ok(LogicalPlan::Limit(limit))
+}
+
+fn has_sort_below(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(projection) => has_sort_below(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_sort_below(&alias.input),
+        _ => false,
+    }
+}
+
+fn limit_sort(
+    plan: LogicalPlan,
+    skip: Option<Box<Expr>>,
+    fetch: Option<Box<Expr>>,
+) -> Result<LogicalPlan, DataFusionError> {
     Ok(match plan {
+        LogicalPlan::Projection(projection) => {
+            let input = limit_sort(Arc::unwrap_or_clone(projection.input), skip, fetch)?;
+            LogicalPlan::Projection(Projection::try_new_with_schema(
+                projection.expr,
+                Arc::new(input),
+                projection.schema,
+            )?)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = limit_sort(Arc::unwrap_or_clone(alias.input), skip, fetch)?;
+            LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?)
+        }
         LogicalPlan::Sort(mut sort) => {
             let add = ties(&sort.input, &sort.expr, &[]);
             sort.expr.extend(add);
-            sort.fetch = match (sort.fetch, rows) {
-                (Some(fetch), Some(rows)) => Some(fetch.min(rows)),
-                (fetch, rows) => fetch.or(rows),
-            };
-            (LogicalPlan::Sort(sort), true)
+            LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(LogicalPlan::Sort(sort)) })
         }
-        LogicalPlan::Projection(projection) => {
-            let (input, found) = order_below_limit(Arc::unwrap_or_clone(projection.input), rows)?;
-            let plan = Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)?;
-            (LogicalPlan::Projection(plan), found)
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let (input, found) = order_below_limit(Arc::unwrap_or_clone(alias.input), rows)?;
-            (LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), found)
-        }
-        other => (other, false),
+        other => LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(other) }),
     })
 }
 
 /// Orders a LIMIT that has no ORDER BY: by everything.
-fn sorted(plan: LogicalPlan, rows: Option<usize>) -> Result<LogicalPlan, DataFusionError> {
+fn sorted(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let expr = ties(&plan, &[], &[]);
-    Ok(if expr.is_empty() { plan } else { LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: rows }) })
+    Ok(if expr.is_empty() { plan } else { LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }) })
 }

@@ -3,7 +3,7 @@
 //! Stored state brings back ten million entries at once, and the first epoch after a start asks for a thousand of them. Putting all
 //! of them into a hash table first would be most of that epoch. So they are only dealt out to the parts of the table they belong to,
 //! and a part is searched from front to back until it was searched as often as filling it would have cost: then it is filled, which
-//! goes from front to back of the table's memory. Whatever is asked for, that costs at most twice what the cheaper way would have.
+//! goes from front to back of the table's memory. Whatever is asked for, that costs about twice what the cheaper way would have.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;

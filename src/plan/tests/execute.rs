@@ -83,6 +83,41 @@ async fn limits_and_lists_do_not_depend_on_the_order_of_rows() {
     }
 }
 
+/// Over several partitions DataFusion forgets the order that only a LIMIT observes, once its key is not selected.
+#[tokio::test]
+async fn a_limit_by_a_key_that_is_not_selected_gives_the_first_rows() {
+    let mut options = PlannerOptions::new(Dialect::DataFusion);
+    options.target_partitions = 3;
+    let planner = Planner::new(options).unwrap();
+    let inner = r#"select city from "ref"."users" order by user_id desc"#;
+    for (bounds, expected) in
+        [("limit 2", "| f    |\n| z    |"), ("limit 2 offset 1", "| a    |\n| f    |"), ("offset 4", "| b    |")]
+    {
+        for sql in [
+            format!("{inner} {bounds}"),
+            format!("select city from ({inner} {bounds}) as x"),
+            format!("select city from ({inner} {bounds}) as x group by city"),
+            format!(
+                "select city from (select city, row_number() over (partition by city order by city) as n from ({inner} {bounds}) as x) as y where n = 1"
+            ),
+        ] {
+            let model = compile_view(&sql).unwrap();
+            let schema = &model.inputs[0].schema;
+            let part = |ids: &[i64], cities: &[&str]| {
+                let columns = [("user_id", ints(ids)), ("city", texts(cities))];
+                let arrays = schema.fields().iter().map(|f| match columns.iter().find(|c| c.0 == f.name()) {
+                    Some((_, array)) => Arc::clone(array),
+                    None => arrow::array::new_null_array(f.data_type(), ids.len()),
+                });
+                vec![RecordBatch::try_new(Arc::clone(schema), arrays.collect()).unwrap()]
+            };
+            let parts = vec![part(&[1, 5, 2], &["b", "z", "c"]), part(&[3, 4], &["a", "f"])];
+            let table = Arc::new(MemTable::try_new(Arc::clone(schema), parts).unwrap());
+            assert_eq!(rows(&planner, &model, &[table]).await.unwrap(), expected, "{sql}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_scalar_subquery_of_several_rows_is_an_error() {
     let sql = r#"select id, (select user_id from "ref"."users" where city = 'a') as u from "ref"."events""#;
