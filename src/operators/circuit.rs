@@ -15,6 +15,7 @@ use super::join::Join;
 use super::linear::{Filter, Project, conform};
 use super::metrics::{NodeMetrics, Running};
 use super::unnest::Unnest;
+use super::window::{self, Window};
 use crate::error::{Error, Result};
 use crate::plan::incremental::Node;
 use crate::state::{StateReader, StateWriter};
@@ -128,6 +129,7 @@ enum Kind {
     Aggregate(Box<Aggregate>),
     First(Box<First>),
     Join(Box<Join>),
+    Window(Box<Window>),
 }
 
 impl Kind {
@@ -142,6 +144,7 @@ impl Kind {
             Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
             Kind::Join(_) => "join",
+            Kind::Window(_) => "window",
         }
     }
 
@@ -150,6 +153,7 @@ impl Kind {
             Kind::Aggregate(node) => node.state_rows(),
             Kind::First(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
+            Kind::Window(node) => node.state_rows(),
             _ => 0,
         }
     }
@@ -159,6 +163,7 @@ impl Kind {
             Kind::Aggregate(node) => node.state_bytes(),
             Kind::First(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
+            Kind::Window(node) => node.state_bytes(),
             _ => 0,
         }
     }
@@ -203,6 +208,11 @@ impl Operator {
                 let schema = arrow_schema(input.schema());
                 let first = First::new(partition, order, &options, schema, streams(input, mode))?;
                 (Kind::First(Box::new(first)), vec![below(input)?])
+            }
+            Node::Window { input, partition, order, calls, reach, visible, schema } => {
+                let spec = window::Spec { partition, order, calls, reach: *reach, visible: *visible };
+                let window = Window::new(input.schema(), &spec, schema, session)?;
+                (Kind::Window(Box::new(window)), vec![below(input)?])
             }
             Node::Join { base, arms, schema } => {
                 if arms.iter().any(|a| streams(&a.input, mode)) {
@@ -250,6 +260,7 @@ impl Operator {
             Kind::Aggregate(aggregate) => aggregate.step(only(), first)?,
             Kind::First(node) => node.step(only())?,
             Kind::Join(join) => join.step(below)?,
+            Kind::Window(window) => window.step(only())?,
         };
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
@@ -262,6 +273,7 @@ impl Operator {
             Kind::Aggregate(node) => node.save(out)?,
             Kind::First(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
+            Kind::Window(node) => node.save(out),
             _ => {}
         }
         self.inputs.iter().try_for_each(|input| input.save(out))
@@ -273,6 +285,7 @@ impl Operator {
             Kind::Aggregate(node) => node.restore(from)?,
             Kind::First(node) => node.restore(from)?,
             Kind::Join(node) => node.restore(from)?,
+            Kind::Window(node) => node.restore(from)?,
             _ => {}
         }
         self.memory.resize(self.kind.state_bytes())?;
@@ -297,7 +310,8 @@ fn streams(node: &Node, mode: Mode) -> bool {
         | Node::Filter { input, .. }
         | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
-        | Node::First { input, .. } => streams(input, mode),
+        | Node::First { input, .. }
+        | Node::Window { input, .. } => streams(input, mode),
         Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
         Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),
     }

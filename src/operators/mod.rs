@@ -24,6 +24,7 @@ mod memory;
 mod merge;
 mod metrics;
 mod unnest;
+mod window;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -67,7 +67,7 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
         Node::Aggregate { input, group, aggregates, .. } => {
             aggregates.is_empty() && !group.is_empty() && append_only(input, inputs)
         }
-        Node::First { .. } => false,
+        Node::First { .. } | Node::Window { .. } => false,
     }
 }
 
@@ -142,6 +142,13 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             Err(Fault::new("not-a-stream", format!("{what} over a stream would have to change rows already written"))
                 .hint(downstream))
         }
+        Node::Window { input, .. } => {
+            if !stream_node(input, streamed)? {
+                return Ok(false);
+            }
+            let message = "a window function or LIMIT over a stream would have to change rows already written";
+            Err(Fault::new("not-a-stream", message).hint(downstream))
+        }
         Node::First { input, .. } => {
             let below = stream_node(input, streamed)?;
             if below && streamed.changes != ChangeKind::Append {
@@ -184,6 +191,7 @@ fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
             _ => None,
         },
         Node::Filter { input, .. } | Node::First { input, .. } => source_column(input, column),
+        Node::Window { input, .. } if column < input.schema().fields().len() => source_column(input, column),
         Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
         _ => None,
     }

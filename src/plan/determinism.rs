@@ -129,6 +129,9 @@ fn unbounded(bound: &WindowFrameBound) -> bool {
     bound.is_unbounded()
 }
 
+/// What a window function partitions and orders by.
+type Keys = (Vec<Expr>, Vec<SortExpr>);
+
 fn order_window(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionError> {
     if !window.window_expr.iter().any(|e| window_of(e).is_some_and(is_order_sensitive)) {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
@@ -136,8 +139,8 @@ fn order_window(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionEr
     let schema = Arc::clone(&window.schema);
     let input = Arc::clone(&window.input);
     let names = NamePreserver::new_for_projection();
-    // Expressions of one node share one order: those that need ties go to a node of their own.
-    let (mut ordered, mut rest) = (Vec::new(), Vec::new());
+    // Expressions of one node share one order: those that need ties go to nodes of their own.
+    let mut nodes: Vec<(Option<Keys>, Vec<Expr>)> = Vec::new();
     for expr in window.window_expr {
         let name = names.save(&expr);
         let expr = expr.transform_down(|e| match e {
@@ -161,16 +164,24 @@ fn order_window(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionEr
             }
             other => Ok(Transformed::no(other)),
         })?;
-        let expr_name = name.restore(expr.data);
-        if expr.transformed { ordered.push(expr_name) } else { rest.push(expr_name) }
+        let keys = window_of(&expr.data).filter(|_| expr.transformed);
+        let keys = keys.map(|f| (f.params.partition_by.clone(), f.params.order_by.clone()));
+        let expr = name.restore(expr.data);
+        match nodes.iter_mut().find(|(of, _)| *of == keys) {
+            Some((_, exprs)) => exprs.push(expr),
+            None => nodes.push((keys, vec![expr])),
+        }
     }
-    if rest.is_empty() {
-        return Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(ordered, input)?)));
+    let only = nodes.len() == 1;
+    let mut plan = input;
+    for (_, exprs) in nodes {
+        plan = Arc::new(LogicalPlan::Window(Window::try_new(exprs, plan)?));
     }
-    let inner = LogicalPlan::Window(Window::try_new(rest, input)?);
-    let outer = LogicalPlan::Window(Window::try_new(ordered, Arc::new(inner))?);
+    if only {
+        return Ok(Transformed::yes(Arc::unwrap_or_clone(plan)));
+    }
     let columns = schema.iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect();
-    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(outer))?)))
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, plan)?)))
 }
 
 fn is_ordered_aggregate(function: &AggregateFunction) -> bool {
@@ -240,56 +251,35 @@ fn order_distinct_on(on: DistinctOn) -> Result<Transformed<LogicalPlan>, DataFus
 }
 
 /// More rows than there can be, and still far from overflow when an OFFSET is added.
-const MOST: i64 = i64::MAX / 2;
+pub(crate) const MOST: i64 = i64::MAX / 2;
 
-/// A LIMIT directly above the sort whose first rows it gives out; one without ORDER BY is ordered by everything.
-///
-/// What only picks and names columns may stand between the two, as when a key is not selected. It goes above the LIMIT: DataFusion 55.2
-/// takes a sort out whose keys are gone below the LIMIT, as if nobody observed its order.
+/// Completes the sort below a LIMIT, or makes one. DataFusion 55.2 moves the sorts of others below an OFFSET that stands alone, but
+/// never below a LIMIT.
 fn order_limit(mut limit: Limit) -> Result<LogicalPlan, DataFusionError> {
-    // It also moves the sorts of others below an OFFSET that stands alone, but never below a LIMIT.
     limit.fetch.get_or_insert_with(|| Box::new(lit(MOST)));
-    let input = Arc::unwrap_or_clone(limit.input);
-    if has_sort_below(&input) {
-        return limit_sort(input, limit.skip, limit.fetch);
-    }
-    limit.input = Arc::new(sorted(input)?);
+    let (input, found) = order_below_limit(Arc::unwrap_or_clone(limit.input))?;
+    limit.input = Arc::new(if found { input } else { sorted(input)? });
     Ok(LogicalPlan::Limit(limit))
 }
 
-fn has_sort_below(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(projection) => has_sort_below(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => has_sort_below(&alias.input),
-        _ => false,
-    }
-}
-
-fn limit_sort(
-    plan: LogicalPlan,
-    skip: Option<Box<Expr>>,
-    fetch: Option<Box<Expr>>,
-) -> Result<LogicalPlan, DataFusionError> {
+/// Completes the sort that stands below a LIMIT, if one does.
+fn order_below_limit(plan: LogicalPlan) -> Result<(LogicalPlan, bool), DataFusionError> {
     Ok(match plan {
-        LogicalPlan::Projection(projection) => {
-            let input = limit_sort(Arc::unwrap_or_clone(projection.input), skip, fetch)?;
-            LogicalPlan::Projection(Projection::try_new_with_schema(
-                projection.expr,
-                Arc::new(input),
-                projection.schema,
-            )?)
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let input = limit_sort(Arc::unwrap_or_clone(alias.input), skip, fetch)?;
-            LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?)
-        }
         LogicalPlan::Sort(mut sort) => {
             let add = ties(&sort.input, &sort.expr, &[]);
             sort.expr.extend(add);
-            LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(LogicalPlan::Sort(sort)) })
+            (LogicalPlan::Sort(sort), true)
         }
-        other => LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(other) }),
+        LogicalPlan::Projection(projection) => {
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(projection.input))?;
+            let plan = Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)?;
+            (LogicalPlan::Projection(plan), found)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, found) = order_below_limit(Arc::unwrap_or_clone(alias.input))?;
+            (LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), found)
+        }
+        other => (other, false),
     })
 }
 

@@ -6,7 +6,9 @@ use std::fmt::Write;
 
 use super::check;
 use super::compile::CompiledModel;
-use super::incremental::{Aggregate, AggregateClass, Arm, ArmKind, GroupingSet, Node, UnnestedList};
+use super::incremental::{
+    Aggregate, AggregateClass, Arm, ArmKind, Extent, GroupingSet, Node, Rank, Reach, UnnestedList, Visible,
+};
 use super::relation::Input;
 use super::session::Planner;
 use crate::project::Materialization;
@@ -146,6 +148,32 @@ impl Tree<'_> {
                 self.line(depth, &format!("{label}first row per {} by {order}: incremental; {keeps}", list(partition)));
                 self.node(input, depth + 1, "");
             }
+            Node::Window { input, partition, order, calls, reach, visible, .. } => {
+                let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
+                let what = match visible {
+                    Some(Visible { rank, most }) => {
+                        let rank = match rank {
+                            Rank::RowNumber => "row number",
+                            Rank::Rank => "rank",
+                            Rank::DenseRank => "dense rank",
+                        };
+                        let by: Vec<String> = order.iter().map(ToString::to_string).collect();
+                        format!(
+                            "top {most} by {rank} per {per} by {}: incremental; state: the rows; a change behind them costs nothing",
+                            by.join(", ")
+                        )
+                    }
+                    None => {
+                        let calls = list(calls);
+                        format!(
+                            "window {calls} over {per}: incremental; state: the rows; a change reaches {}",
+                            reached(*reach)
+                        )
+                    }
+                };
+                self.line(depth, &format!("{label}{what}"));
+                self.node(input, depth + 1, "");
+            }
         }
     }
 }
@@ -176,6 +204,25 @@ fn by(group: &[Expr], sets: &[GroupingSet]) -> String {
         return format!("grouping sets {}", sets.iter().map(set).collect::<Vec<_>>().join(", "));
     }
     if group.is_empty() { "all rows".to_string() } else { list(group) }
+}
+
+/// What is computed anew for a changed row: those that look at it.
+fn reached(reach: Reach) -> String {
+    let side = |extent: Extent, side: &str| match extent {
+        _ if extent.is_all() => Some(format!("all {side} it")),
+        Extent { rows: 0, peers: false } => None,
+        Extent { rows: 0, peers: true } => Some(format!("its peers {side} it")),
+        Extent { rows: 1, .. } => Some(format!("one row {side} it")),
+        Extent { rows, .. } => Some(format!("{rows} rows {side} it")),
+    };
+    match (reach.before.is_all(), reach.after.is_all()) {
+        (true, true) => "its whole partition".to_string(),
+        // Rows that look back see it from behind.
+        _ => match [side(reach.after, "before"), side(reach.before, "behind")] {
+            [None, None] => "no other row".to_string(),
+            sides => sides.into_iter().flatten().collect::<Vec<_>>().join(" and "),
+        },
+    }
 }
 
 fn arm_label(arm: &Arm) -> String {

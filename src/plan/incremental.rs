@@ -39,6 +39,18 @@ pub enum Node {
     /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
     /// columns the model mentions. Output schema = input schema (the row number, constant 1, is projected above when asked for).
     First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
+    /// Window functions that share a partitioning and an order. Output = input columns, then one for every call.
+    Window {
+        input: Box<Node>,
+        partition: Vec<Expr>,
+        order: Vec<SortExpr>,
+        calls: Vec<Expr>,
+        /// Of all calls together.
+        reach: Reach,
+        /// Only these rows are given out: a top-k.
+        visible: Option<Visible>,
+        schema: DFSchemaRef,
+    },
 }
 
 impl Node {
@@ -52,7 +64,7 @@ impl Node {
             Node::Union { inputs, .. } => inputs.iter().all(Node::is_stateless),
             // It is given out once.
             Node::Constant { .. } => false,
-            Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } => false,
+            Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } | Node::Window { .. } => false,
         }
     }
 }
@@ -64,6 +76,65 @@ pub struct UnnestedList {
     pub column: usize,
     /// How many levels of lists in lists become rows, 1 or more.
     pub depth: usize,
+}
+
+/// Where, in the order of its partition, the rows stand that the values of a row depend on, besides itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    pub before: Extent,
+    pub after: Extent,
+}
+
+/// How far they stand, in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// At most so many rows away.
+    pub rows: usize,
+    /// Its peers, too: rows that the order does not tell apart.
+    pub peers: bool,
+}
+
+impl Extent {
+    /// Any row of the partition.
+    pub const ALL: Extent = Extent { rows: usize::MAX, peers: true };
+
+    /// Whether there is no bound.
+    pub fn is_all(self) -> bool {
+        self.rows == usize::MAX
+    }
+
+    /// What both reach.
+    pub fn and(self, other: Extent) -> Extent {
+        Extent { rows: self.rows.max(other.rows), peers: self.peers || other.peers }
+    }
+}
+
+impl Reach {
+    /// The whole partition.
+    pub const ALL: Reach = Reach { before: Extent::ALL, after: Extent::ALL };
+
+    /// What both reach.
+    pub fn and(self, other: Reach) -> Reach {
+        Reach { before: self.before.and(other.before), after: self.after.and(other.after) }
+    }
+}
+
+/// The first rows of each partition: those whose rank is at most so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visible {
+    pub rank: Rank,
+    pub most: usize,
+}
+
+/// What counts as a rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// The place of a row; of equal ones, each has its own.
+    RowNumber,
+    /// One more than there are rows before it and its peers.
+    Rank,
+    /// One more than there are groups of peers before it.
+    DenseRank,
 }
 
 /// One joined input of a [`Node::Join`].
@@ -194,6 +265,7 @@ impl Node {
             | Node::Union { schema, .. }
             | Node::Unnest { schema, .. }
             | Node::Join { schema, .. }
+            | Node::Window { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
             Node::Filter { input, .. } | Node::First { input, .. } => input.schema(),
         }

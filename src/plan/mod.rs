@@ -45,6 +45,7 @@ mod set_operations;
 mod shape;
 mod single_row;
 mod snapshot;
+mod sorts;
 mod sources;
 mod spelling;
 pub mod stored;

@@ -57,6 +57,9 @@ fn write(plan: &Node, out: &mut String) {
             write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
+        Node::Window { partition, order, calls, .. } => {
+            write!(out, "window {} by {} order {}", exprs(calls), exprs(partition), orders(order))
+        }
     };
     for field in plan.schema().fields() {
         let _ = write!(out, " |{} {}", field.name(), field.data_type());
@@ -67,7 +70,8 @@ fn write(plan: &Node, out: &mut String) {
         | Node::Filter { input, .. }
         | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
-        | Node::First { input, .. } => vec![input],
+        | Node::First { input, .. }
+        | Node::Window { input, .. } => vec![input],
         Node::Union { inputs, .. } => inputs.iter().collect(),
         Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
     };

@@ -19,7 +19,7 @@ pub(super) fn name_window_keys(plan: LogicalPlan) -> Result<LogicalPlan, DataFus
     Ok(plan.data)
 }
 
-fn columns_of(schema: &DFSchema) -> Vec<Expr> {
+pub(super) fn columns_of(schema: &DFSchema) -> Vec<Expr> {
     schema.iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect()
 }
 
@@ -55,7 +55,7 @@ fn name_keys(window: Window) -> Result<Transformed<LogicalPlan>, DataFusionError
 }
 
 /// The column of `key`, a new one or the one an equal key has.
-fn name_of(keys: &mut Vec<Expr>, key: &Expr) -> String {
+pub(super) fn name_of(keys: &mut Vec<Expr>, key: &Expr) -> String {
     let at = keys.iter().position(|k| k == key).unwrap_or_else(|| {
         keys.push(key.clone());
         keys.len() - 1
@@ -63,6 +63,6 @@ fn name_of(keys: &mut Vec<Expr>, key: &Expr) -> String {
     key_name(at)
 }
 
-fn key_name(at: usize) -> String {
+pub(super) fn key_name(at: usize) -> String {
     format!("__window_key_{at}")
 }

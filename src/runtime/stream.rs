@@ -335,7 +335,8 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
             | Plan::Filter { input, .. }
             | Plan::Unnest { input, .. }
             | Plan::Aggregate { input, .. }
-            | Plan::First { input, .. } => reads(input, slot),
+            | Plan::First { input, .. }
+            | Plan::Window { input, .. } => reads(input, slot),
             Plan::Union { inputs, .. } => inputs.iter().any(|i| reads(i, slot)),
             Plan::Join { base, arms, .. } => reads(base, slot) || arms.iter().any(|a| reads(&a.input, slot)),
         }
@@ -346,7 +347,8 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
         Plan::Project { input, .. }
         | Plan::Filter { input, .. }
         | Plan::Unnest { input, .. }
-        | Plan::Aggregate { input, .. } => remembers(input, stream),
+        | Plan::Aggregate { input, .. }
+        | Plan::Window { input, .. } => remembers(input, stream),
         Plan::Union { inputs, .. } => inputs.iter().any(|i| remembers(i, stream)),
         // Dimensions are loaded from their tables; only the base is the stream.
         Plan::Join { base, .. } => remembers(base, stream),

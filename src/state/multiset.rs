@@ -172,6 +172,34 @@ impl Multiset {
         }
     }
 
+    /// Those from `bound` on, ascending.
+    pub fn at_least(&self, bound: &[u8]) -> Box<dyn Iterator<Item = (&[u8], i64)> + '_> {
+        match &self.0 {
+            Values::Small(values) => {
+                let at = values.partition_point(|(value, _)| **value < *bound);
+                Box::new(values[at..].iter().map(|(v, w)| (&**v, *w)))
+            }
+            Values::Large(tree) => {
+                let range = (Bound::Included(bound), Bound::Unbounded);
+                Box::new(tree.range::<[u8], _>(range).map(|(v, w)| (&**v, *w)))
+            }
+        }
+    }
+
+    /// Those below `bound`, descending.
+    pub fn below(&self, bound: &[u8]) -> Box<dyn Iterator<Item = (&[u8], i64)> + '_> {
+        match &self.0 {
+            Values::Small(values) => {
+                let at = values.partition_point(|(value, _)| **value < *bound);
+                Box::new(values[..at].iter().rev().map(|(v, w)| (&**v, *w)))
+            }
+            Values::Large(tree) => {
+                let range = (Bound::Unbounded, Bound::Excluded(bound));
+                Box::new(tree.range::<[u8], _>(range).rev().map(|(v, w)| (&**v, *w)))
+            }
+        }
+    }
+
     /// Number of distinct values.
     pub fn len(&self) -> usize {
         match &self.0 {

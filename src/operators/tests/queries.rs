@@ -70,9 +70,11 @@ impl<'a> Generator<'a> {
     }
 
     pub fn query(&mut self, depth: usize) -> Query {
-        match self.rng.random_range(0..16) {
-            15 => self.unnest(depth),
+        match self.rng.random_range(0..19) {
+            18 => self.unnest(depth),
             13 | 14 => self.related(depth),
+            15 | 16 => self.windowed(depth),
+            17 => self.limited(depth),
             0 => self.linear(depth),
             1 => self.union(depth),
             2 => self.distinct(depth),
@@ -324,20 +326,109 @@ impl<'a> Generator<'a> {
         condition
     }
 
-    fn first(&mut self, depth: usize) -> Query {
-        let (source, columns) = self.source(depth);
-        let filter = self.filter(&columns);
-        let (list, output) = self.select(&columns);
-        let partition: Vec<String> = (0..self.rng.random_range(0..3)).map(|_| self.any_expr(&columns).0).collect();
-        let order: Vec<String> = (0..self.rng.random_range(1..3))
+    /// Keys to order by, with their directions.
+    fn order(&mut self, columns: &[Column]) -> String {
+        let keys: Vec<String> = (0..self.rng.random_range(1..3))
             .map(|_| {
                 let direction = ["", " desc", " desc nulls last", " nulls first"][self.rng.random_range(0..4)];
                 // DataFusion orders a window by plain columns only.
                 let kind = columns.choose(self.rng).map_or(Kind::Int, |c| c.1);
                 let kind = if kind.is_nested() { Kind::Int } else { kind };
-                format!("{}{direction}", self.expr(&columns, kind))
+                format!("{}{direction}", self.expr(columns, kind))
             })
             .collect();
+        keys.join(", ")
+    }
+
+    /// Window functions over one or two partitionings, sometimes with a condition on them.
+    fn windowed(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (mut list, mut output) = self.select(&columns);
+        let mut last = (String::new(), Kind::Int);
+        for _ in 0..self.rng.random_range(1..3) {
+            let keys: Vec<String> = (0..self.rng.random_range(0..3)).map(|_| self.any_expr(&columns).0).collect();
+            let partition = if keys.is_empty() { String::new() } else { format!("partition by {} ", keys.join(", ")) };
+            let order = self.order(&columns);
+            for _ in 0..self.rng.random_range(1..3) {
+                let (call, kind) = self.window_call(&columns);
+                let frame = match self.rng.random_range(0..10) {
+                    0 => " rows between 1 preceding and 1 following",
+                    1 => " rows between unbounded preceding and current row",
+                    2 => " groups between 1 preceding and current row",
+                    3 => " rows between 2 preceding and 1 preceding",
+                    4 => " rows between 1 following and 3 following",
+                    5 => " range between current row and unbounded following",
+                    6 => " rows between current row and unbounded following",
+                    _ => "",
+                };
+                let framed = ["sum(", "count(", "max(", "first_value(", "last_value(", "nth_value("];
+                let frame = if framed.iter().any(|f| call.starts_with(f)) { frame } else { "" };
+                let name = self.alias("c");
+                list.push_str(&format!(", {call} over ({partition}order by {order}{frame}) as {name}"));
+                last = (name.clone(), kind);
+                output.push((name, kind));
+            }
+        }
+        let sql = format!("select {list} from {source}{filter}");
+        let names: Vec<&str> = output.iter().map(|(n, _)| n.as_str()).collect();
+        let sql = match self.rng.random_bool(0.4) && last.1 == Kind::Int {
+            true => {
+                let condition = ["<= 2", "= 1", "< 4", "= 3"][self.rng.random_range(0..4)];
+                format!("select {} from ({sql}) as x where {} {condition}", names.join(", "), last.0)
+            }
+            false => sql,
+        };
+        Query { sql, columns: output }
+    }
+
+    fn window_call(&mut self, columns: &[Column]) -> Column {
+        let int = self.expr(columns, Kind::Int);
+        let text = self.expr(columns, Kind::Text);
+        match self.rng.random_range(0..10) {
+            0 => ("row_number()".to_string(), Kind::Int),
+            1 => ("rank()".to_string(), Kind::Int),
+            2 => ("dense_rank()".to_string(), Kind::Int),
+            3 => (format!("lag({int}, {}, 7)", self.rng.random_range(-1..3)), Kind::Int),
+            4 => (format!("lead({text}, 2)"), Kind::Text),
+            5 if self.rng.random_bool(0.5) => (format!("nth_value({int}, 2)"), Kind::Int),
+            5 => (format!("first_value({int})"), Kind::Int),
+            6 => (format!("last_value({text})"), Kind::Text),
+            7 => (format!("sum({int})"), Kind::Int),
+            8 => (format!("max({text})"), Kind::Text),
+            _ => ("count(*)".to_string(), Kind::Int),
+        }
+    }
+
+    /// The first rows of some order.
+    fn limited(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (list, output) = self.select(&columns);
+        // A key that has the name of an output column is ambiguous to DataFusion.
+        let of_output = |name: &str| output.iter().any(|(n, _)| name.ends_with(&format!(".{n}")));
+        let keys: Vec<Column> = columns.into_iter().filter(|(n, _)| !of_output(n)).collect();
+        let order = self.order(&keys);
+        let limit = match self.rng.random_range(0..6) {
+            0 => format!("offset {}", self.rng.random_range(0..4)),
+            1 | 2 => format!("limit {} offset {}", self.rng.random_range(1..5), self.rng.random_range(0..4)),
+            _ => format!("limit {}", self.rng.random_range(0..5)),
+        };
+        let alias = self.alias("r");
+        let names: Vec<&str> = output.iter().map(|(n, _)| n.as_str()).collect();
+        let sql = format!(
+            "select {} from (select {list} from {source}{filter} order by {order} {limit}) as {alias}",
+            names.join(", ")
+        );
+        Query { sql, columns: output }
+    }
+
+    fn first(&mut self, depth: usize) -> Query {
+        let (source, columns) = self.source(depth);
+        let filter = self.filter(&columns);
+        let (list, output) = self.select(&columns);
+        let partition: Vec<String> = (0..self.rng.random_range(0..3)).map(|_| self.any_expr(&columns).0).collect();
+        let order = self.order(&columns);
         let partition =
             if partition.is_empty() { String::new() } else { format!("partition by {} ", partition.join(", ")) };
         let rank = self.alias("rn");
@@ -345,7 +436,7 @@ impl<'a> Generator<'a> {
         let sql = format!(
             "select {} from (select {list}, row_number() over ({partition}order by {}) as {rank} from {source}{filter}) as x where {rank} = 1",
             names.join(", "),
-            order.join(", ")
+            order
         );
         Query { columns: output.clone(), sql }
     }

@@ -25,6 +25,11 @@ const EVERYTHING: &str = "select x.s, count(*) as n, count(distinct x.id) as d, 
      left join \"src\".\"a\" as y on x.k1 = y.k1 and y.av > x.id join (select distinct k2, bn from \"src\".\"bb\") as z on x.k2 = z.k2 \
      where r = 1 group by x.s";
 
+/// Windows of every reach, over one another.
+const WINDOWS: &str = "select *, sum(n) over (partition by k2 order by id rows between 1 preceding and 1 following) as around, rank() over (order by f) as place \
+     from (select id, k1, k2, f, row_number() over (partition by k1 order by ts) as n, lag(s) over (partition by k1 order by id) as before from \"src\".\"t\" as t) as x \
+     where n <= 3";
+
 /// Rows of every input, made up from `seed`.
 fn inputs(oracle: &Oracle, seed: u64, weight: i64) -> Vec<Vec<SignedBatch>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -44,10 +49,16 @@ fn stepped(oracle: &Oracle, circuit: &mut Circuit, inputs: &[Vec<SignedBatch>]) 
 
 #[test]
 fn a_query_with_every_stateful_node_goes_on() {
-    let oracle = Oracle::new(EVERYTHING);
+    goes_on(EVERYTHING, &["aggregate", "first row", "join"]);
+    goes_on(WINDOWS, &["window"]);
+}
+
+/// A circuit of `sql`, which has nodes of these names.
+fn goes_on(sql: &str, nodes: &[&str]) {
+    let oracle = Oracle::new(sql);
     let mut circuit = oracle.circuit(Mode::View);
-    for name in ["aggregate", "first row", "join"] {
-        assert!(circuit.metrics().iter().any(|m| m.name == name), "{name}: {:?}", circuit.metrics());
+    for name in nodes {
+        assert!(circuit.metrics().iter().any(|m| m.name == *name), "{name}: {:?}", circuit.metrics());
     }
     for epoch in 0..4 {
         stepped(&oracle, &mut circuit, &inputs(&oracle, epoch, 1));

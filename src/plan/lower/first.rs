@@ -3,9 +3,7 @@
 use datafusion::common::{Column, DataFusionError, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, Filter, LogicalPlan, Operator, Window, WindowFunctionDefinition, lit,
-};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Window, lit};
 use std::sync::Arc;
 
 use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, substitute, unaliased};
@@ -35,31 +33,10 @@ fn row_number(window: &Window) -> Option<WindowFunction> {
     }
 }
 
-/// Why a window is not maintained.
-pub(super) fn why_not(window: &Window) -> Fallback {
-    let names: Vec<String> = window
-        .window_expr
-        .iter()
-        .filter_map(|e| match unaliased(e) {
-            Expr::WindowFunction(f) => Some(match &f.fun {
-                WindowFunctionDefinition::AggregateUDF(f) => f.name().to_string(),
-                WindowFunctionDefinition::WindowUDF(f) => f.name().to_string(),
-            }),
-            _ => None,
-        })
-        .collect();
-    let reason = if names == ["row_number"] {
-        "only `row_number() over (…) = 1` is maintained, other ranks are found by sorting all rows"
-    } else {
-        "it is evaluated over sorted partitions"
-    };
-    Fallback::new(format!("window function {}", names.join(", ")), reason)
-}
-
 impl Lowering<'_> {
-    /// `filter` over `window`; `columns` are the filter's columns, over the window's.
-    pub(super) fn first(&self, filter: &Filter, window: &Window, columns: Vec<Expr>) -> Result<Node, Fallback> {
-        let function = row_number(window).ok_or_else(|| why_not(window))?;
+    /// `filter` over `window`, if it selects first rows; `columns` are the filter's columns, over the window's.
+    pub(super) fn first(&self, filter: &Filter, window: &Window, columns: Vec<Expr>) -> Result<Option<Node>, Fallback> {
+        let Some(function) = row_number(window) else { return Ok(None) };
         let rank = window.schema.fields().len() - 1;
         let schema = filter.input.schema();
         let predicate = substitute(filter.predicate.clone(), schema, &columns)?;
@@ -73,7 +50,7 @@ impl Lowering<'_> {
             }
         }
         if !first {
-            return Err(why_not(window));
+            return Ok(None);
         }
         no_subquery(&rest)?;
         no_subquery(&columns)?;
@@ -89,7 +66,7 @@ impl Lowering<'_> {
         if let Some(predicate) = conjunction(rest) {
             node = filter_of(node, predicate);
         }
-        Ok(project(node, columns, Arc::clone(schema))?)
+        Ok(Some(project(node, columns, Arc::clone(schema))?))
     }
 }
 
@@ -113,7 +90,7 @@ fn selects_first(predicate: &Expr, is_rank: impl Fn(&Column) -> bool) -> bool {
 }
 
 /// A widening cast does not change which rank is meant.
-fn stripped(expr: &Expr) -> &Expr {
+pub(super) fn stripped(expr: &Expr) -> &Expr {
     match expr {
         Expr::Cast(cast) if cast.field.data_type().is_integer() => stripped(&cast.expr),
         other => other,

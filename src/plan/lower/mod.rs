@@ -8,6 +8,7 @@
 mod aggregate;
 mod first;
 mod join;
+mod window;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
@@ -84,13 +85,15 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => match first::window_below(&filter.input)? {
-                Some((window, columns)) => self.first(filter, window, columns),
-                None => {
-                    no_subquery(std::slice::from_ref(&filter.predicate))?;
-                    Ok(filter_of(self.plan(&filter.input)?, filter.predicate.clone()))
+            LogicalPlan::Filter(filter) => {
+                if let Some((window, columns)) = first::window_below(&filter.input)?
+                    && let Some(first) = self.first(filter, window, columns)?
+                {
+                    return Ok(first);
                 }
-            },
+                no_subquery(std::slice::from_ref(&filter.predicate))?;
+                Ok(window::filtered(self.plan(&filter.input)?, filter.predicate.clone()))
+            }
             LogicalPlan::SubqueryAlias(alias) => {
                 let input = self.plan(&alias.input)?;
                 Ok(renamed(input, Arc::clone(&alias.schema)))
@@ -103,10 +106,9 @@ impl Lowering<'_> {
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Window(window) => Err(first::why_not(window)),
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
-                Err(Fallback::new("ORDER BY … LIMIT", "the visible range is found by sorting all rows"))
-            }
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Sort(sort) => self.sort(sort),
+            LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Distinct(_) => {
                 Err(Fallback::new("DISTINCT ON", "the chosen rows are found by sorting all rows"))
             }

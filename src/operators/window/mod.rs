@@ -1,0 +1,273 @@
+//! Window functions: `… over (partition by … order by …)`.
+//!
+//! The rows of every partition are kept in order. A change reaches some rows: those whose frame it falls into ([`Reach`]). They are
+//! evaluated by DataFusion's own functions as they were and as they are, with as many neighbours as their frames want, and those that
+//! differ are given out. So every function and every frame is maintained; what it costs is what it reaches. Where only the first
+//! ranks are asked for ([`Visible`]), nothing behind them is looked at: a top-k.
+
+mod evaluate;
+mod region;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::row::SortField;
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, SortExpr};
+use std::cmp::Ordering;
+
+use self::evaluate::Calls;
+use self::region::{Region, Span, regions, span};
+use super::eval::{self, Exprs, arrow_schema};
+use crate::error::{Error, Result};
+use crate::plan::incremental::{Reach, Visible};
+use crate::state::{GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter};
+use crate::types::{SignedBatch, Weight};
+
+/// What [`Window::new`] is told of a plan node.
+pub(super) struct Spec<'a> {
+    pub partition: &'a [Expr],
+    pub order: &'a [SortExpr],
+    /// They share `partition` and `order`.
+    pub calls: &'a [Expr],
+    pub reach: Reach,
+    pub visible: Option<Visible>,
+}
+
+pub(super) struct Window {
+    partition: Exprs,
+    order: Exprs,
+    calls: Calls,
+    reach: Reach,
+    visible: Option<Visible>,
+    /// Of the partition's key.
+    key_codec: RowCodec,
+    /// Of the order's values, each with its direction.
+    order_codec: RowCodec,
+    /// Of the order's values, then all columns: bytes order as rows do, and equal bytes are equal rows.
+    row_codec: RowCodec,
+    input: SchemaRef,
+    schema: SchemaRef,
+    keys: GroupIndex,
+    /// Rows by partition: their bytes, and how many of these their order takes ([`peers`]).
+    partitions: Vec<Multiset>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// Bytes behind a row that say how many bytes of it are its order's.
+const TAIL: usize = size_of::<u32>();
+
+/// The order's bytes of a row: equal for its peers, and no other row begins with them.
+fn peers(row: &[u8]) -> &[u8] {
+    let (columns, tail) = row.split_at(row.len() - TAIL);
+    let length = tail.try_into().map_or(0, u32::from_le_bytes);
+    &columns[..length as usize]
+}
+
+/// A row's bytes, as the codec knows them.
+fn columns(row: &[u8]) -> &[u8] {
+    &row[..row.len() - TAIL]
+}
+
+/// What an epoch does to the rows of one partition: bytes ascending, no weight is 0.
+struct Touched {
+    partition: u32,
+    changes: Vec<(Box<[u8]>, Weight)>,
+}
+
+/// Rows of some regions, with what the functions make of them.
+struct Computed<R> {
+    /// Region and bytes of each row.
+    rows: Vec<(u32, R)>,
+    batch: RecordBatch,
+}
+
+impl Window {
+    /// Over rows of `input`. Output: the input's columns, then one for every call.
+    pub fn new(input: &DFSchema, spec: &Spec<'_>, schema: &DFSchema, session: &SessionState) -> Result<Self> {
+        let rows = arrow_schema(input);
+        let partition = Exprs::new(spec.partition, input, session)?;
+        let order = Exprs::new(spec.order.iter().map(|o| &o.expr), input, session)?;
+        let options = spec.order.iter().map(|o| SortOptions { descending: !o.asc, nulls_first: o.nulls_first });
+        let ordered = order.types.iter().zip(options).map(|(t, o)| SortField::new_with_options(t.clone(), o));
+        let ordered: Vec<SortField> = ordered.collect();
+        let all = rows.fields().iter().map(|f| SortField::new(f.data_type().clone()));
+        Ok(Window {
+            key_codec: RowCodec::new(partition.types.iter().cloned())?,
+            order_codec: RowCodec::ordered(ordered.clone())?,
+            row_codec: RowCodec::ordered(ordered.into_iter().chain(all).collect())?,
+            calls: Calls::new(spec.calls, input, session)?,
+            reach: spec.reach,
+            visible: spec.visible,
+            partition,
+            order,
+            input: rows,
+            schema: arrow_schema(schema),
+            keys: GroupIndex::new(),
+            partitions: Vec::new(),
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    pub fn step(&mut self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+        let touched = self.touched(&input)?;
+        if touched.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut reached: Vec<Region> = Vec::new();
+        for Touched { partition, changes } in &touched {
+            let rows = &self.partitions[*partition as usize];
+            reached.extend(regions(*partition, rows, changes, self.reach, self.visible));
+        }
+        let Computed { rows, batch } = self.compute(&reached)?;
+        // They will not be there any more.
+        let rows = rows.into_iter().map(|(region, row)| (region, Box::from(row))).collect();
+        let before: Computed<Box<[u8]>> = Computed { rows, batch };
+        for Touched { partition, changes } in &touched {
+            self.apply(*partition, changes)?;
+        }
+        let output = difference(&before, &self.compute(&reached)?, self.input.fields().len())?;
+        for Touched { partition, .. } in &touched {
+            if self.partitions[*partition as usize].is_empty() {
+                self.keys.remove(*partition);
+            }
+        }
+        Ok(output)
+    }
+
+    /// The partitions of an epoch's rows, and what becomes of each; what comes and goes within the epoch is nothing.
+    fn touched(&mut self, input: &[SignedBatch]) -> Result<Vec<Touched>> {
+        let mut all: Vec<(u32, Box<[u8]>, Weight)> = Vec::with_capacity(input.iter().map(SignedBatch::num_rows).sum());
+        for batch in input {
+            let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
+            let keys = self.keys.intern(&keys)?;
+            let mut columns = self.order.evaluate(&batch.rows)?;
+            let order = self.order_codec.encode(&columns, batch.num_rows())?;
+            columns.extend_from_slice(batch.rows.columns());
+            let rows = self.row_codec.encode(&columns, batch.num_rows())?;
+            for (i, key) in keys.into_iter().enumerate() {
+                let length = (order.row(i).len() as u32).to_le_bytes();
+                all.push((key, [rows.row(i), &length].concat().into(), batch.weight(i)));
+            }
+        }
+        if self.keys.bound() > self.partitions.len() {
+            self.partitions.resize_with(self.keys.bound(), Multiset::default);
+        }
+        all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let mut touched: Vec<Touched> = Vec::new();
+        for (partition, row, weight) in all {
+            if touched.last().is_none_or(|t| t.partition != partition) {
+                touched.push(Touched { partition, changes: vec![] });
+            }
+            let Some(Touched { changes, .. }) = touched.last_mut() else { continue };
+            match changes.last_mut() {
+                Some((last, sum)) if *last == row => *sum += weight,
+                _ => changes.push((row, weight)),
+            }
+        }
+        touched.iter_mut().for_each(|t| t.changes.retain(|(_, weight)| *weight != 0));
+        Ok(touched)
+    }
+
+    fn apply(&mut self, partition: u32, changes: &[(Box<[u8]>, Weight)]) -> Result<()> {
+        let rows = &mut self.partitions[partition as usize];
+        for (row, weight) in changes {
+            match rows.add(row, *weight) {
+                Presence::Appeared if *weight > 0 => {
+                    self.rows += 1;
+                    self.bytes += Multiset::value_size(row.len());
+                }
+                Presence::Vanished => {
+                    self.rows -= 1;
+                    self.bytes -= Multiset::value_size(row.len());
+                }
+                Presence::Stays(left) if left > 0 => {}
+                _ => return Err(Error::diverged("window: a row is retracted that is not there")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of `regions` as they are now.
+    fn compute(&self, regions: &[Region]) -> Result<Computed<&[u8]>> {
+        // Rows with their neighbours, region by region; which of them are the region's own.
+        let mut all: Vec<&[u8]> = Vec::new();
+        let mut spans: Vec<Span> = Vec::with_capacity(regions.len());
+        for region in regions {
+            let rows = &self.partitions[region.partition as usize];
+            spans.push(span(region, rows, self.reach, self.visible, &mut all));
+        }
+        let columns = self.row_codec.decode(all.iter().map(|row| columns(row)))?.split_off(self.order.types.len());
+        let batch = eval::rows(&self.input, columns, all.len())?;
+        let values = self.calls.evaluate(&batch, &spans)?;
+        let mut rows = Vec::new();
+        let mut own: Vec<u32> = Vec::new();
+        for (number, span) in spans.iter().enumerate() {
+            rows.extend(all[span.own.clone()].iter().map(|row| (number as u32, *row)));
+            own.extend(span.own.clone().map(|at| at as u32));
+        }
+        let all: Vec<ArrayRef> = batch.columns().iter().cloned().chain(values).collect();
+        let batch = eval::rows(&self.schema, all, batch.num_rows())?;
+        let batch =
+            if own.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &UInt32Array::from(own))? };
+        Ok(Computed { rows, batch })
+    }
+
+    pub fn save(&self, out: &mut StateWriter) {
+        self.keys.save(out);
+        out.words("partitions", [self.partitions.len() as u64]);
+        out.multisets("partitions", &self.partitions);
+    }
+
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        self.keys = GroupIndex::restore(from)?;
+        let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
+        self.partitions = from.multisets("partitions", count as usize)?;
+        self.rows = self.partitions.iter().map(Multiset::len).sum();
+        self.bytes = self.partitions.iter().map(Multiset::bytes).sum();
+        Ok(())
+    }
+
+    pub fn state_rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        self.keys.heap_size() + self.partitions.capacity() * size_of::<Multiset>() + self.bytes
+    }
+}
+
+/// −old and +new of the rows that are not the same before and after, of which the columns from `width` on are computed. Equal rows are
+/// compared in turn, so that one that only has more like it changes as little as can be.
+fn difference(before: &Computed<Box<[u8]>>, after: &Computed<&[u8]>, width: usize) -> Result<Vec<SignedBatch>> {
+    let compare = (width..before.batch.num_columns())
+        .map(|c| Ok(make_comparator(before.batch.column(c), after.batch.column(c), SortOptions::default())?))
+        .collect::<Result<Vec<_>>>()?;
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let (mut i, mut j) = (0, 0);
+    while i < before.rows.len() || j < after.rows.len() {
+        let order = match (before.rows.get(i), after.rows.get(j)) {
+            (Some((region, row)), Some((of, other))) => (region, &**row).cmp(&(of, *other)),
+            (Some(_), None) => Ordering::Less,
+            _ => Ordering::Greater,
+        };
+        let (old, new) = (order.is_le(), order.is_ge());
+        if !(old && new && compare.iter().all(|compare| compare(i, j).is_eq())) {
+            gone.extend(old.then_some(i as u32));
+            come.extend(new.then_some(j as u32));
+        }
+        i += usize::from(old);
+        j += usize::from(new);
+    }
+    let mut output = Vec::with_capacity(2);
+    if !gone.is_empty() {
+        output.push(SignedBatch::retracts(take_record_batch(&before.batch, &UInt32Array::from(gone))?));
+    }
+    if !come.is_empty() {
+        output.push(SignedBatch::inserts(take_record_batch(&after.batch, &UInt32Array::from(come))?));
+    }
+    Ok(output)
+}
