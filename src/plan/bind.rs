@@ -20,7 +20,7 @@ use super::lower::Slots;
 use super::relation::{Named, Relation, RelationSource, Scope, relation_of};
 use super::rerun::Matching;
 use super::session::Planner;
-use super::sorts::limits_above_sorts;
+use super::sorts::{limits_above_sorts, order_by_distinct_keys};
 use super::stored::{stored_type, to_stored};
 use super::window_keys::name_window_keys;
 use super::{determinism, diagnose, single_row};
@@ -73,7 +73,7 @@ impl Planner {
     /// A physical plan for an optimised logical one. Planned anew for each execution: re-executing a plan would see the
     /// build sides of the first time.
     async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = limits_above_sorts(name_window_keys(plan.clone())?)?;
+        let plan = limits_above_sorts(order_by_distinct_keys(name_window_keys(plan.clone())?)?)?;
         Ok(self.state.query_planner().create_physical_plan(&plan, &self.state).await?)
     }
 

@@ -167,12 +167,13 @@ impl Pipeline {
 
     /// Between two epochs: starts the next computation that is wanted, unless one runs.
     pub(super) async fn start_backfill(&mut self) -> Result<()> {
-        if self.nodes.iter().any(|node| node.backfill.is_some()) {
+        // One that has ended may wait for an input that has yet to be computed itself.
+        if self.nodes.iter().any(|node| node.backfill.as_ref().is_some_and(|b| !b.task.is_finished())) {
             return Ok(());
         }
         let ready = |node: &super::pipeline::Node| {
             let behind = |up: &Upstream| matches!(up, Upstream::Node(up) if self.nodes[*up].waits);
-            node.backfill_wanted && node.runs() && !node.upstreams.iter().any(behind)
+            node.backfill_wanted && node.backfill.is_none() && node.runs() && !node.upstreams.iter().any(behind)
         };
         let Some(index) = (0..self.nodes.len()).find(|i| ready(&self.nodes[*i])) else { return Ok(()) };
         let (mut read_at, mut inputs) = (Vec::new(), Vec::new());

@@ -476,7 +476,7 @@ impl<'a> Generator<'a> {
         let text = self.expr(columns, Kind::Text);
         let kinds = [Kind::Int, Kind::Text, Kind::Float, Kind::Decimal, Kind::Time, Kind::Day];
         let kind = kinds[self.rng.random_range(0..kinds.len())];
-        let (call, kind) = match self.rng.random_range(0..18) {
+        let (call, kind) = match self.rng.random_range(0..19) {
             0 => (format!("count(*){filter}"), Kind::Int),
             1 => (format!("count({distinct}{}){filter}", self.any_expr(columns).0), Kind::Int),
             2 => (format!("sum({distinct}{int}){filter}"), Kind::Int),
