@@ -28,7 +28,7 @@ mod surrogate_key;
 mod to_char;
 mod units;
 
-pub use aggregate::{Finish, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, kind, smallest};
+pub use aggregate::{Finish, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, is_exact, kind, smallest};
 pub use dialect::null_ordering;
 pub use units::is_unit;
 

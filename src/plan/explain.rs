@@ -266,13 +266,12 @@ fn state(aggregates: &[Aggregate]) -> String {
             parts.push(what.to_string());
         }
     };
-    let running = |a: &Aggregate| matches!(a.class, Class::Min | Class::Max) && a.append_only;
-    has("the rows of each group, in order", &|a| matches!(a.class, Class::Place(_)));
+    has("the rows of each group, in order", &|a| matches!(a.class, Class::Place(_)) && !a.is_running());
     has("the distinct values of each group", &|a| a.distinct && !matches!(a.class, Class::Quantile(_)));
     has("ordered values per group", &|a| {
-        matches!(a.class, Class::Min | Class::Max | Class::Quantile(_)) && !running(a)
+        matches!(a.class, Class::Min | Class::Max | Class::Quantile(_)) && !a.is_running()
     });
-    has("the extreme of each group, as its input is append-only", &running);
+    has("the first or last of each group, as its input is append-only", &Aggregate::is_running);
     let sums = |a: &Aggregate| {
         !matches!(a.class, Class::Recompute | Class::Place(_) | Class::Min | Class::Max | Class::Quantile(_))
     };

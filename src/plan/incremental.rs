@@ -207,6 +207,16 @@ pub struct Aggregate {
     pub filter: Option<Expr>,
 }
 
+impl Aggregate {
+    /// Whether one value per group is kept of those that could be taken back, since none is.
+    pub fn is_running(&self) -> bool {
+        use AggregateClass::{Max, Min};
+        let place = AggregateClass::Place;
+        let end = [Min, Max, place(Place::First), place(Place::Last)];
+        self.append_only && end.contains(&self.class)
+    }
+}
+
 /// How an aggregate is maintained under retraction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AggregateClass {
@@ -230,7 +240,7 @@ pub enum AggregateClass {
     BitAnd,
     /// bit_or: likewise.
     BitOr,
-    /// first_value, last_value, nth_value: the rows in their order.
+    /// first_value, last_value, nth_value: the rows in their order, or the first or last alone over append-only input.
     Place(Place),
     /// median, percentile_cont: the values in order, and where the quantile was.
     Quantile(Quantile),

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::incremental::{AggregateClass, ArmKind, Node};
+use super::incremental::{ArmKind, Node};
 
 /// 32 hex digits.
 pub fn shape(plan: &Node) -> String {
@@ -47,9 +47,7 @@ fn write(plan: &Node, out: &mut String) {
         Node::Aggregate { group, sets, aggregates, .. } => {
             let calls = aggregates.iter().map(|a| {
                 let filter = a.filter.as_ref().map(ToString::to_string).unwrap_or_default();
-                // What is kept of extremes depends on whether they can be taken back.
-                let extreme = matches!(a.class, AggregateClass::Min | AggregateClass::Max);
-                let running = if a.append_only && extreme { " running" } else { "" };
+                let running = if a.is_running() { " running" } else { "" };
                 let distinct = if a.distinct { " distinct" } else { "" };
                 format!("{:?}{running}{distinct} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
             });

@@ -25,7 +25,7 @@ pub use bits::{Parity, bits_as, for_each_integer};
 pub use extremes::smallest;
 pub use moments::{Pairs, Spread};
 pub use total::{Finish, Total};
-pub use udaf::{Kind, kind};
+pub use udaf::{Kind, is_exact, kind};
 
 /// All of them.
 pub fn functions() -> Vec<AggregateUDF> {

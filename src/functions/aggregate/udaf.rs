@@ -74,6 +74,11 @@ pub enum Kind {
     Parity(Finish),
 }
 
+/// Whether it is one of [`functions`]: another of the same name may mean something else.
+pub fn is_exact(function: &AggregateUDF) -> bool {
+    function.inner().downcast_ref::<Exact>().is_some()
+}
+
 /// What `function` accumulates over arguments of these types; None where it is none of ours, or goes to the stock function.
 pub fn kind(function: &AggregateUDF, arguments: &[DataType], result: &DataType, distinct: bool) -> Option<Kind> {
     function.inner().downcast_ref::<Exact>()?.kind(arguments, result, distinct)

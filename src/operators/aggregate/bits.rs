@@ -65,7 +65,7 @@ impl GroupStates for Bits {
             }
             while bits != 0 {
                 ones[bits.trailing_zeros() as usize] += weight;
-                bits &= bits - 1;
+                bits &= bits.wrapping_sub(1);
             }
         })?;
         Ok(())

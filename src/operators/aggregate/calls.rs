@@ -98,7 +98,7 @@ impl Call {
         session: &SessionState,
     ) -> Result<(Exprs, Box<dyn GroupStates>)> {
         if let AggregateClass::Place(place) = plan.class {
-            let (args, states) = Placed::new(&plan.call, place, input, session)?;
+            let (args, states) = Placed::new(&plan.call, place, plan.append_only, input, session)?;
             return Ok((args, Box::new(states)));
         }
         let args = Exprs::new(&plan.args, input, session)?;

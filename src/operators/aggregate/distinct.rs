@@ -1,33 +1,62 @@
 //! DISTINCT: how often each value is there, and an aggregate over those that are.
 //!
 //! The aggregate sees a value when its first row comes, and loses it when its last one goes: a change costs what it changes, however many
-//! values there are.
+//! values there are. The values of all groups stand in one hash table, each behind the number of its group.
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
+use std::sync::Arc;
 
-use super::calls::{Change, GroupStates};
-use super::multisets::Multisets;
-use crate::error::Result;
-use crate::state::{Presence, RowCodec, StateReader, StateWriter};
+use super::calls::{Change, GroupStates, left_over};
+use crate::error::{Error, Result};
+use crate::state::{GroupIndex, NONE, Narrow, RowCodec, StateReader, StateWriter};
 
 pub(super) struct Distinct {
+    /// Of group and value.
     codec: RowCodec,
-    values: Multisets,
+    values: GroupIndex,
+    /// Rows by value.
+    weights: Narrow,
+    /// Values by group.
+    counts: Narrow,
     over: Box<dyn GroupStates>,
 }
 
 impl Distinct {
     /// Of an aggregate with one argument, which does not see NULLs.
     pub fn new(argument: DataType, over: Box<dyn GroupStates>) -> Result<Self> {
-        Ok(Distinct { codec: RowCodec::new([argument])?, values: Multisets::default(), over })
+        Ok(Distinct {
+            codec: RowCodec::new([DataType::UInt32, argument])?,
+            values: GroupIndex::new(),
+            weights: Narrow::default(),
+            counts: Narrow::default(),
+            over,
+        })
+    }
+
+    /// Adds to the weight of a value: +1 if it has come, −1 if it has gone, 0 if it stays.
+    fn add(&mut self, value: &[u8], weight: i64) -> Result<i64> {
+        let id = if weight > 0 { self.values.intern_one(value)? } else { self.values.find_one(value) };
+        if id as usize >= self.weights.len() && id != NONE {
+            self.weights.resize(self.values.bound());
+        }
+        let before = if id == NONE { 0 } else { self.weights.get(id as usize) };
+        let after = before + weight;
+        if after < 0 {
+            return Err(Error::diverged("aggregate: a value is retracted that is not there"));
+        }
+        self.weights.set(id as usize, after);
+        if after == 0 {
+            self.values.remove(id);
+        }
+        Ok(i64::from(after != 0) - i64::from(before != 0))
     }
 }
 
 impl GroupStates for Distinct {
     fn grow(&mut self, bound: usize) {
-        self.values.grow(bound);
+        self.counts.resize(bound);
         self.over.grow(bound);
     }
 
@@ -37,20 +66,23 @@ impl GroupStates for Distinct {
     }
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
-        let encoded = self.codec.encode(change.args, change.groups.len())?;
+        let numbers: ArrayRef = Arc::new(UInt32Array::from(change.groups.to_vec()));
+        let encoded = self.codec.encode(&[numbers, Arc::clone(&change.args[0])], change.groups.len())?;
         let (mut rows, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (i, group, weight) in change.present() {
-            let sign = match self.values.add(group, encoded.row(i), weight)? {
-                Presence::Appeared => 1,
-                Presence::Vanished => -1,
-                Presence::Stays(_) => continue,
-            };
-            rows.push(i as u32);
-            groups.push(group as u32);
-            weights.push(sign);
+            let sign = self.add(encoded.row(i), weight)?;
+            if sign != 0 {
+                self.counts.add(group, sign);
+                rows.push(i as u32);
+                groups.push(group as u32);
+                weights.push(sign);
+            }
         }
         if rows.is_empty() {
             return Ok(());
+        }
+        if self.values.is_empty() {
+            (self.values, self.weights) = (GroupIndex::new(), Narrow::default());
         }
         let args: Vec<ArrayRef> = if rows.len() == change.groups.len() {
             change.args.to_vec()
@@ -67,25 +99,32 @@ impl GroupStates for Distinct {
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        self.values.clear(group)?;
+        if self.counts.get(group as usize) != 0 {
+            return Err(left_over());
+        }
         self.over.clear(group)
     }
 
     fn rows(&self) -> usize {
-        self.values.rows() + self.over.rows()
+        self.values.len() + self.over.rows()
     }
 
     fn bytes(&self) -> usize {
-        self.values.heap_size() + self.over.bytes()
+        self.values.heap_size() + self.weights.heap_size() + self.counts.heap_size() + self.over.bytes()
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
-        self.values.save("distinct", out);
+        self.values.save(out);
+        self.weights.save("distinct.weights", out);
+        self.counts.save("distinct.counts", out);
         self.over.save(out)
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
-        self.values = Multisets::restore("distinct", from, bound)?;
+        self.values = GroupIndex::restore(from)?;
+        // An id that no value has yet has no weight yet either.
+        self.weights = Narrow::restore("distinct.weights", self.values.bound(), from)?;
+        self.counts = Narrow::restore("distinct.counts", bound, from)?;
         self.over.restore(from, bound)
     }
 }

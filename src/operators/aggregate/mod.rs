@@ -9,6 +9,7 @@ mod calls;
 mod cells;
 mod distinct;
 mod extremes;
+mod kept;
 mod keys;
 mod multisets;
 mod placed;
@@ -22,7 +23,6 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
-use std::collections::HashMap;
 
 use self::calls::Call;
 use self::keys::Keys;
@@ -127,7 +127,7 @@ impl Aggregate {
         }
         let after = self.present(&touched, &permanent);
         let new = self.output(&after)?;
-        let output = self.difference(&before, old, &after, new)?;
+        let output = self.difference(&touched, (&before, old), (&after, new))?;
         for group in touched {
             if self.weights.get(group as usize) == 0 {
                 for call in &mut self.calls {
@@ -168,13 +168,12 @@ impl Aggregate {
         Ok(Some(eval::rows(&self.schema, columns, groups.len())?))
     }
 
-    /// −old and +new of the groups whose rows differ.
+    /// −old and +new of the groups whose rows differ. Both lists of groups are in the order of `touched`.
     fn difference(
         &self,
-        before: &[u32],
-        old: Option<RecordBatch>,
-        after: &[u32],
-        new: Option<RecordBatch>,
+        touched: &[u32],
+        (before, old): (&[u32], Option<RecordBatch>),
+        (after, new): (&[u32], Option<RecordBatch>),
     ) -> Result<Vec<SignedBatch>> {
         let mut gone: Vec<u32> = (0..before.len() as u32).collect();
         let mut come: Vec<u32> = (0..after.len() as u32).collect();
@@ -183,14 +182,14 @@ impl Aggregate {
             let same = (width..old.num_columns())
                 .map(|c| Ok(make_comparator(old.column(c), new.column(c), Default::default())?))
                 .collect::<Result<Vec<_>>>()?;
-            let places: HashMap<u32, usize> = after.iter().enumerate().map(|(place, group)| (*group, place)).collect();
             let (mut stays, mut stayed) = (vec![false; before.len()], vec![false; after.len()]);
-            for (i, group) in before.iter().enumerate() {
-                let Some(j) = places.get(group) else { continue };
-                if same.iter().all(|compare| compare(i, *j).is_eq()) {
-                    stays[i] = true;
-                    stayed[*j] = true;
+            let (mut i, mut j) = (0, 0);
+            for group in touched {
+                let (was, is) = (before.get(i) == Some(group), after.get(j) == Some(group));
+                if was && is && same.iter().all(|compare| compare(i, j).is_eq()) {
+                    (stays[i], stayed[j]) = (true, true);
                 }
+                (i, j) = (i + usize::from(was), j + usize::from(is));
             }
             gone.retain(|i| !stays[*i as usize]);
             come.retain(|j| !stayed[*j as usize]);

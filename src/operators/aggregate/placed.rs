@@ -1,4 +1,5 @@
-//! first_value, last_value and nth_value: the rows of each group in their order, and the one at a place.
+//! first_value, last_value and nth_value: the rows of each group in their order, and the one at a place; where nothing is ever retracted,
+//! only the first or the last.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::SortOptions;
@@ -11,11 +12,11 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 
 use super::calls::{Change, GroupStates};
 use super::extremes::decoded;
-use super::multisets::Multisets;
+use super::kept::Kept;
 use crate::error::{Error, Result};
 use crate::operators::eval::Exprs;
 use crate::plan::incremental::Place;
-use crate::state::{Multiset, RowCodec, StateReader, StateWriter};
+use crate::state::{RowCodec, StateReader, StateWriter};
 
 pub(super) struct Placed {
     place: Place,
@@ -26,12 +27,18 @@ pub(super) struct Placed {
     /// The last of the codec's columns.
     value: usize,
     output: DataType,
-    rows: Multisets,
+    rows: Kept,
 }
 
 impl Placed {
     /// Also the expressions whose values [`GroupStates::update`] wants as arguments.
-    pub fn new(call: &Expr, place: Place, input: &DFSchema, session: &SessionState) -> Result<(Exprs, Self)> {
+    pub fn new(
+        call: &Expr,
+        place: Place,
+        append_only: bool,
+        input: &DFSchema,
+        session: &SessionState,
+    ) -> Result<(Exprs, Self)> {
         let Expr::AggregateFunction(AggregateFunction { params, .. }) = call else {
             return Err(Error::internal("a place in an order is asked of no aggregate"));
         };
@@ -47,19 +54,25 @@ impl Placed {
             codec: RowCodec::ordered(fields.collect())?,
             value: params.order_by.len(),
             output: exprs.types[params.order_by.len()].clone(),
-            rows: Multisets::default(),
+            rows: match place {
+                Place::First | Place::Last if append_only => Kept::best(place == Place::Last),
+                _ => Kept::all(),
+            },
         };
         Ok((exprs, state))
     }
 }
 
-/// The row of `rows` at `place`.
-fn at(rows: &Multiset, place: Place) -> Option<&[u8]> {
-    match place {
-        Place::First => rows.first(),
-        Place::Last => rows.last(),
-        Place::Nth(n) if n > 0 => rows.nth(n - 1),
-        Place::Nth(n) => rows.nth_back(-(n + 1)),
+impl Placed {
+    /// The row of a group at the place.
+    fn at(&self, group: u32) -> Option<&[u8]> {
+        match (self.place, &self.rows) {
+            (Place::First, rows) => rows.first(group),
+            (Place::Last, rows) => rows.last(group),
+            (Place::Nth(n), Kept::All(rows)) if n > 0 => rows.get(group).nth(n - 1),
+            (Place::Nth(n), Kept::All(rows)) => rows.get(group).nth_back(-(n + 1)),
+            (Place::Nth(_), Kept::Best(_)) => None,
+        }
     }
 }
 
@@ -84,7 +97,7 @@ impl GroupStates for Placed {
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let rows: Vec<Option<&[u8]>> = groups.iter().map(|group| at(self.rows.get(*group), self.place)).collect();
+        let rows: Vec<Option<&[u8]>> = groups.iter().map(|group| self.at(*group)).collect();
         decoded(&rows, &self.codec, self.value, &self.output)
     }
 
@@ -106,7 +119,6 @@ impl GroupStates for Placed {
     }
 
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
-        self.rows = Multisets::restore("placed", from, bound)?;
-        Ok(())
+        self.rows.restore("placed", from, bound)
     }
 }

@@ -15,7 +15,7 @@ use super::calls::{Change, GroupStates};
 use super::multisets::Multisets;
 use crate::error::Result;
 use crate::operators::eval::Exprs;
-use crate::state::{Multiset, RowCodec, StateReader, StateWriter};
+use crate::state::{RowCodec, StateReader, StateWriter};
 
 pub(super) struct Recompute {
     function: Arc<AggregateFunctionExpr>,
@@ -29,7 +29,12 @@ pub(super) struct Recompute {
     rows: Multisets,
     /// The aggregate's value by group, while it is valid.
     values: Vec<Option<ScalarValue>>,
+    /// Bytes of these values.
+    value_bytes: usize,
 }
+
+/// Rows that are decoded at once, about.
+const TOGETHER: usize = 8_192;
 
 impl Recompute {
     /// Also the expressions whose values [`GroupStates::update`] wants as arguments.
@@ -54,29 +59,58 @@ impl Recompute {
         let codec = RowCodec::ordered(fields.collect())?;
         let output = function.field().data_type().clone();
         let rows = Multisets::default();
-        let state = Recompute { function, codec, order: options.len(), inputs, output, rows, values: Vec::new() };
+        let order = options.len();
+        let state = Recompute { function, codec, order, inputs, output, rows, values: Vec::new(), value_bytes: 0 };
         Ok((exprs, state))
     }
 
-    fn value(&self, rows: &Multiset) -> Result<ScalarValue> {
-        let mut accumulator = self.function.create_accumulator()?;
-        if !rows.is_empty() {
-            let distinct: Vec<(&[u8], i64)> = rows.iter().collect();
-            let columns = self.codec.decode(distinct.iter().map(|(row, _)| *row))?;
-            let repeated: Option<UInt32Array> = distinct.iter().any(|(_, w)| *w != 1).then(|| {
-                let times = distinct.iter().enumerate();
-                UInt32Array::from_iter_values(times.flat_map(|(i, (_, w))| std::iter::repeat_n(i as u32, *w as usize)))
-            });
-            let column = |c: &usize| -> Result<ArrayRef> {
-                Ok(match &repeated {
-                    Some(repeated) => take(&columns[*c], repeated, None)?,
-                    None => Arc::clone(&columns[*c]),
-                })
+    /// The values of groups, computed from their rows.
+    fn computed(&self, groups: &[u32]) -> Result<Vec<ScalarValue>> {
+        let mut values = Vec::with_capacity(groups.len());
+        while values.len() < groups.len() {
+            // Rows of many groups are decoded together.
+            let (mut rows, mut times, mut ends): (Vec<&[u8]>, Vec<u32>, Vec<usize>) = Default::default();
+            for group in &groups[values.len()..] {
+                for (row, weight) in self.rows.get(*group).iter() {
+                    times.extend(std::iter::repeat_n(rows.len() as u32, weight as usize));
+                    rows.push(row);
+                }
+                ends.push(times.len());
+                if times.len() >= TOGETHER {
+                    break;
+                }
+            }
+            let once = rows.len() == times.len();
+            let columns = if rows.is_empty() { vec![] } else { self.codec.decode(rows)? };
+            let times = UInt32Array::from(times);
+            let column = |c: &usize| match columns.get(*c) {
+                Some(column) if once => Ok(Some(Arc::clone(column))),
+                Some(column) => Ok(Some(take(column, &times, None)?)),
+                None => Ok(None),
             };
-            let values = self.inputs.iter().map(column).collect::<Result<Vec<_>>>()?;
-            accumulator.update_batch(&values)?;
+            let inputs: Vec<ArrayRef> =
+                self.inputs.iter().filter_map(|c| column(c).transpose()).collect::<Result<_>>()?;
+            let mut start = 0;
+            for end in ends {
+                let mut accumulator = self.function.create_accumulator()?;
+                if end > start {
+                    let slices: Vec<ArrayRef> = inputs.iter().map(|input| input.slice(start, end - start)).collect();
+                    accumulator.update_batch(&slices)?;
+                }
+                start = end;
+                let mut value = accumulator.evaluate()?;
+                // Not a piece of the columns of all groups.
+                value.compact();
+                values.push(value);
+            }
         }
-        Ok(accumulator.evaluate()?)
+        Ok(values)
+    }
+
+    fn forget(&mut self, group: usize) {
+        if let Some(value) = self.values[group].take() {
+            self.value_bytes -= value.size();
+        }
     }
 }
 
@@ -95,22 +129,20 @@ impl GroupStates for Recompute {
         let encoded = self.codec.encode(change.args, change.groups.len())?;
         for (i, weight) in change.weights.iter().enumerate().filter(|(_, w)| **w != 0) {
             let group = change.groups[i] as usize;
-            self.values[group] = None;
+            self.forget(group);
             self.rows.add(group, encoded.row(i), *weight)?;
         }
         Ok(())
     }
 
     fn evaluate(&mut self, groups: &[u32]) -> Result<ArrayRef> {
-        let mut values = Vec::with_capacity(groups.len());
-        for group in groups {
-            let value = match self.values[*group as usize].take() {
-                Some(value) => value,
-                None => self.value(self.rows.get(*group))?,
-            };
-            self.values[*group as usize] = Some(value.clone());
-            values.push(value);
+        let unknown: Vec<u32> = groups.iter().copied().filter(|g| self.values[*g as usize].is_none()).collect();
+        for (group, value) in unknown.iter().zip(self.computed(&unknown)?) {
+            self.forget(*group as usize);
+            self.value_bytes += value.size();
+            self.values[*group as usize] = Some(value);
         }
+        let values: Vec<ScalarValue> = groups.iter().filter_map(|g| self.values[*g as usize].clone()).collect();
         if values.is_empty() {
             return Ok(arrow::array::new_empty_array(&self.output));
         }
@@ -118,7 +150,7 @@ impl GroupStates for Recompute {
     }
 
     fn clear(&mut self, group: u32) -> Result<()> {
-        self.values[group as usize] = None;
+        self.forget(group as usize);
         self.rows.clear(group)
     }
 
@@ -127,7 +159,7 @@ impl GroupStates for Recompute {
     }
 
     fn bytes(&self) -> usize {
-        self.rows.heap_size() + self.values.capacity() * size_of::<Option<ScalarValue>>()
+        self.rows.heap_size() + self.values.capacity() * size_of::<Option<ScalarValue>>() + self.value_bytes
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {
@@ -138,7 +170,7 @@ impl GroupStates for Recompute {
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()> {
         self.rows = Multisets::restore("rows", from, bound)?;
         // Values are computed again when they are asked for.
-        self.values = vec![None; bound];
+        (self.values, self.value_bytes) = (vec![None; bound], 0);
         Ok(())
     }
 }

@@ -1,5 +1,9 @@
 //! Aggregates: every function there is, under every change, against stock execution.
 
+mod append_only;
+mod floats;
+mod registry;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

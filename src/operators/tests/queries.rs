@@ -442,6 +442,9 @@ impl<'a> Generator<'a> {
     }
 
     fn aggregate(&mut self, depth: usize) -> Query {
+        if self.rng.random_bool(0.5) {
+            return self.any_aggregate(depth);
+        }
         let (source, columns) = self.source(depth);
         let filter = self.filter(&columns);
         let group: Vec<Column> =

@@ -104,8 +104,8 @@ fn class(call: &AggregateFunction, input: &DFSchema, result: &DataType) -> (Aggr
     match (call.func.name(), args.len()) {
         ("count", 0 | 1) => (AggregateClass::Count, distinct),
         ("count" | "regr_count", _) if !distinct => (AggregateClass::Count, false),
-        ("sum", 1) if number => (AggregateClass::Sum, distinct),
-        ("avg", 1) if number => (AggregateClass::Avg, distinct),
+        ("sum", 1) if number && functions::is_exact(&call.func) => (AggregateClass::Sum, distinct),
+        ("avg", 1) if number && functions::is_exact(&call.func) => (AggregateClass::Avg, distinct),
         // A second time changes nothing.
         ("min", 1) => (AggregateClass::Min, false),
         ("max", 1) => (AggregateClass::Max, false),
