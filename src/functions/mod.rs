@@ -9,6 +9,7 @@
 //! | [`datetime`] | `to_timestamp`, `to_date`, `strptime`; `try_…`: NULL where a text does not match |
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
 //! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
+//! | [`json`], [`json_path`] | `->`, `->>`, `json_get…`, `json_length`, …; `get_json_object` |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`units`] | `dateadd`, `datediff`, `last_day` |
 //! | [`coalesce`] | `coalesce` of dates and texts |
@@ -24,6 +25,8 @@ mod datetime;
 mod dialect;
 mod format;
 mod from_json;
+mod json;
+mod json_path;
 mod surrogate_key;
 mod to_char;
 mod units;
@@ -36,14 +39,20 @@ use crate::error::Result;
 use crate::project::Dialect;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
 use std::sync::Arc;
 
 /// Registers everything in a session (`SessionState` or `SessionContext`), over DataFusion's functions of the same names.
 pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result<()> {
-    let scalars =
-        datetime::functions(dialect).into_iter().chain(to_char::functions(dialect)).chain(units::functions()).chain([
+    let scalars = datetime::functions(dialect)
+        .into_iter()
+        .chain(to_char::functions(dialect))
+        .chain(units::functions())
+        .chain(json::functions())
+        .chain([
             ScalarUDF::from(coalesce::Coalesce::new()),
             ScalarUDF::from(from_json::FromJson::new()),
+            ScalarUDF::from(json_path::GetJsonObject::new()),
             ScalarUDF::from(surrogate_key::SurrogateKey::new()),
         ]);
     for function in scalars {
@@ -54,6 +63,11 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
     }
     registry.register_function_rewrite(Arc::new(arithmetic::CheckedArithmetic::new()))?;
     Ok(())
+}
+
+/// What plans the operators of these functions, to be asked before DataFusion's own planners.
+pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
+    vec![Arc::new(json::Operators)]
 }
 
 #[cfg(test)]

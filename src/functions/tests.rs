@@ -5,6 +5,8 @@ use crate::error::Error;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 
+mod json;
+
 fn session(dialect: Dialect) -> SessionContext {
     let mut session = SessionContext::new();
     register(&mut session, dialect).unwrap();

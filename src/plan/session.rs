@@ -214,6 +214,7 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     pub fn new(planner: &'a Planner, scope: &'a Scope, fields: Arc<FieldPlanner>) -> Self {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![fields];
+        planners.extend(crate::functions::planners());
         planners.extend(planner.state.expr_planners().iter().cloned());
         Context { planner, scope, planners }
     }

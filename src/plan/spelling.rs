@@ -5,13 +5,14 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Value, VisitMut, VisitorMut,
+    ObjectNamePart, Select, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
-use super::named_arguments;
+use super::spelling_spark::{self, SPARK, SPARK_NAMES};
+use super::{explode, json_access, named_arguments};
 use crate::project::Dialect;
 
 /// (function, number of arguments, what it stands for).
@@ -122,12 +123,30 @@ struct Translate {
 impl VisitorMut for Translate {
     type Break = ();
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if matches!(self.dialect, Dialect::Spark | Dialect::Databricks) {
+            explode::rewrite(select);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if self.dialect == Dialect::Snowflake {
+            explode::flatten(factor);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(replaced) = json_access::read(expr, self.dialect) {
+            *expr = replaced;
+        }
         if let Expr::Function(function) = expr {
             named_arguments::compare(function);
             quote_unit(function);
             let replaced = match self.dialect {
                 Dialect::Snowflake => snowflake(function).or_else(|| everywhere(function)),
+                Dialect::Spark | Dialect::Databricks => spark(function).or_else(|| everywhere(function)),
                 _ => everywhere(function),
             };
             if let Some(replaced) = replaced {
@@ -200,8 +219,7 @@ fn snowflake(function: &mut Function) -> Option<Expr> {
     match (&*name, arguments.len()) {
         // NULL if any is: DataFusion's leaves NULLs out.
         ("concat", 2..) => {
-            let places: Vec<String> = (1..=arguments.len()).map(|i| format!("${i}")).collect();
-            return fill(&places.join(" || "), &arguments);
+            return fill(&places(arguments.len(), " || "), &arguments);
         }
         ("decode", 3..) => return fill(&decode(arguments.len()), &arguments),
         ("to_number" | "to_decimal" | "to_numeric" | "try_to_number" | "try_to_decimal", 2 | 3) => {
@@ -213,6 +231,28 @@ fn snowflake(function: &mut Function) -> Option<Expr> {
     }
     let (_, _, template) = SNOWFLAKE.iter().find(|(n, count, _)| *n == name && *count == arguments.len())?;
     fill(template, &arguments)
+}
+
+fn spark(function: &mut Function) -> Option<Expr> {
+    let name = name(function)?;
+    if let Some((_, other)) = SPARK_NAMES.iter().find(|(n, _)| *n == name) {
+        rename(function, other);
+        return None;
+    }
+    let arguments = plain_arguments(function)?;
+    match (&*name, arguments.len()) {
+        ("split", _) => return fill(spelling_spark::split(&arguments)?, &arguments),
+        // NULL if any is: DataFusion's leaves NULLs out.
+        ("concat", 2..) => return fill(&places(arguments.len(), " || "), &arguments),
+        _ => {}
+    }
+    let (_, _, template) = SPARK.iter().find(|(n, count, _)| *n == name && *count == arguments.len())?;
+    fill(template, &arguments)
+}
+
+/// `$1 || $2 || …`
+fn places(count: usize, between: &str) -> String {
+    (1..=count).map(|i| format!("${i}")).collect::<Vec<_>>().join(between)
 }
 
 /// `count_if(x) OVER (…)`, `count_if(x) FILTER (…)`.

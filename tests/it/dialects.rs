@@ -77,11 +77,15 @@ fn rows_of(heading: &str) -> Vec<(String, String)> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md")).unwrap();
     let section = page.split(heading).nth(1).unwrap().split("\n## ").next().unwrap().to_string();
     let section = section.split("\nAggregates").next().unwrap();
+    rows_in(section)
+}
+
+/// The same of a piece of it. A `|` inside a cell is part of it.
+fn rows_in(section: &str) -> Vec<(String, String)> {
     let cell = |c: &str| c.trim().trim_matches('`').to_string();
     let row = |line: &str| {
-        let cells: Vec<&str> = line.split('|').collect();
-        assert_eq!(cells.len(), 4, "{line}");
-        (cell(cells[1]), cell(cells[2]))
+        let (written, gives) = line.trim_matches('|').split_once("` | `").unwrap_or_else(|| panic!("{line}"));
+        (cell(written), cell(gives))
     };
     section.lines().filter(|l| l.starts_with("| `")).map(row).collect()
 }
@@ -122,20 +126,74 @@ fn functions_of_every_dialect() {
 }
 
 #[test]
+fn json_in_every_dialect() {
+    let rows = rows_of("\n## JSON");
+    assert!(rows.len() >= 15);
+    for dialect in ALL {
+        check(dialect, &rows, "");
+    }
+    let chained = "SELECT x -> 'a' -> 'b' ->> 1 AS v FROM (VALUES ('{\"a\":{\"b\":[1,\"x\"]}}')) t(x)";
+    for dialect in [Dialect::DataFusion, Dialect::Postgres] {
+        assert_eq!(ask(dialect, chained), Ok(vec!["x".to_string()]), "{dialect:?}");
+    }
+    let once = "SELECT x -> 'a' AS v FROM (VALUES ('{\"a\":\"x\"}')) t(x)";
+    assert_eq!(ask(Dialect::DuckDb, once), Ok(vec!["\"x\"".to_string()]));
+    let path = "SELECT v:a.b[1]::int AS n FROM (VALUES ('{\"a\":{\"b\":[1,2]}}')) t(v)";
+    for dialect in [Dialect::Snowflake, Dialect::Databricks] {
+        assert_eq!(ask(dialect, path), Ok(vec!["2".to_string()]), "{dialect:?}");
+    }
+}
+
+#[test]
+fn sparks_functions() {
+    let rows = rows_of("\n## Spark's functions");
+    assert!(rows.len() >= 50);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md")).unwrap();
+    let aggregates = page.split("\nAggregates in Spark's").nth(1).unwrap().split("\n## ").next().unwrap();
+    let aggregates = rows_in(aggregates);
+    assert!(aggregates.len() >= 9);
+    for dialect in [Dialect::Spark, Dialect::Databricks] {
+        check(dialect, &rows, "");
+        check(dialect, &aggregates, "FROM (VALUES (3), (1), (2), (1)) v(x)");
+    }
+}
+
+#[test]
+fn lists_become_rows() {
+    let lists = "(VALUES (1, make_array('a', 'b')), (2, make_array()), (3, NULL)) AS t(id, x)";
+    let spark = |select: &str, from: &str| {
+        let sql = format!("SELECT {select} AS v FROM (SELECT {from}) AS q ORDER BY 1");
+        [Dialect::Spark, Dialect::Databricks].map(|dialect| ask(dialect, &sql)).to_vec()
+    };
+    let both = |values: &[&str]| vec![Ok(values.iter().map(|v| v.to_string()).collect::<Vec<_>>()); 2];
+    assert_eq!(spark("concat(id, col)", &format!("id, explode(x) FROM {lists}")), both(&["1a", "1b"]));
+    assert_eq!(spark("concat(id, y)", &format!("id, explode(x) AS y FROM {lists}")), both(&["1a", "1b"]));
+    assert_eq!(
+        spark("concat(id, coalesce(y, '-'))", &format!("id, explode_outer(x) AS y FROM {lists}")),
+        both(&["1a", "1b", "2-", "3-"])
+    );
+    assert_eq!(spark("concat(pos, col)", &format!("id, posexplode(x) FROM {lists}")), both(&["0a", "1b"]));
+    assert_eq!(spark("concat(p, y)", &format!("id, posexplode(x) AS (p, y) FROM {lists}")), both(&["0a", "1b"]));
+    let view = |view: &str| format!("t.id, v.* FROM {lists} LATERAL VIEW {view}");
+    assert_eq!(spark("concat(id, a)", &view("explode(x) v AS a")), both(&["1a", "1b"]));
+    assert_eq!(spark("concat(id, a)", &view("explode(t.x) v AS a WHERE a <> 'a'")), both(&["1b"]));
+    assert_eq!(
+        spark("concat(id, coalesce(a, '-'))", &view("OUTER explode(x) v AS a")),
+        both(&["1a", "1b", "2-", "3-"])
+    );
+    assert_eq!(spark("concat(p, a)", &view("posexplode(x) v AS p, a")), both(&["0a", "1b"]));
+    let flattened = format!("SELECT t.id || f.value AS v FROM {lists}, LATERAL FLATTEN(input => t.x) f ORDER BY 1");
+    assert_eq!(ask(Dialect::Snowflake, &flattened), Ok(vec!["1a".to_string(), "1b".to_string()]));
+}
+
+#[test]
 fn snowflakes_functions() {
     let rows = rows_of("\n## Snowflake's functions");
     assert!(rows.len() >= 50);
     check(Dialect::Snowflake, &rows, "");
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dialects.md")).unwrap();
-    let aggregates = page.split("\nAggregates").nth(1).unwrap();
-    let rows: Vec<(String, String)> = aggregates
-        .lines()
-        .filter(|l| l.starts_with("| `"))
-        .map(|l| {
-            let cells: Vec<&str> = l.split('|').map(|c| c.trim().trim_matches('`')).collect();
-            (cells[1].to_string(), cells[2].to_string())
-        })
-        .collect();
+    let aggregates = page.split("\nAggregates, over").nth(1).unwrap();
+    let rows = rows_in(aggregates);
     assert!(rows.len() >= 9);
     check(Dialect::Snowflake, &rows, "FROM (VALUES (3), (1), (2)) v(x)");
     // Elsewhere `iff` is nobody's.

@@ -1,6 +1,7 @@
 //! Tests of the engine: the oracle first, then what it cannot say.
 
 mod aggregates;
+mod benchmarks;
 mod bulk;
 mod cases;
 pub mod changes;

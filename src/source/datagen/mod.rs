@@ -11,7 +11,9 @@
 
 mod columns;
 mod stream;
+pub mod nexmark;
 pub mod telecom;
+pub mod tpch;
 
 #[cfg(test)]
 mod tests;
