@@ -12,6 +12,7 @@
 //! | [`json`], [`json_path`] | `->`, `->>`, `json_get…`, `json_length`, …; `get_json_object` |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`units`] | `dateadd`, `datediff`, `last_day` |
+//! | [`time_windows`] | `tumble_start`, `hop_starts`, `window_end`, `session_…`: what `tumble`, `hop` and `session` in FROM are made of |
 //! | [`coalesce`] | `coalesce` of dates and texts |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
@@ -28,6 +29,7 @@ mod from_json;
 mod json;
 mod json_path;
 mod surrogate_key;
+mod time_windows;
 mod to_char;
 mod units;
 
@@ -49,6 +51,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
         .chain(to_char::functions(dialect))
         .chain(units::functions())
         .chain(json::functions())
+        .chain(time_windows::functions())
         .chain([
             ScalarUDF::from(coalesce::Coalesce::new()),
             ScalarUDF::from(from_json::FromJson::new()),

@@ -2,7 +2,7 @@
 //!
 //! A model passes through here once, at compile time:
 //!
-//! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered.
+//! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered; [`time_windows`] and [`spelling`] replace calls by what they mean.
 //! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names.
 //! 3. [`lateral`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
@@ -52,6 +52,7 @@ mod sources;
 mod spelling;
 mod spelling_spark;
 pub mod stored;
+mod time_windows;
 mod window_keys;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::{Fault, Place};
+use super::time_windows::FUNCTIONS;
 use super::{advice, precedence};
 
 /// (line, column) of a token's first character.
@@ -62,6 +63,10 @@ impl Sql {
             let after_from = match token(i - 1) {
                 Some(Token::Word(w)) => matches!(w.keyword, Keyword::FROM | Keyword::JOIN),
                 Some(Token::Comma) => true,
+                // `tumble(STREAM x, …)`
+                Some(Token::LParen) if i >= 2 => {
+                    matches!(token(i - 2), Some(Token::Word(w)) if FUNCTIONS.iter().any(|f| w.value.eq_ignore_ascii_case(f)))
+                }
                 _ => false,
             };
             if !is_mark || !after_from {

@@ -26,7 +26,7 @@ use super::fields::{FieldPlanner, Seen};
 use super::parse::{At, Sql, at};
 use super::relation::{STREAM, Scope};
 use super::session::{Context, Planner};
-use super::spelling;
+use super::{spelling, time_windows};
 
 /// A query as DataFusion's SQL planner made it, not yet analysed.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Planner {
         let mut nested = BTreeSet::new();
         loop {
             let mut query = sql.parse(dialect.as_ref()).map_err(|f| vec![f])?;
+            time_windows::expand(&mut query).map_err(|f| vec![f])?;
             let mut names = Names { sql: &sql, nested: &nested };
             let _ = VisitMut::visit(&mut query, &mut names);
             spelling::translate(&mut query, self.dialect);
@@ -179,7 +180,9 @@ impl Visitor for Defined {
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
         let alias = match table {
-            TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } => alias.as_ref(),
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::UNNEST { alias, .. } => alias.as_ref(),
             _ => None,
         };
         if let Some(alias) = alias {

@@ -51,6 +51,7 @@ mod snowflake;
 mod source_folders;
 mod state;
 mod support;
+mod time;
 mod time_travel;
 mod unit_tests;
 mod upkeep;

@@ -1,6 +1,7 @@
 //! Random queries over [`super::tables`].
 
 mod aggregates;
+mod time;
 mod unnest;
 
 use rand::Rng;
@@ -70,8 +71,9 @@ impl<'a> Generator<'a> {
     }
 
     pub fn query(&mut self, depth: usize) -> Query {
-        match self.rng.random_range(0..19) {
+        match self.rng.random_range(0..20) {
             18 => self.unnest(depth),
+            19 => self.in_time(depth),
             13 | 14 => self.related(depth),
             15 | 16 => self.windowed(depth),
             17 => self.limited(depth),

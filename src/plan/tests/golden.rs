@@ -126,3 +126,13 @@ fn errors() {
 fn unnest() {
     script("unnest");
 }
+
+#[test]
+fn time_windows() {
+    script("time_windows");
+}
+
+#[test]
+fn sessions() {
+    script("sessions");
+}
