@@ -14,6 +14,7 @@ use super::first::First;
 use super::join::Join;
 use super::linear::{Filter, Project, conform};
 use super::metrics::{NodeMetrics, Running};
+use super::temporal::Temporal;
 use super::unnest::Unnest;
 use super::window::{self, Window};
 use crate::error::{Error, Result};
@@ -73,6 +74,16 @@ impl Circuit {
         Ok(output)
     }
 
+    /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
+    pub fn set_clock(&mut self, now: i64) {
+        self.root.set_clock(now);
+    }
+
+    /// When rows next come or go although no input changes, µs.
+    pub fn next_change(&self) -> Result<Option<i64>> {
+        self.root.next_change()
+    }
+
     /// Writes the state of every node, root first. Columns are shared, the rest is copied.
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
         if self.broken {
@@ -128,6 +139,7 @@ enum Kind {
     Unnest(Unnest),
     Aggregate(Box<Aggregate>),
     First(Box<First>),
+    Temporal(Box<Temporal>),
     Join(Box<Join>),
     Window(Box<Window>),
 }
@@ -143,6 +155,7 @@ impl Kind {
             Kind::Unnest(_) => "unnest",
             Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
+            Kind::Temporal(_) => "temporal filter",
             Kind::Join(_) => "join",
             Kind::Window(_) => "window",
         }
@@ -152,6 +165,7 @@ impl Kind {
         match self {
             Kind::Aggregate(node) => node.state_rows(),
             Kind::First(node) => node.state_rows(),
+            Kind::Temporal(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
             Kind::Window(node) => node.state_rows(),
             _ => 0,
@@ -162,6 +176,7 @@ impl Kind {
         match self {
             Kind::Aggregate(node) => node.state_bytes(),
             Kind::First(node) => node.state_bytes(),
+            Kind::Temporal(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
             Kind::Window(node) => node.state_bytes(),
             _ => 0,
@@ -214,6 +229,11 @@ impl Operator {
                 let window = Window::new(input.schema(), &spec, schema, session)?;
                 (Kind::Window(Box::new(window)), vec![below(input)?])
             }
+            Node::Temporal { input, bounds } => {
+                let exprs = Exprs::new(bounds.iter().map(|b| &b.expr), input.schema(), session)?;
+                let temporal = Temporal::new(bounds.clone(), exprs, arrow_schema(input.schema()))?;
+                (Kind::Temporal(Box::new(temporal)), vec![below(input)?])
+            }
             Node::Join { base, arms, schema } => {
                 if arms.iter().any(|a| streams(&a.input, mode)) {
                     return Err(Error::user(
@@ -259,6 +279,7 @@ impl Operator {
             }
             Kind::Aggregate(aggregate) => aggregate.step(only(), first)?,
             Kind::First(node) => node.step(only())?,
+            Kind::Temporal(node) => node.step(only())?,
             Kind::Join(join) => join.step(below)?,
             Kind::Window(window) => window.step(only())?,
         };
@@ -267,11 +288,30 @@ impl Operator {
         Ok(output)
     }
 
+    fn set_clock(&mut self, now: i64) {
+        if let Kind::Temporal(node) = &mut self.kind {
+            node.set_clock(now);
+        }
+        self.inputs.iter_mut().for_each(|input| input.set_clock(now));
+    }
+
+    fn next_change(&self) -> Result<Option<i64>> {
+        let mut next = match &self.kind {
+            Kind::Temporal(node) => node.next_change()?,
+            _ => None,
+        };
+        for input in &self.inputs {
+            next = [next, input.next_change()?].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         out.words::<u32>(self.kind.name(), []);
         match &self.kind {
             Kind::Aggregate(node) => node.save(out)?,
             Kind::First(node) => node.save(out),
+            Kind::Temporal(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
             Kind::Window(node) => node.save(out),
             _ => {}
@@ -284,6 +324,7 @@ impl Operator {
         match &mut self.kind {
             Kind::Aggregate(node) => node.restore(from)?,
             Kind::First(node) => node.restore(from)?,
+            Kind::Temporal(node) => node.restore(from)?,
             Kind::Join(node) => node.restore(from)?,
             Kind::Window(node) => node.restore(from)?,
             _ => {}
@@ -311,7 +352,8 @@ fn streams(node: &Node, mode: Mode) -> bool {
         | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
         | Node::First { input, .. }
-        | Node::Window { input, .. } => streams(input, mode),
+        | Node::Window { input, .. }
+        | Node::Temporal { input, .. } => streams(input, mode),
         Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
         Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),
     }

@@ -23,6 +23,7 @@ mod linear;
 mod memory;
 mod merge;
 mod metrics;
+mod temporal;
 mod unnest;
 mod window;
 #[cfg(test)]

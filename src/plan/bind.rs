@@ -23,7 +23,7 @@ use super::session::Planner;
 use super::sorts::{limits_above_sorts, order_by_distinct_keys};
 use super::stored::{stored_type, to_stored};
 use super::window_keys::name_window_keys;
-use super::{determinism, diagnose, single_row};
+use super::{determinism, diagnose, single_row, temporal};
 use crate::error::{Error, Result};
 use crate::project::SourceMap;
 
@@ -34,6 +34,16 @@ impl Planner {
     /// The model's bulk plan over `providers`, one for each of its inputs, in their order. A provider's schema is its input's.
     pub fn bind(&self, model: &CompiledModel, providers: &[Arc<dyn TableProvider>]) -> Result<LogicalPlan> {
         bind_slots(model.bulk.clone(), &model.slots, providers)
+    }
+
+    /// The same as it is when the clock stands at `now`, µs.
+    pub fn bind_at(
+        &self,
+        model: &CompiledModel,
+        providers: &[Arc<dyn TableProvider>],
+        now: i64,
+    ) -> Result<LogicalPlan> {
+        Ok(temporal::at(self.bind(model, providers)?, now)?)
     }
 
     /// The plan of an incremental model's run that finds its table, over the same providers.

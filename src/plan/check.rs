@@ -3,17 +3,19 @@
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
 use std::collections::BTreeSet;
 
 use super::fault::Fault;
 use super::incremental::{ArmKind, Node};
 use super::lower::Fallback;
 use super::relation::Input;
+use super::temporal;
 use crate::types::ChangeKind;
 
-/// Functions of `plan` whose value is not a function of their arguments.
-pub(crate) fn unstable_functions(plan: &LogicalPlan) -> BTreeSet<String> {
+/// Functions of `plan` whose value is not a function of their arguments. With `timed`, conditions that bound rows in time may ask the clock.
+pub(crate) fn unstable_functions(plan: &LogicalPlan, timed: bool) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut visit = |expr: &Expr| {
         let _ = expr.apply(|e| {
@@ -26,6 +28,13 @@ pub(crate) fn unstable_functions(plan: &LogicalPlan) -> BTreeSet<String> {
         });
     };
     let _ = plan.apply_with_subqueries(|node| {
+        if let (true, LogicalPlan::Filter(filter)) = (timed, node) {
+            split_conjunction(&filter.predicate)
+                .into_iter()
+                .filter(|e| temporal::bounds(e, filter.input.schema()).is_none())
+                .for_each(&mut visit);
+            return Ok(TreeNodeRecursion::Continue);
+        }
         node.apply_expressions(|e| {
             visit(e);
             Ok(TreeNodeRecursion::Continue)
@@ -42,10 +51,19 @@ pub(crate) fn unstable_in_view(name: &str) -> Fault {
         format!("`{name}()` gives another value at each call, so the rows of a view that uses it could never be right"),
     );
     fault.hint(if clock {
-        "include processing_time in the source and use that column, or compute it in a streaming_table, where each row asks once"
+        "in WHERE it may bound rows in time: `ts > now() - interval '1 hour'` (months with current_date: they differ in length); elsewhere include processing_time in the source and use that column, or compute it in a streaming_table, where each row asks once"
     } else {
         "compute it in a streaming_table, where each row asks once, or derive it from the row: md5(…)"
     })
+}
+
+/// The error for a view that asks the clock and is recomputed as a whole.
+pub(crate) fn untimed(fallback: &Fallback) -> Fault {
+    Fault::new(
+        "clock-in-full-refresh",
+        format!("rows of this view expire with the clock, and it cannot be maintained: {fallback}"),
+    )
+    .hint("put the condition on the clock into a materialized_view of its own, and read that here")
 }
 
 /// Whether no row this plan has emitted is ever retracted, given which inputs are so.
@@ -68,6 +86,10 @@ pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
             aggregates.is_empty() && !group.is_empty() && append_only(input, inputs)
         }
         Node::First { .. } | Node::Window { .. } => false,
+        // What only comes stays.
+        Node::Temporal { input, bounds } => {
+            bounds.iter().all(|b| matches!(b.operator, Operator::Lt | Operator::LtEq)) && append_only(input, inputs)
+        }
     }
 }
 
@@ -158,6 +180,7 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             }
             Ok(below)
         }
+        Node::Temporal { input, .. } => stream_node(input, streamed),
     }
 }
 
@@ -190,7 +213,9 @@ fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
             Expr::Column(c) => source_column(input, input.schema().maybe_index_of_column(c)?),
             _ => None,
         },
-        Node::Filter { input, .. } | Node::First { input, .. } => source_column(input, column),
+        Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => {
+            source_column(input, column)
+        }
         Node::Window { input, .. } if column < input.schema().fields().len() => source_column(input, column),
         Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
         _ => None,

@@ -209,8 +209,9 @@ impl Compiler<'_> {
         }
         let datafusion = |e| origin.errors(diagnose::of_text(&e, &model.sql, &self.planner));
         let plan = self.planner.analyze(planned.plan.clone()).map_err(datafusion)?;
-        let unstable = check::unstable_functions(&plan);
-        if let (Some(name), Materialization::MaterializedView) = (unstable.first(), model.materialized) {
+        let is_maintained = model.materialized == Materialization::MaterializedView;
+        let unstable = check::unstable_functions(&plan, is_maintained);
+        if let (Some(name), true) = (unstable.first(), is_maintained) {
             return Err(fail(check::unstable_in_view(name).at(place_of_call(&self.planner, model, name))));
         }
         let (mut plan, schema) = self.stored(origin, &model.sql, plan, &planned.query)?;
@@ -222,7 +223,12 @@ impl Compiler<'_> {
             None
         };
         let bulk = self.planner.optimize(plan.clone(), |_, _| {}).map_err(datafusion)?;
-        let incremental = lower(&bulk, &slots, &self.planner.state);
+        let incremental = lower(&bulk, &slots, &self.planner.state, is_maintained);
+        if let (Err(fallback), true) = (&incremental, is_maintained)
+            && let Some(name) = check::unstable_functions(&bulk, false).first()
+        {
+            return Err(fail(check::untimed(fallback).at(place_of_call(&self.planner, model, name))));
+        }
 
         if let Some(slot) = stream_slot {
             let input = &slots.inputs[slot];

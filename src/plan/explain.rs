@@ -7,7 +7,8 @@ use std::fmt::Write;
 use super::check;
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Extent, GroupingSet, Node, Rank, Reach, UnnestedList, Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Moving, Node, Rank, Reach, UnnestedList,
+    Visible,
 };
 use super::relation::Input;
 use super::session::Planner;
@@ -138,6 +139,17 @@ impl Tree<'_> {
                 self.line(depth, &format!("{label}{text}"));
                 self.node(input, depth + 1, "");
             }
+            Node::Temporal { input, bounds } => {
+                let text: Vec<String> = bounds.iter().map(bound_text).collect();
+                let text = text.join(" and ");
+                self.line(
+                    depth,
+                    &format!(
+                        "{label}temporal filter {text}: incremental; state: the rows that come or go later, by when"
+                    ),
+                );
+                self.node(input, depth + 1, "");
+            }
             Node::First { input, partition, order } => {
                 let keeps = match (self.stream, check::append_only(input, self.inputs)) {
                     (Some(_), _) => "state: the keys seen",
@@ -176,6 +188,21 @@ impl Tree<'_> {
             }
         }
     }
+}
+
+fn bound_text(bound: &Bound) -> String {
+    let Moving { whole_days, months, micros } = bound.moving;
+    let clock = if whole_days { "current_date" } else { "now()" };
+    let sign = |n: i64| if n < 0 { "-" } else { "+" };
+    let shift = match (months, micros) {
+        (0, 0) => String::new(),
+        (0, micros) => {
+            let length = std::time::Duration::from_micros(micros.unsigned_abs());
+            format!(" {} {length:?}", sign(micros))
+        }
+        (months, _) => format!(" {} {} months", sign(months), months.abs()),
+    };
+    format!("{} {} {clock}{shift}", bound.expr, bound.operator)
 }
 
 /// What is unfolded, without the wrapping DataFusion names it by.

@@ -7,6 +7,8 @@
 use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, SortExpr};
 
+pub use super::temporal::{Bound, Moving};
+
 /// One node and what is below it.
 #[derive(Debug, Clone)]
 pub enum Node {
@@ -51,6 +53,8 @@ pub enum Node {
         visible: Option<Visible>,
         schema: DFSchemaRef,
     },
+    /// Rows while all conditions on them and the clock hold. Output schema = input schema.
+    Temporal { input: Box<Node>, bounds: Vec<Bound> },
 }
 
 impl Node {
@@ -65,6 +69,23 @@ impl Node {
             // It is given out once.
             Node::Constant { .. } => false,
             Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } | Node::Window { .. } => false,
+            Node::Temporal { .. } => false,
+        }
+    }
+
+    /// Whether its rows come and go with the clock.
+    pub fn is_timed(&self) -> bool {
+        match self {
+            Node::Temporal { .. } => true,
+            Node::Input { .. } | Node::Constant { .. } => false,
+            Node::Project { input, .. }
+            | Node::Filter { input, .. }
+            | Node::Unnest { input, .. }
+            | Node::Aggregate { input, .. }
+            | Node::First { input, .. }
+            | Node::Window { input, .. } => input.is_timed(),
+            Node::Union { inputs, .. } => inputs.iter().any(Node::is_timed),
+            Node::Join { base, arms, .. } => base.is_timed() || arms.iter().any(|a| a.input.is_timed()),
         }
     }
 }
@@ -277,7 +298,7 @@ impl Node {
             | Node::Join { schema, .. }
             | Node::Window { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
-            Node::Filter { input, .. } | Node::First { input, .. } => input.schema(),
+            Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => input.schema(),
         }
     }
 }

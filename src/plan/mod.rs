@@ -8,7 +8,7 @@
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole.
-//! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, no clock in a view).
+//! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, in a view no clock but in [`temporal`] conditions).
 //!
 //! Invariants: the bulk plan and the tree give the same multiset, in the stored types of [`stored`]; slots of both are
 //! [`CompiledModel::inputs`]; a model's errors point into its file ([`diagnose`], [`fault`]); nothing here depends on what
@@ -52,6 +52,7 @@ mod sources;
 mod spelling;
 mod spelling_spark;
 pub mod stored;
+mod temporal;
 mod time_windows;
 mod window_keys;
 #[cfg(test)]

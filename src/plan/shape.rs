@@ -54,6 +54,7 @@ fn write(plan: &Node, out: &mut String) {
             let sets = sets.iter().map(|set| format!(" {}", set.number)).collect::<String>();
             write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
+        Node::Temporal { bounds, .. } => write!(out, "temporal {bounds:?}"),
         Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
         Node::Window { partition, order, calls, .. } => {
             write!(out, "window {} by {} order {}", exprs(calls), exprs(partition), orders(order))
@@ -69,7 +70,8 @@ fn write(plan: &Node, out: &mut String) {
         | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
         | Node::First { input, .. }
-        | Node::Window { input, .. } => vec![input],
+        | Node::Window { input, .. }
+        | Node::Temporal { input, .. } => vec![input],
         Node::Union { inputs, .. } => inputs.iter().collect(),
         Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
     };

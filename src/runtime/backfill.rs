@@ -100,7 +100,8 @@ impl Pipeline {
         let stored = node.kept.as_ref().is_some_and(|kept| kept.loading.is_some());
         let cold = node.circuit.is_none() && !stored && (!self.needs_no_state(index) || node.lost_history);
         let asked = node.refresh.is_some() || self.has_changes(index, epoch)?;
-        let possible = node.compiled.incremental.is_ok() && !node.streams && node.job.is_none();
+        // Rows that come and go with the clock are those of one instant.
+        let possible = node.compiled.incremental.is_ok() && !node.streams && node.job.is_none() && !node.is_timed();
         // What a backfill could not do, the epoch does.
         let wanted = cold && asked && possible && !node.backfill_failed && self.is_large(index, epoch).await?;
         self.nodes[index].backfill_wanted = wanted;

@@ -30,6 +30,8 @@ pub(super) struct EpochState {
     pub rows_before: Vec<u64>,
     /// Version of each table before the epoch.
     pub versions_before: Vec<i64>,
+    /// What `now()` is in it, µs.
+    pub clock: i64,
     /// Changes of foreign tables, by index.
     pub foreign: Vec<Vec<SignedBatch>>,
     /// Which models are made in this epoch that are made at times.
@@ -134,7 +136,12 @@ impl Pipeline {
             input.splice(0..0, lag);
         }
         let rows_in: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
-        if rows_in == 0 {
+        let clock = epoch.clock;
+        let is_due = match &self.nodes[index].circuit {
+            Some(circuit) => circuit.next_change()?.is_some_and(|next| next <= clock),
+            None => false,
+        };
+        if rows_in == 0 && !is_due {
             return Ok(Outcome::default());
         }
         let sizes = self.sizes(index, &inputs, epoch);
@@ -160,6 +167,7 @@ impl Pipeline {
         let Some(circuit) = &mut node.circuit else {
             return self.refresh(index, epoch, How::Refresh("cold")).await;
         };
+        circuit.set_clock(clock);
         let stepped = tokio::task::block_in_place(|| circuit.step(&inputs));
         let out = match stepped {
             Ok(out) => out,
@@ -270,6 +278,7 @@ impl Pipeline {
         let wanted = match &compiled.incremental {
             Ok(plan) if rebuild => {
                 let mut circuit = Circuit::new(&compiled.model.name, plan, Mode::View, self.planner.session_state())?;
+                circuit.set_clock(epoch.clock);
                 let mut inputs = Vec::with_capacity(compiled.inputs.len());
                 for slot in 0..compiled.inputs.len() {
                     inputs.push(self.full_input(index, slot, epoch).await?);
@@ -284,7 +293,7 @@ impl Pipeline {
                 for slot in 0..compiled.inputs.len() {
                     providers.push(self.full_provider(index, slot, epoch).await?);
                 }
-                let plan = self.planner.bind(&compiled, &providers)?;
+                let plan = self.planner.bind_at(&compiled, &providers, epoch.clock)?;
                 let rows = self.planner.execute(&plan).await?;
                 let batches: Vec<RecordBatch> = rows.try_collect().await?;
                 batches.into_iter().map(SignedBatch::inserts).collect()

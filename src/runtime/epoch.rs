@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
 use super::pipeline::{FINGERPRINT, Node, Pipeline, Upstream, cell_name};
-use super::positions::{run_app, source_app};
+use super::positions::{CLOCK, run_app, source_app};
 use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
@@ -102,7 +102,8 @@ impl Pipeline {
         }
         let foreign = self.poll_foreign().await?;
         let deltas = vec![Vec::new(); self.nodes.len()];
-        Ok(EpochState { sources, deltas, rows_before, versions_before, foreign, runs })
+        self.clock = self.clock.max(self.env.now_micros());
+        Ok(EpochState { sources, deltas, rows_before, versions_before, clock: self.clock, foreign, runs })
     }
 
     /// Changes of foreign tables since they were last looked at.
@@ -142,7 +143,11 @@ impl Pipeline {
         }
         let fingerprint = node.compiled.fingerprint.clone();
         let edited = node.refresh.take().is_some() || refreshed;
+        let is_timed = node.is_timed() && delta.iter().any(|batch| !batch.is_empty());
         if let Some(cell) = &mut node.main {
+            if is_timed {
+                cell.pending.insert(CLOCK.to_string(), state.clock);
+            }
             let known = match cell.ready().await {
                 Ok(table) => table.properties().get(FINGERPRINT).cloned(),
                 Err(error) => return self.fail(index, error).await,

@@ -10,7 +10,7 @@ use super::backfill::Backfill;
 use super::cell::Cell;
 use super::feed::Feed;
 use super::jobs::Job;
-use super::positions::{INSTANCE, merged, run_app, table_app};
+use super::positions::{CLOCK, INSTANCE, merged, run_app, table_app};
 use super::snapshot::{FailedRun, Following};
 use super::states::{Kept, Since, Writing};
 use super::{Options, full_name};
@@ -120,6 +120,11 @@ impl Node {
         self.active && self.compiled.model.materialized.has_table()
     }
 
+    /// Whether its rows come and go with the clock.
+    pub(super) fn is_timed(&self) -> bool {
+        self.compiled.incremental.as_ref().is_ok_and(crate::plan::incremental::Node::is_timed)
+    }
+
     /// Whether it has a table this run writes.
     pub(super) fn runs(&self) -> bool {
         self.active && !self.rests && self.main.is_some() && self.parked.is_none()
@@ -167,6 +172,8 @@ pub struct Pipeline {
     pub(super) foreign: Vec<Foreign>,
     pub(super) epochs: Epochs,
     pub(super) epoch: i64,
+    /// What `now()` was in the last epoch, of whichever process: µs.
+    pub(super) clock: i64,
     pub(super) instance: i64,
     pub(super) partial: bool,
     /// Stages are still to come, or models of this run were stopped before their own.
@@ -236,6 +243,7 @@ impl Pipeline {
             foreign: Vec::new(),
             epochs,
             epoch,
+            clock: 0,
             instance,
             partial: options.selected.is_some(),
             unfinished: false,
@@ -256,6 +264,8 @@ impl Pipeline {
             by_name.insert(compiled.model.name.clone(), pipeline.nodes.len());
             pipeline.nodes.push(node);
         }
+        let clocks = pipeline.nodes.iter().filter_map(|n| n.main.as_ref()?.consumed.get(CLOCK));
+        pipeline.clock = clocks.copied().max().unwrap_or(0);
         pipeline.fence().await?;
         pipeline.find_what_is_behind().await?;
         pipeline.find_states().await?;
@@ -581,12 +591,29 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether rows of a model come or go by now although nothing has arrived.
+    pub(super) fn is_time_due(&self) -> Result<bool> {
+        let now = self.env.now_micros().max(self.clock);
+        for node in self.nodes.iter().filter(|node| node.runs()) {
+            if let Some(circuit) = &node.circuit
+                && circuit.next_change()?.is_some_and(|next| next <= now)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Compares every table's positions with its upstreams' versions. A view that is behind is recomputed in the recovery
     /// epoch; a streaming table catches up there.
     pub(super) async fn find_what_is_behind(&mut self) -> Result<()> {
         for index in 0..self.nodes.len() {
             if !self.nodes[index].runs() {
                 continue;
+            }
+            // What expired meanwhile is found by looking at all rows.
+            if self.nodes[index].is_timed() {
+                self.nodes[index].refresh.get_or_insert(Refresh::Behind);
             }
             for slot in 0..self.nodes[index].upstreams.len() {
                 let table = match self.nodes[index].upstreams[slot] {

@@ -3,6 +3,7 @@
 //! - `smelt/<table>/<source>.<source table>/<topic>/<partition>` → next offset of that partition
 //! - `smelt/<table>/<upstream table id>` → Delta version of the upstream table
 //! - `smelt/run/<table>` → planned instant of its last run, µs
+//! - `smelt/clock` → clock of the last commit of a table whose rows come and go with it, µs
 //! - `smelt/instance` → number of the smelt instance that owns the table
 //! - `smelt/epoch` → epoch of the commit
 //!
@@ -15,6 +16,8 @@ use crate::types::{Positions, SourcePartition};
 
 /// Number of the instance that wrote a commit.
 pub(super) const INSTANCE: &str = "smelt/instance";
+/// Clock that the rows of a table are right for, µs. It never runs backwards.
+pub(super) const CLOCK: &str = "smelt/clock";
 /// Epoch of a commit.
 pub(super) const EPOCH: &str = "smelt/epoch";
 

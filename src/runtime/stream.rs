@@ -336,7 +336,8 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
             | Plan::Unnest { input, .. }
             | Plan::Aggregate { input, .. }
             | Plan::First { input, .. }
-            | Plan::Window { input, .. } => reads(input, slot),
+            | Plan::Window { input, .. }
+            | Plan::Temporal { input, .. } => reads(input, slot),
             Plan::Union { inputs, .. } => inputs.iter().any(|i| reads(i, slot)),
             Plan::Join { base, arms, .. } => reads(base, slot) || arms.iter().any(|a| reads(&a.input, slot)),
         }
@@ -347,8 +348,9 @@ pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
         Plan::Project { input, .. }
         | Plan::Filter { input, .. }
         | Plan::Unnest { input, .. }
-        | Plan::Aggregate { input, .. }
-        | Plan::Window { input, .. } => remembers(input, stream),
+        | Plan::Window { input, .. }
+        | Plan::Temporal { input, .. }
+        | Plan::Aggregate { input, .. } => remembers(input, stream),
         Plan::Union { inputs, .. } => inputs.iter().any(|i| remembers(i, stream)),
         // Dimensions are loaded from their tables; only the base is the stream.
         Plan::Join { base, .. } => remembers(base, stream),

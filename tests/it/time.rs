@@ -2,7 +2,8 @@
 
 use super::support::Sandbox;
 
-const PROJECT: &str = "name: shop\nlake: ./lake\nmodel-paths: [queries]\nproperty-paths: [models]\n";
+const PROJECT: &str =
+    "name: shop\ntarget: dev\ntargets: {dev: {lake: ./lake}}\nmodel-paths: [queries]\nproperty-paths: [models]\n";
 
 const SOURCES: &str = "\
 version: 2
@@ -42,11 +43,11 @@ fn lists_are_unfolded_in_streams_and_views() {
     sandbox.write("data/orders/2.json", orders(&[(3, "b", "10:00:00", "[\"y\", null]"), (4, "b", "10:00:00", "null")]));
     sandbox.smelt(&["run"]).ok();
     assert_eq!(
-        sandbox.rows("select * from main.tagged"),
+        sandbox.rows("select * from tagged"),
         [r#"{"id":1,"tag":"x"}"#, r#"{"id":1,"tag":"y"}"#, r#"{"id":3,"tag":"y"}"#, r#"{"id":3,"tag":null}"#]
     );
     assert_eq!(
-        sandbox.rows("select * from main.per_tag"),
+        sandbox.rows("select * from per_tag"),
         [r#"{"tag":"x","n":1}"#, r#"{"tag":"y","n":2}"#, r#"{"tag":null,"n":3}"#]
     );
 }
@@ -72,7 +73,7 @@ fn windows_are_kept_right_by_late_rows() {
     let first = [(1, "a", "10:00:00", "[]"), (2, "a", "10:15:00", "[]"), (3, "b", "10:05:00", "[]")];
     sandbox.write("data/orders/1.json", orders(&first));
     sandbox.smelt(&["run"]).ok();
-    let visits = "select who, window_start, window_end, n from main.visits";
+    let visits = "select who, window_start, window_end, n from visits";
     let visit = |who: &str, from: &str, to: &str, n: i64| {
         format!(r#"{{"who":"{who}","window_start":"2024-03-01T{from}Z","window_end":"2024-03-01T{to}Z","n":{n}}}"#)
     };
@@ -96,11 +97,11 @@ fn windows_are_kept_right_by_late_rows() {
         ]
     );
     assert_eq!(
-        sandbox.rows("select window_start, window_end, n from main.per_hour"),
+        sandbox.rows("select window_start, window_end, n from per_hour"),
         [r#"{"window_start":"2024-03-01T10:00:00Z","window_end":"2024-03-01T11:00:00Z","n":5}"#]
     );
     assert_eq!(
-        sandbox.rows("select * from main.hops where id < 3"),
+        sandbox.rows("select * from hops where id < 3"),
         [
             r#"{"id":1,"window_start":"2024-03-01T09:30:00Z"}"#,
             r#"{"id":1,"window_start":"2024-03-01T10:00:00Z"}"#,
@@ -108,4 +109,60 @@ fn windows_are_kept_right_by_late_rows() {
             r#"{"id":2,"window_start":"2024-03-01T10:00:00Z"}"#,
         ]
     );
+}
+
+#[test]
+fn rows_expire_without_input_and_appear_when_their_time_has_come() {
+    let sandbox = Sandbox::with(&[
+        ("smelt.yml", &PROJECT.replace("lake: ./lake", "lake: ./lake, commit_interval: 100ms")),
+        ("models/shop.yml", SOURCES),
+        (
+            "queries/recent.sql",
+            "select id from {{ source('shop', 'orders') }} where at > now() - interval '20 seconds' and at <= now()",
+        ),
+        ("queries/how_many.sql", "select count(*) as n from {{ ref('recent') }}"),
+    ]);
+    let now = chrono::Utc::now();
+    let order = |id: i64, seconds: i64| {
+        let at = (now + chrono::Duration::seconds(seconds)).to_rfc3339();
+        format!("{{\"id\": {id}, \"who\": \"a\", \"at\": \"{at}\", \"tags\": []}}\n")
+    };
+    sandbox.write("data/orders/1.json", [order(1, -3600), order(2, 0), order(3, 15), order(4, 3600)].concat());
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(sandbox.rows("select * from recent"), [r#"{"id":2}"#]);
+    let mut up = sandbox.spawn(&["up", "--no-http"], &[]);
+    // Order 3 appears, order 2 goes, order 3 goes: nothing arrives meanwhile.
+    for expected in [vec![r#"{"id":3}"#], vec![]] {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        while sandbox.rows("select * from recent") != expected {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{:?} is not {expected:?}",
+                sandbox.rows("select * from recent")
+            );
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+    up.stop();
+    assert_eq!(sandbox.rows("select * from how_many"), [r#"{"n":0}"#]);
+}
+
+#[test]
+fn rows_that_expired_while_nobody_ran_are_gone_after_the_next_run() {
+    let sandbox = Sandbox::with(&[
+        ("smelt.yml", PROJECT),
+        ("models/shop.yml", SOURCES),
+        ("queries/recent.sql", "select id from {{ source('shop', 'orders') }} where at > now() - interval '8 seconds'"),
+    ]);
+    let now = chrono::Utc::now();
+    let order = |id: i64, seconds: i64| {
+        let at = (now + chrono::Duration::seconds(seconds)).to_rfc3339();
+        format!("{{\"id\": {id}, \"who\": \"a\", \"at\": \"{at}\", \"tags\": []}}\n")
+    };
+    sandbox.write("data/orders/1.json", [order(1, 0), order(2, 3600)].concat());
+    sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", "before-epochs-row")]);
+    sandbox.smelt(&["run"]).ok();
+    std::thread::sleep(std::time::Duration::from_secs(9));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(sandbox.rows("select * from recent"), [r#"{"id":2}"#]);
 }

@@ -11,6 +11,9 @@ use super::queries::Generator;
 use super::shrink::{Shrink, without_runs};
 use super::tables::TABLES;
 
+/// µs.
+const HOUR: i64 = 3_600_000_000;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Case {
     pub seed: u64,
@@ -26,9 +29,31 @@ pub struct Epoch {
     /// A circuit with the stored state takes over after it.
     #[serde(default)]
     pub saved: bool,
+    /// Where the clock stands in it, µs.
+    #[serde(default)]
+    pub clock: i64,
 }
 
 impl Case {
+    /// A query whose rows come and go with the clock, which moves now and then.
+    pub fn over_time(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0071_3e00);
+        let sql = Generator::new(&mut rng).timed().sql;
+        let mut case = Self::of(seed, sql, rng);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut clock = 1_700_000_000_000_000 - 2 * HOUR;
+        for epoch in &mut case.epochs {
+            clock += match rng.random_range(0..10) {
+                0..3 => 0,
+                3 => rng.random_range(0..30) * 24 * HOUR,
+                4 => rng.random_range(0..HOUR),
+                _ => rng.random_range(0..5) * HOUR,
+            };
+            epoch.clock = clock;
+        }
+        case
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);
@@ -65,6 +90,7 @@ impl Case {
                 Some(rest) => epochs.push(Epoch {
                     restart: rest.contains("restart"),
                     saved: rest.contains("saved"),
+                    clock: rest.split_once("clock ").map_or(0, |(_, c)| c.split(',').next().unwrap().parse().unwrap()),
                     ..Epoch::default()
                 }),
                 None => epochs.last_mut().unwrap().changes.push(serde_json::from_str(line).unwrap()),
@@ -109,7 +135,8 @@ impl fmt::Display for Case {
         for epoch in &self.epochs {
             let (saved, restart) =
                 (if epoch.saved { ", saved" } else { "" }, if epoch.restart { ", restart" } else { "" });
-            writeln!(f, "epoch{saved}{restart}")?;
+            let clock = if epoch.clock == 0 { String::new() } else { format!(", clock {}", epoch.clock) };
+            writeln!(f, "epoch{saved}{restart}{clock}")?;
             for change in &epoch.changes {
                 writeln!(f, "{}", json(serde_json::to_string(change))?)?;
             }

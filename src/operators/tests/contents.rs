@@ -67,8 +67,9 @@ pub async fn stock(
     planner: &Planner,
     model: &CompiledModel,
     providers: &[Arc<dyn TableProvider>],
+    clock: i64,
 ) -> Option<Vec<RecordBatch>> {
-    let plan = planner.bind(model, providers).unwrap();
+    let plan = planner.bind_at(model, providers, clock).unwrap();
     let collected = match planner.execute(&plan).await {
         Ok(stream) => stream.try_collect::<Vec<RecordBatch>>().await.map_err(crate::error::Error::from),
         Err(error) => Err(error),

@@ -1,6 +1,7 @@
 //! Random queries over [`super::tables`].
 
 mod aggregates;
+mod clock;
 mod time;
 mod unnest;
 

@@ -16,8 +16,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    ColumnUnnestList, EmptyRelation, Expr, LogicalPlan, Projection, TableScan, Unnest, Values,
+    ColumnUnnestList, EmptyRelation, Expr, Filter, LogicalPlan, Projection, TableScan, Unnest, Values,
 };
 use datafusion::physical_plan::{ColumnarValue, ExecutionPlanProperties};
 use futures::TryStreamExt;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use super::incremental::{Node, UnnestedList};
 use super::relation::{Input, relation_of};
+use super::temporal;
 
 /// Why a model is recomputed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +58,10 @@ impl From<DataFusionError> for Fallback {
 /// Rows of a table function that are kept as a constant.
 const MOST_GENERATED: usize = 1_000_000;
 
-/// Lowers `plan`, whose scans read `inputs`. `key` of an input is its relation and whether it is streamed.
-pub(crate) fn lower(plan: &LogicalPlan, slots: &Slots, state: &SessionState) -> Result<Node, Fallback> {
-    Lowering { slots, state }.plan(plan)
+/// Lowers `plan`, whose scans read `inputs`. `key` of an input is its relation and whether it is streamed. With `timed` the clock is an
+/// input: conditions on it become [`Node::Temporal`], otherwise each row asks it once.
+pub(crate) fn lower(plan: &LogicalPlan, slots: &Slots, state: &SessionState, timed: bool) -> Result<Node, Fallback> {
+    Lowering { slots, state, timed }.plan(plan)
 }
 
 /// The slots of a model: its inputs, and which of them is read as a stream.
@@ -78,6 +81,7 @@ impl Slots {
 struct Lowering<'a> {
     slots: &'a Slots,
     state: &'a SessionState,
+    timed: bool,
 }
 
 impl Lowering<'_> {
@@ -85,6 +89,9 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(filter) if self.timed && temporal::asks_clock(&filter.predicate) => {
+                self.temporal(filter)
+            }
             LogicalPlan::Filter(filter) => {
                 if let Some((window, columns)) = first::window_below(&filter.input)?
                     && let Some(first) = self.first(filter, window, columns)?
@@ -119,6 +126,24 @@ impl Lowering<'_> {
             LogicalPlan::Subquery(_) => Err(Fallback::new("a correlated subquery", "it is evaluated row by row")),
             other => Err(Fallback::new(operator_name(other), "it is executed by a bulk plan")),
         }
+    }
+
+    /// Conditions on the clock stand above the others.
+    fn temporal(&self, filter: &Filter) -> Result<Node, Fallback> {
+        let (clocked, plain): (Vec<&Expr>, Vec<&Expr>) =
+            split_conjunction(&filter.predicate).into_iter().partition(|e| temporal::asks_clock(e));
+        let mut bounds = Vec::new();
+        for condition in clocked {
+            let found = temporal::bounds(condition, filter.input.schema());
+            bounds.extend(found.ok_or_else(|| Fallback::new("a condition on the clock", "it bounds no rows in time"))?);
+        }
+        let input = match conjunction(plain.into_iter().cloned()) {
+            Some(predicate) => {
+                self.plan(&LogicalPlan::Filter(Filter::try_new(predicate, Arc::clone(&filter.input))?))?
+            }
+            None => self.plan(&filter.input)?,
+        };
+        Ok(Node::Temporal { input: Box::new(input), bounds })
     }
 
     fn scan(&self, scan: &TableScan) -> Result<Node, Fallback> {

@@ -136,3 +136,8 @@ fn time_windows() {
 fn sessions() {
     script("sessions");
 }
+
+#[test]
+fn clock() {
+    script("clock");
+}

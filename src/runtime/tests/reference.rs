@@ -72,7 +72,7 @@ async fn compute(planner: &Planner, model: &CompiledModel, held: &Held, said: &S
         Arc::new(MemTable::try_new(Arc::clone(&input.schema), vec![rows]).unwrap())
     };
     let providers: Vec<_> = model.inputs.iter().map(provider).collect();
-    stock(planner, model, &providers).await
+    stock(planner, model, &providers, 0).await
 }
 
 /// The project without expectations; views are filtered by them in SQL.
