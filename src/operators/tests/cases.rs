@@ -39,7 +39,7 @@ impl Case {
     pub fn over_time(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0071_3e00);
         let sql = Generator::new(&mut rng).timed().sql;
-        let mut case = Self::of(seed, sql, rng);
+        let mut case = Self::of(seed, sql, &mut rng);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut clock = 1_700_000_000_000_000 - 2 * HOUR;
         for epoch in &mut case.epochs {
