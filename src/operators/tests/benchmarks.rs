@@ -159,7 +159,7 @@ impl Run {
             Arc::new(table.unwrap()) as Arc<dyn TableProvider>
         };
         let providers: Vec<_> = self.inputs().iter().map(provider).collect();
-        self.contents.of(&stock(&self.planner, &self.model, &providers).await.unwrap())
+        self.contents.of(&stock(&self.planner, &self.model, &providers, 0).await.unwrap())
     }
 
     /// Steps through `epochs`, each of which says what a table is given: (new rows, changes).
