@@ -24,7 +24,8 @@ fn one(node: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
     if computed.is_empty() {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
-    // Under the name that the aggregation gives the expression.
+    // Under the name that the aggregation gives the expression. It may read like a column's (names leave casts out); the input's columns
+    // stand first and are found first.
     let column = |expr: &Expr| match computed.contains(expr) {
         true => Expr::Column(Column::new_unqualified(expr.schema_name().to_string())),
         false => expr.clone(),

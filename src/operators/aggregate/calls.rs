@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
+use std::borrow::Cow;
 
 use super::bits::Bits;
 use super::cells::Cells;
@@ -150,15 +151,15 @@ impl Call {
         self.states.grow(bound);
     }
 
-    /// `groups[i]` are the groups of the rows of `input[i]`, by grouping set.
-    pub fn update(&mut self, input: &[SignedBatch], groups: &[Vec<Vec<u32>>]) -> Result<()> {
+    /// `weights[i]` are the weights of the rows of `input[i]`, and `groups[i]` their groups, by grouping set.
+    pub fn update(&mut self, input: &[SignedBatch], weights: &[Vec<Weight>], groups: &[Vec<Vec<u32>>]) -> Result<()> {
         let mut changes = Vec::with_capacity(input.len());
-        for batch in input {
+        for (batch, weights) in input.iter().zip(weights) {
             let args = self.args.evaluate(&batch.rows)?;
-            let mut weights: Vec<Weight> = (0..batch.num_rows()).map(|i| batch.weight(i)).collect();
+            let mut weights = Cow::Borrowed(weights.as_slice());
             if let Some(filter) = &self.filter {
                 let mask = filter.evaluate(&batch.rows)?;
-                weights.iter_mut().enumerate().filter(|(i, _)| !mask.value(*i)).for_each(|(_, w)| *w = 0);
+                weights.to_mut().iter_mut().enumerate().filter(|(i, _)| !mask.value(*i)).for_each(|(_, w)| *w = 0);
             }
             changes.push((args, weights));
         }

@@ -30,7 +30,7 @@ use super::eval::{self, arrow_schema};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{self, GroupingSet};
 use crate::state::{GroupIndex, Narrow, StateReader, StateWriter};
-use crate::types::SignedBatch;
+use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Aggregate {
     keys: Keys,
@@ -112,15 +112,15 @@ impl Aggregate {
         let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
         let old = self.output(&before)?;
 
-        for (batch, ids) in input.iter().zip(&ids) {
-            for of_set in ids {
-                for (i, id) in of_set.iter().enumerate() {
-                    self.weights.add(*id as usize, batch.weight(i));
-                }
+        let weights: Vec<Vec<Weight>> =
+            input.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).collect()).collect();
+        for (weights, ids) in weights.iter().zip(&ids) {
+            for (id, weight) in ids.iter().flat_map(|of_set| of_set.iter().zip(weights)) {
+                self.weights.add(*id as usize, *weight);
             }
         }
         for call in &mut self.calls {
-            call.update(&input, &ids)?;
+            call.update(&input, &weights, &ids)?;
         }
         if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
             return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));

@@ -1,6 +1,7 @@
 //! Aggregates: every function there is, under every change, against stock execution.
 
 mod append_only;
+mod costs;
 mod floats;
 mod registry;
 
