@@ -1,5 +1,5 @@
 -- Nexmark's queries as views over src.person, src.auction, src.bid and src.side_input. `-- qN: name` begins each.
--- Event time takes the place of processing time (q12), a view that of a file sink (q10), gaps between rows that of session windows (q11).
+-- Event time takes the place of processing time (q12), a view that of a file sink (q10).
 
 -- q0: pass through
 select auction, bidder, price, date_time, extra from src.bid
@@ -28,19 +28,15 @@ from (
 group by category
 
 -- q5: hot items
-with hops as (
-  -- Five windows of ten seconds hold each bid, two seconds apart; by their starts in µs.
-  select auction, cast(date_time as bigint) / 2000000 * 2000000 as starts from src.bid
-  union all select auction, (cast(date_time as bigint) / 2000000 - 1) * 2000000 as starts from src.bid
-  union all select auction, (cast(date_time as bigint) / 2000000 - 2) * 2000000 as starts from src.bid
-  union all select auction, (cast(date_time as bigint) / 2000000 - 3) * 2000000 as starts from src.bid
-  union all select auction, (cast(date_time as bigint) / 2000000 - 4) * 2000000 as starts from src.bid
+with counts as (
+  select auction, window_start, count(*) as num
+  from hop(src.bid, date_time, interval '2 seconds', interval '10 seconds')
+  group by auction, window_start
 ),
-counts as (select auction, starts, count(*) as num from hops group by auction, starts),
-most as (select starts, max(num) as num from counts group by starts)
-select c.auction, c.num, c.starts
+most as (select window_start, max(num) as num from counts group by window_start)
+select c.auction, c.num, c.window_start
 from counts as c
-join most as m on c.starts = m.starts and c.num >= m.num
+join most as m on c.window_start = m.window_start and c.num >= m.num
 
 -- q6: average selling price by seller
 select seller, price, avg(price) over (
@@ -57,22 +53,22 @@ where place = 1
 
 -- q7: highest bid
 with most as (
-  select date_bin(interval '10 seconds', date_time) as starts, max(price) as price from src.bid group by 1
+  select window_start, max(price) as price from tumble(src.bid, date_time, interval '10 seconds') group by window_start
 )
 select b.auction, b.price, b.bidder, b.date_time, b.extra
-from src.bid as b
-join most as m on b.price = m.price and date_bin(interval '10 seconds', b.date_time) = m.starts
+from tumble(src.bid, date_time, interval '10 seconds') as b
+join most as m on b.price = m.price and b.window_start = m.window_start
 
 -- q8: monitor new users
 with persons as (
-  select id, name, date_bin(interval '10 seconds', date_time) as starts from src.person group by 1, 2, 3
+  select id, name, window_start from tumble(src.person, date_time, interval '10 seconds') group by 1, 2, 3
 ),
 sellers as (
-  select seller, date_bin(interval '10 seconds', date_time) as starts from src.auction group by 1, 2
+  select seller, window_start from tumble(src.auction, date_time, interval '10 seconds') group by 1, 2
 )
-select p.id, p.name, p.starts
+select p.id, p.name, p.window_start
 from persons as p
-join sellers as s on p.id = s.seller and p.starts = s.starts
+join sellers as s on p.id = s.seller and p.window_start = s.window_start
 
 -- q9: winning bids
 select id, item_name, description, initial_bid, reserve, date_time, expires, seller, category, extra,
@@ -92,25 +88,14 @@ select auction, bidder, price, date_time, extra,
 from src.bid
 
 -- q11: user sessions
-with steps as (
-  select bidder, date_time, auction, price,
-    lag(date_time) over (partition by bidder order by date_time, auction, price) as before
-  from src.bid
-),
-sessions as (
-  select bidder, date_time,
-    sum(case when before is null or date_time - before > interval '10 seconds' then 1 else 0 end)
-      over (partition by bidder order by date_time, auction, price rows unbounded preceding) as session
-  from steps
-)
-select bidder, session, count(*) as bid_count, min(date_time) as starts, max(date_time) as ends
-from sessions
-group by bidder, session
+select bidder, count(*) as bid_count, window_start, window_end
+from session(src.bid, date_time, interval '10 seconds', bidder)
+group by bidder, window_start, window_end
 
 -- q12: windows by bidder
-select bidder, date_bin(interval '10 seconds', date_time) as starts, count(*) as bid_count
-from src.bid
-group by 1, 2
+select bidder, window_start, count(*) as bid_count
+from tumble(src.bid, date_time, interval '10 seconds')
+group by bidder, window_start
 
 -- q13: bounded side input join
 select b.auction, b.bidder, b.price, b.date_time, s.value
