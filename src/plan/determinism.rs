@@ -14,10 +14,11 @@ use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, Projection, Sort, SubqueryAlias, Window,
-    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+    Aggregate, Expr, Limit, LogicalPlan, Projection, Sort, SubqueryAlias, Window, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,12 +42,13 @@ pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPl
     if !plan_is_sensitive(&plan)? {
         return Ok(plan);
     }
-    let pruning = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
+    // Pruning does not see which columns of its left side a lateral join refers to.
+    let lateral = Arc::new(DecorrelateLateralJoin::new());
+    let pruning = Optimizer::with_rules(vec![lateral, Arc::new(OptimizeProjections::new())]);
     let plan = planner.optimize_with(&pruning, plan, |_, _| {})?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => order_window(window),
         LogicalPlan::Aggregate(aggregate) => order_aggregate(planner, aggregate),
-        LogicalPlan::Distinct(Distinct::On(on)) => order_distinct_on(on),
         LogicalPlan::Limit(limit) => order_limit(limit).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     })?;
@@ -63,7 +65,7 @@ fn plan_is_sensitive(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
                 e.exists(|e| Ok(matches!(e, Expr::AggregateFunction(f) if is_ordered_aggregate(f) || f.func.name() == "any_value")))
                     .unwrap_or(true)
             }),
-            LogicalPlan::Distinct(Distinct::On(_)) | LogicalPlan::Limit(_) => true,
+            LogicalPlan::Limit(_) => true,
             _ => false,
         };
         Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
@@ -238,16 +240,6 @@ fn order_aggregate(planner: &Planner, aggregate: Aggregate) -> Result<Transforme
     let aggregate = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
     let plan = LogicalPlan::Aggregate(aggregate);
     Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
-}
-
-fn order_distinct_on(on: DistinctOn) -> Result<Transformed<LogicalPlan>, DataFusionError> {
-    let mut order = match &on.sort_expr {
-        Some(sort) => sort.clone(),
-        None => on.on_expr.iter().map(|e| e.clone().sort(true, false)).collect(),
-    };
-    order.extend(ties(&on.input, &order, &on.on_expr));
-    let on = DistinctOn::try_new(on.on_expr, on.select_expr, Some(order), on.input)?;
-    Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
 }
 
 /// More rows than there can be, and still far from overflow when an OFFSET is added.

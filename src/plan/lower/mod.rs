@@ -116,9 +116,6 @@ impl Lowering<'_> {
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Sort(sort) => self.sort(sort),
             LogicalPlan::Limit(limit) => self.limit(limit),
-            LogicalPlan::Distinct(_) => {
-                Err(Fallback::new("DISTINCT ON", "the chosen rows are found by sorting all rows"))
-            }
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::RecursiveQuery(_) => {
                 Err(Fallback::new("WITH RECURSIVE", "a change can reach any row of the result"))
@@ -264,7 +261,7 @@ fn no_subquery(exprs: &[Expr]) -> Result<(), Fallback> {
 }
 
 /// The expression below any aliases: names come from schemas here.
-fn unaliased(expr: &Expr) -> Expr {
+pub(super) fn unaliased(expr: &Expr) -> Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other.clone(),
@@ -272,7 +269,7 @@ fn unaliased(expr: &Expr) -> Expr {
 }
 
 /// The columns of a schema, as expressions.
-fn columns_of(schema: &DFSchema) -> Vec<Expr> {
+pub(super) fn columns_of(schema: &DFSchema) -> Vec<Expr> {
     schema.iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect()
 }
 
@@ -324,7 +321,7 @@ fn identity(exprs: &[Expr], schema: &DFSchema) -> bool {
 }
 
 /// `expr` over a projection's output, as an expression over its input.
-fn substitute(expr: Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr, DataFusionError> {
+pub(super) fn substitute(expr: Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr, DataFusionError> {
     Ok(expr
         .transform_up(|e| match &e {
             Expr::Column(column) => {

@@ -123,6 +123,11 @@ fn errors() {
 }
 
 #[test]
+fn shapes() {
+    script("shapes");
+}
+
+#[test]
 fn unnest() {
     script("unnest");
 }

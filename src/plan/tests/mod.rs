@@ -5,3 +5,4 @@ mod fingerprints;
 mod golden;
 mod project;
 mod sample;
+mod subqueries;
