@@ -25,7 +25,8 @@ fn first_of_each(on: DistinctOn) -> Result<LogicalPlan, DataFusionError> {
     let mut order = on.sort_expr.unwrap_or_default();
     order.retain(|key| !on.on_expr.contains(&key.expr));
     let number = Expr::from(WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]));
-    let number = number.partition_by(on.on_expr).order_by(order).build()?;
+    let number = number.partition_by(on.on_expr);
+    let number = if order.is_empty() { number } else { number.order_by(order) }.build()?;
     let is_first = Expr::Column(Column::new_unqualified(number.schema_name().to_string())).eq(lit(1u64));
     let first = LogicalPlanBuilder::from(on.input).window(vec![number])?.filter(is_first)?.build()?;
     let columns = on.select_expr.into_iter().zip(on.schema.iter()).map(|(expr, (qualifier, field))| match expr {

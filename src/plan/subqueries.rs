@@ -309,9 +309,11 @@ fn limit_per_key(limit: Limit) -> Result<Transformed<LogicalPlan>, DataFusionErr
     }
     let columns: Vec<Expr> = filter.input.schema().iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect();
     let number = Expr::from(WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]))
-        .partition_by(keys)
-        .order_by(order.unwrap_or_default())
-        .build()?;
+        .partition_by(keys);
+    let number = match order.filter(|order| !order.is_empty()) {
+        Some(order) => number.order_by(order).build()?,
+        None => number.build()?,
+    };
     let named = Expr::Column(Column::new_unqualified(number.schema_name().to_string())).alias(NUMBER);
     let mut plan = LogicalPlanBuilder::from(Arc::clone(&filter.input));
     if let Some(rest) = conjunction(rest) {
