@@ -222,7 +222,7 @@ fn line(outcome: &Outcome, options: &Options) -> String {
     line
 }
 
-/// Geometric means against the stored figures, over the queries that have both.
+/// Geometric means against the stored figures, over the queries that have both and ran long enough to be measured.
 fn summary(outcomes: &[Outcome], options: &Options) {
     for epoch in &options.epochs {
         let mean = |figure: fn(&Figures) -> Option<f64>| {
@@ -230,7 +230,8 @@ fn summary(outcomes: &[Outcome], options: &Options) {
                 .iter()
                 .filter_map(|o| {
                     let stepped = o.stepped.iter().find(|s| s.epoch == *epoch)?;
-                    let cpu = per_million(&stepped.cost, options).max(1e-3);
+                    // Less than ten of the clock's steps says nothing.
+                    let cpu = Some(per_million(&stepped.cost, options)).filter(|_| stepped.cost.cpu >= 0.1)?;
                     Some((cpu / figure(&Figures::of(&o.query)).filter(|f| *f > 0.0)?).ln())
                 })
                 .collect();
