@@ -24,6 +24,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fault::Fault;
+use super::order_key::order_key;
 use super::session::Planner;
 
 /// Aggregates whose result depends on the order of their rows.
@@ -97,9 +98,9 @@ fn ties(plan: &LogicalPlan, present: &[SortExpr], constant: &[Expr]) -> Vec<Sort
     plan.schema()
         .iter()
         .filter(|(_, field)| comparable(field))
-        .map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))))
-        .filter(|column| !known.contains(column))
-        .map(|column| column.sort(true, false))
+        .map(|(qualifier, field)| (Expr::Column(Column::from((qualifier, field))), field.data_type().is_nested()))
+        .filter(|(column, _)| !known.contains(column))
+        .map(|(column, is_nested)| if is_nested { order_key(column) } else { column }.sort(true, false))
         .collect()
 }
 

@@ -36,6 +36,7 @@ mod lateral;
 mod json_access;
 mod lower;
 mod named_arguments;
+mod order_key;
 mod output;
 mod parse;
 mod precedence;

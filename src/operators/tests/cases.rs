@@ -65,7 +65,7 @@ impl Case {
     pub fn of(seed: u64, sql: String, rng: &mut ChaCha8Rng) -> Self {
         let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
         let mut epochs = Vec::new();
-        for _ in 0..rng.random_range(3..12) {
+        for _ in 0..rng.random_range(20..24) {
             let mut epoch = Epoch { restart: rng.random_bool(0.15), ..Epoch::default() };
             // Of its own, so that the seed means what it always meant.
             epoch.saved = ChaCha8Rng::seed_from_u64(seed ^ (epochs.len() as u64 + 1) << 32).random_bool(0.4);
