@@ -14,6 +14,7 @@
 //! | [`units`] | `dateadd`, `datediff`, `last_day` |
 //! | [`time_windows`] | `tumble_start`, `hop_starts`, `window_end`, `session_…`: what `tumble`, `hop` and `session` in FROM are made of |
 //! | [`coalesce`] | `coalesce` of dates and texts |
+//! | [`floats`] | what expressions make of floats, in one representation |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
 //! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
 //!
@@ -24,6 +25,7 @@ mod arithmetic;
 mod coalesce;
 mod datetime;
 mod dialect;
+mod floats;
 mod format;
 mod from_json;
 mod json;
@@ -65,6 +67,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
         registry.register_udaf(Arc::new(function))?;
     }
     registry.register_function_rewrite(Arc::new(arithmetic::CheckedArithmetic::new()))?;
+    registry.register_function_rewrite(Arc::new(floats::CanonicalFloats::new()))?;
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -329,4 +331,22 @@ fn a_failing_case_is_made_small_and_its_script_replays_it() {
     assert_eq!(replayed.to_string(), small.to_string());
     assert_eq!(outcome(&replayed, wrong).unwrap_err(), failure);
     outcome(&replayed, Multiset::eq).unwrap();
+}
+
+#[test]
+fn what_expressions_make_of_floats_is_one_zero_and_one_nan() {
+    let queries = [
+        r#"select -f as x, count(*) as n from "src"."t" as t group by -f"#,
+        r#"select distinct f * -1 as x from "src"."t" as t"#,
+        r#"select count(distinct -f) as n, median(-f) as m, array_agg(distinct -f) as l from "src"."t" as t"#,
+        r#"select a.id as x, b.id as y from "src"."t" as a join "src"."t" as b on a.f = -b.f"#,
+        r#"select id from "src"."t" as t where -f = 0 or ceil(f) = 0 or f * 0 = f * 0"#,
+        r#"select id, rank() over (order by -f) as r, first_value(id) over (order by f * -1) as i from "src"."t" as t"#,
+        r#"select f - f as x, min(-f) as lo, max(round(-f)) as hi from "src"."t" as t group by f - f"#,
+    ];
+    for sql in queries {
+        let case = |seed: u64| Case::of(seed, sql.into(), &mut ChaCha8Rng::seed_from_u64(seed));
+        let (failed, maintained) = failing((0..8).map(case));
+        assert_eq!((failed, maintained), (vec![], 8), "{sql}");
+    }
 }

@@ -155,6 +155,8 @@ impl<'a> Generator<'a> {
             (Kind::Text, 2) => format!("coalesce({column}, 'none')"),
             (Kind::Float, 0) => format!("{column} * 2"),
             (Kind::Float, 1) => format!("{column} + cast(0.5 as double)"),
+            (Kind::Float, 2) => format!("-{column}"),
+            (Kind::Float, 3) => format!("{column} * -1"),
             (Kind::Decimal, 0) => format!("cast({column} + {column} as decimal(10,2))"),
             (Kind::Bool, 0) => format!("not {column}"),
             (Kind::Time, 0) => format!("date_trunc('day', {column})"),
