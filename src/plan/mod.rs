@@ -59,7 +59,7 @@ mod temporal;
 mod time_windows;
 mod window_keys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use alone::{Leaf, compile_alone, source_columns};
 pub use clock::{Clock, stopped};

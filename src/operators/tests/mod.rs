@@ -14,4 +14,5 @@ pub mod queries;
 mod rows;
 mod saved;
 pub mod shrink;
+mod subqueries;
 pub mod tables;

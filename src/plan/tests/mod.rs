@@ -3,6 +3,5 @@
 mod execute;
 mod fingerprints;
 mod golden;
-mod project;
+pub(crate) mod project;
 mod sample;
-mod subqueries;

@@ -7,9 +7,9 @@ use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
 use std::sync::Arc;
 
-use super::project::compile_view;
 use crate::error::Error;
 use crate::operators::{Circuit, Mode};
+use crate::plan::tests::project::compile_view;
 use crate::plan::{CompiledModel, Planner, PlannerOptions};
 use crate::project::Dialect;
 use crate::types::SignedBatch;
