@@ -281,6 +281,9 @@ pub(super) struct Writing {
     /// Recompute views, and read streams again from the start where that can be had
     #[arg(short, long)]
     pub full_refresh: bool,
+    /// Close every window when the input ends (`emit: on_close`)
+    #[arg(long = "final")]
+    pub last: bool,
     /// Become the writer although another smelt on this host is: it stops at its next commit
     #[arg(long)]
     pub take_over: bool,

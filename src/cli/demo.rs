@@ -68,7 +68,7 @@ pub(super) async fn demo(session: &Session, seconds: Option<u64>, rate: u64) -> 
             Event::Restarting { error, .. } | Event::RunFailed { error, .. } => {
                 print::error(&env.redact(&error.render()));
             }
-            Event::Opened { .. } | Event::Note(_) => {}
+            Event::Opened { .. } | Event::Note(_) | Event::Measured(_) => {}
         })
     };
     let runner = Runner {

@@ -135,7 +135,11 @@ pub(super) async fn up(session: &Session, writing: &Writing) -> Result<Exit, Vec
             project: project.clone(),
             compilation,
             options,
-            watcher: log.watcher(noting_results(session, &project, noting_stops(printer.watcher(), &stopped))),
+            watcher: noting_figures(
+                session,
+                &project,
+                log.watcher(noting_results(session, &project, noting_stops(printer.watcher(), &stopped))),
+            ),
         };
         let (edited_tx, edited) = watch::channel(false);
         let requests = RetryRequests::open(&session.env, &project).await.map_err(|e| vec![e])?;
@@ -216,6 +220,19 @@ async fn hooks_of_start(
     Ok(failed.failed.is_empty())
 }
 
+/// The watcher, which also keeps the figures that `explain` shows.
+pub(super) fn noting_figures(session: &Session, project: &Arc<Project>, also: Watcher) -> Watcher {
+    let (env, project) = (session.env.clone(), Arc::clone(project));
+    Arc::new(move |event| {
+        also(event);
+        if let Event::Measured(measured) = event
+            && let Err(error) = crate::runtime::keep_measured(&env, &project, measured)
+        {
+            tracing::warn!("figures are not kept: {}", error.message());
+        }
+    })
+}
+
 /// The watcher, which also writes results after each run that a schedule asked for, and when a model stops.
 fn noting_results(session: &Session, project: &Arc<Project>, also: Watcher) -> Watcher {
     let (artifacts, env, project) = (Arc::clone(&session.artifacts), session.env.clone(), Arc::clone(project));
@@ -285,6 +302,7 @@ pub(super) async fn options(
         take_over: writing.take_over,
         reset_sources: writing.reset_source.clone(),
         fail_fast: session.fail_fast(),
+        closes_all: writing.last,
         event_time: (writing.event_time_start, writing.event_time_end),
         ..Options::default()
     })
@@ -378,6 +396,7 @@ struct Total {
     deleted: u64,
     dead_letters: u64,
     quarantined: u64,
+    late: u64,
     violations: BTreeMap<String, usize>,
     version: i64,
     rows: u64,
@@ -410,6 +429,7 @@ impl Printer {
                 self.line(&format!("{} open: {tables} tables, {sources} sources, instance {instance}", print::clock()));
             }
             Event::Note(text) => self.line(text),
+            Event::Measured(_) => {}
             Event::RunFailed { model, planned, error, retry } => {
                 let next = match retry {
                     Some(pause) => format!("tried again in {} s", pause.as_secs()),
@@ -449,6 +469,7 @@ impl Printer {
                     total.deleted += model.deleted;
                     total.dead_letters += model.dead_letters;
                     total.quarantined += model.quarantined;
+                    total.late += model.late;
                     total.version = model.version;
                     total.rows = model.table_rows;
                     total.busy += model.busy;
@@ -548,6 +569,9 @@ impl Total {
         }
         if self.quarantined > 0 {
             text.push_str(&format!(", {} quarantined", self.quarantined));
+        }
+        if self.late > 0 {
+            text.push_str(&format!(", {} late", self.late));
         }
         for (expectation, rows) in &self.violations {
             text.push_str(&format!(", {rows} violated {expectation}"));

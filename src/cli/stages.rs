@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use super::args::Writing;
 use super::defer::Work;
 use super::hooks;
+use super::run::noting_figures;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::plan::Compilation;
@@ -69,7 +70,7 @@ pub(super) async fn run(
                 project: Arc::clone(&project),
                 compilation: Arc::clone(&compilation),
                 options: Options { selected, ..options.clone() },
-                watcher: Arc::clone(&watcher),
+                watcher: noting_figures(session, &project, Arc::clone(&watcher)),
             };
             match make.make(runner, &turn).await {
                 Ok(summary) => add(&mut total, summary),

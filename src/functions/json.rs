@@ -283,6 +283,36 @@ fn inside(json: &str) -> Option<Vec<String>> {
     Some(found)
 }
 
+/// What stands directly in a JSON array or object, in its order: the key of a member, and the value as text, None for `null`. None for everything else.
+pub(super) fn contents(json: &str) -> Option<Vec<(Option<String>, Option<String>)>> {
+    let mut scan = Scan::default();
+    scan.start(json.as_bytes());
+    scan.space();
+    let mut found = Vec::new();
+    let text = |part: &str| match part {
+        "null" => None,
+        part => Some(string(part).map_or_else(|| part.to_string(), Cow::into_owned)),
+    };
+    match scan.peek() {
+        b'[' => elements(&mut scan, |scan, _| {
+            let from = scan.at;
+            scan.skip()?;
+            found.push((None, text(json.get(from..scan.at).unwrap_or_default())));
+            Ok(())
+        }),
+        b'{' => members(&mut scan, |scan, key| {
+            let from = scan.at;
+            scan.skip()?;
+            found.push((Some(key.text()?), text(json.get(from..scan.at).unwrap_or_default())));
+            Ok(())
+        }),
+        _ => return None,
+    }
+    .ok()?;
+    scan.end().ok()?;
+    Some(found)
+}
+
 impl Give {
     /// One value for each row: None where the text or a step is NULL, Some(None) where the path names nothing.
     fn collect<'a>(self, parts: impl Iterator<Item = Option<Option<&'a str>>>, rows: usize) -> ArrayRef {

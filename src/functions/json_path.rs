@@ -118,6 +118,17 @@ fn find(text: &str, path: &[Step]) -> Option<String> {
     }
 }
 
+/// `text` without white space between its tokens; None if it is no JSON.
+pub(super) fn compact(text: &str) -> Option<String> {
+    let mut scan = Scan::default();
+    scan.start(text.as_bytes());
+    scan.space();
+    let mut out = Vec::with_capacity(text.len());
+    copy(&mut scan, &mut out).ok()?;
+    scan.end().ok()?;
+    String::from_utf8(out).ok()
+}
+
 /// How what is found is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Style {

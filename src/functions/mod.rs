@@ -10,8 +10,11 @@
 //! | [`to_char`] | `to_char` (`date_format`, `to_varchar`), `strftime` |
 //! | [`from_json`] | `from_json`: the decoder of JSON sources as a function |
 //! | [`json`], [`json_path`] | `->`, `->>`, `json_get…`, `json_length`, …; `get_json_object` |
+//! | [`to_json`] | `to_json`, `parse_json`, `object_construct`: values as JSON text |
+//! | [`flatten`] | `flatten_values`, `flatten_keys`, `flatten_indexes`: what Snowflake's `flatten` is made of |
+//! | [`split`] | `regexp_split`: Spark's `split` |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
-//! | [`units`] | `dateadd`, `datediff`, `last_day` |
+//! | [`units`], [`months_between`] | `dateadd`, `datediff`, `last_day`; `months_between` |
 //! | [`time_windows`] | `tumble_start`, `hop_starts`, `window_end`, `session_…`: what `tumble`, `hop` and `session` in FROM are made of |
 //! | [`coalesce`] | `coalesce` of dates and texts |
 //! | [`floats`] | what expressions make of floats, in one representation |
@@ -25,18 +28,23 @@ mod arithmetic;
 mod coalesce;
 mod datetime;
 mod dialect;
+mod flatten;
 mod floats;
 mod format;
 mod from_json;
 mod json;
 mod json_path;
+mod months_between;
+mod split;
 mod surrogate_key;
 mod time_windows;
 mod to_char;
+mod to_json;
 mod units;
 
 pub use aggregate::{Finish, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, is_exact, kind, smallest};
 pub use dialect::null_ordering;
+pub use to_json::RAW as RAW_JSON;
 pub use units::is_unit;
 
 use crate::error::Result;
@@ -53,11 +61,15 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
         .chain(to_char::functions(dialect))
         .chain(units::functions())
         .chain(json::functions())
+        .chain(to_json::functions())
+        .chain(flatten::functions())
         .chain(time_windows::functions())
         .chain([
             ScalarUDF::from(coalesce::Coalesce::new()),
             ScalarUDF::from(from_json::FromJson::new()),
             ScalarUDF::from(json_path::GetJsonObject::new()),
+            ScalarUDF::from(months_between::MonthsBetween::new()),
+            ScalarUDF::from(split::Split::new()),
             ScalarUDF::from(surrogate_key::SurrogateKey::new()),
         ]);
     for function in scalars {

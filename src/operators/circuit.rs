@@ -1,9 +1,11 @@
-//! A tree of operators.
+//! A tree of operators, and those that several places of it read.
+//!
+//! An epoch steps every [`Node::Shared`] first, by number, so what one of them reads is there; then the tree from its leaves up.
 
 use arrow::array::RecordBatch;
-use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::StateMemory;
@@ -11,14 +13,18 @@ use super::aggregate::Aggregate;
 use super::consolidate::consolidate;
 use super::eval::{Exprs, Predicate, arrow_schema};
 use super::first::First;
+use super::gate::{Gate, Known};
 use super::join::Join;
-use super::linear::{Filter, Project, conform};
+use super::linear::{Filter, Project, conform, cut};
+use super::make;
 use super::metrics::{NodeMetrics, Running};
+use super::sharded::{Means, Sharded};
 use super::temporal::Temporal;
+use super::top_k::TopK;
 use super::unnest::Unnest;
-use super::window::{self, Window};
+use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::incremental::Node;
+use crate::plan::incremental::{Node, TemporalRole};
 use crate::state::{StateReader, StateWriter};
 use crate::types::SignedBatch;
 
@@ -37,6 +43,8 @@ pub enum Mode {
 
 /// An instantiated query with its state.
 pub struct Circuit {
+    /// By their numbers in the plan.
+    shared: Vec<Operator>,
     root: Operator,
     schema: SchemaRef,
     /// Whether the root can give +1 and −1 of equal rows.
@@ -49,10 +57,11 @@ pub struct Circuit {
 impl Circuit {
     /// The circuit of `plan`, with no state yet. Its state counts against the session's memory; `model` names it there.
     pub fn new(model: &str, plan: &Node, mode: Mode, session: &SessionState) -> Result<Circuit> {
-        let root = Operator::new(model, plan, mode, session)?;
+        let mut shared = Vec::new();
+        let root = Operator::new(model, plan, mode, &Arc::new(session.clone()), &mut shared)?;
         let schema = arrow_schema(plan.schema());
         let nets = !matches!(plan, Node::Aggregate { .. } | Node::First { .. } | Node::Join { .. });
-        Ok(Circuit { root, schema, nets, first_step: true, broken: false })
+        Ok(Circuit { shared, root, schema, nets, first_step: true, broken: false })
     }
 
     /// Schema of the output, in the plan's types.
@@ -67,7 +76,12 @@ impl Circuit {
             return Err(Error::diverged("an earlier epoch failed in the middle of this model's state"));
         }
         self.broken = true;
-        let output = self.root.step(inputs, self.first_step)?;
+        let mut epoch = Epoch { inputs, shared: Vec::with_capacity(self.shared.len()), first: self.first_step };
+        for operator in &mut self.shared {
+            let output = operator.step(&epoch)?;
+            epoch.shared.push(output);
+        }
+        let output = self.root.step(&epoch)?;
         let output = if self.nets { consolidate(&self.schema, output)? } else { output };
         self.first_step = false;
         self.broken = false;
@@ -76,21 +90,81 @@ impl Circuit {
 
     /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
     pub fn set_clock(&mut self, now: i64) {
-        self.root.set_clock(now);
+        self.operators_mut().for_each(|operator| operator.set_clock(now));
     }
 
     /// When rows next come or go although no input changes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
-        self.root.next_change()
+        let mut next = None;
+        for operator in self.operators() {
+            next = [next, operator.next_change()?].into_iter().flatten().min();
+        }
+        Ok(next)
     }
 
-    /// Writes the state of every node, root first. Columns are shared, the rest is copied.
+    /// When the last row that waits for the clock comes or goes, µs.
+    pub fn last_change(&self) -> Result<Option<i64>> {
+        let mut last = None;
+        for operator in self.operators() {
+            last = last.max(operator.last_change()?);
+        }
+        Ok(last)
+    }
+
+    /// Rows that came late since this was last asked, each with its input's slot.
+    pub fn take_late(&mut self) -> Vec<(usize, SignedBatch)> {
+        let (mut late, mut told) = (Vec::new(), Vec::new());
+        self.each_gate(&mut |gate| {
+            let batches = gate.take_late();
+            // A stream that is read twice has equal gates.
+            if !told.contains(&gate.slot) {
+                told.push(gate.slot);
+                late.extend(batches.into_iter().map(|batch| (gate.slot, batch)));
+            }
+        });
+        late
+    }
+
+    /// The rows of input `slot` in `rows` that are late where the clock stands.
+    pub fn judge(&mut self, slot: usize, rows: &[SignedBatch]) -> Result<Vec<SignedBatch>> {
+        let mut late = None;
+        self.each_gate(&mut |gate| {
+            if gate.slot == slot && late.is_none() {
+                late = Some(gate.judge(rows));
+            }
+        });
+        late.unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// The rows of input `slot` in the next step were judged before: those in `late` were late then.
+    pub fn recall(&mut self, slot: usize, late: &Known) {
+        self.each_gate(&mut |gate| {
+            if gate.slot == slot {
+                gate.recall(late.clone());
+            }
+        });
+    }
+
+    fn each_gate(&mut self, apply: &mut dyn FnMut(&mut Gate)) {
+        self.operators_mut().for_each(|operator| operator.each_gate(apply));
+    }
+
+    /// What is shared, by number, then the root.
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.shared.iter().chain([&self.root])
+    }
+
+    fn operators_mut(&mut self) -> impl Iterator<Item = &mut Operator> {
+        self.shared.iter_mut().chain([&mut self.root])
+    }
+
+    /// Writes the state of every node: of what is shared, then of the rest, root first. Columns are shared, the rest is copied.
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
         if self.broken {
             return Err(Error::diverged("the state of a failed epoch is not worth keeping"));
         }
         out.words("circuit.stepped", [u32::from(!self.first_step)]);
-        self.root.save(out)
+        self.operators().try_for_each(|operator| operator.save(out))
     }
 
     /// Becomes what [`Circuit::save`] wrote of a circuit of the same plan; on an error it is not usable any more. State that does not
@@ -98,7 +172,7 @@ impl Circuit {
     pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.broken = true;
         self.first_step = from.exactly::<u32>("circuit.stepped", 1)? == [0];
-        self.root.restore(from)?;
+        self.operators_mut().try_for_each(|operator| operator.restore(from))?;
         self.broken = false;
         Ok(())
     }
@@ -113,11 +187,43 @@ impl Circuit {
         self.metrics().iter().map(|m| m.state_bytes).sum()
     }
 
-    /// Figures of every node, root first.
+    /// Figures of every node, root first; below what is shared where it is read first.
     pub fn metrics(&self) -> Vec<NodeMetrics> {
-        let mut all = Vec::new();
-        self.root.metrics(0, &mut all);
-        all
+        let mut listing = Listing { shared: &self.shared, listed: 0, all: Vec::new() };
+        listing.add(&self.root, 0);
+        listing.all
+    }
+}
+
+/// What one step is given.
+struct Epoch<'a> {
+    /// The change of every input relation.
+    inputs: &'a [Vec<SignedBatch>],
+    /// What shared operators gave, by number: those that stepped.
+    shared: Vec<Vec<SignedBatch>>,
+    /// Whether the circuit has not stepped before.
+    first: bool,
+}
+
+/// Figures being listed.
+struct Listing<'a> {
+    shared: &'a [Operator],
+    /// How many of them are there.
+    listed: usize,
+    all: Vec<NodeMetrics>,
+}
+
+impl Listing<'_> {
+    fn add(&mut self, operator: &Operator, depth: usize) {
+        self.all.push(operator.metrics(depth));
+        operator.inputs.iter().for_each(|input| self.add(input, depth + 1));
+        if let Kind::Shared { id, .. } = operator.kind
+            && id >= self.listed
+            && let Some(shared) = self.shared.get(id)
+        {
+            self.add(shared, depth + 1);
+            self.listed = id + 1;
+        }
     }
 }
 
@@ -126,6 +232,8 @@ struct Operator {
     kind: Kind,
     inputs: Vec<Operator>,
     running: Running,
+    /// How many it may use.
+    threads: usize,
     /// The memory its state takes.
     memory: StateMemory,
 }
@@ -137,11 +245,14 @@ enum Kind {
     Filter(Filter),
     Union { schema: SchemaRef },
     Unnest(Unnest),
-    Aggregate(Box<Aggregate>),
-    First(Box<First>),
+    Aggregate(Sharded<Aggregate>),
+    First(Sharded<First>),
     Temporal(Box<Temporal>),
-    Join(Box<Join>),
-    Window(Box<Window>),
+    Gate(Box<Gate>),
+    Join(Sharded<Join>),
+    Window(Sharded<Window>),
+    TopK(Sharded<TopK>),
+    Shared { id: usize, schema: SchemaRef },
 }
 
 impl Kind {
@@ -156,8 +267,11 @@ impl Kind {
             Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
             Kind::Temporal(_) => "temporal filter",
+            Kind::Gate(_) => "gate",
             Kind::Join(_) => "join",
             Kind::Window(_) => "window",
+            Kind::TopK(_) => "first rows",
+            Kind::Shared { .. } => "shared",
         }
     }
 
@@ -168,6 +282,7 @@ impl Kind {
             Kind::Temporal(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
             Kind::Window(node) => node.state_rows(),
+            Kind::TopK(node) => node.state_rows(),
             _ => 0,
         }
     }
@@ -179,16 +294,26 @@ impl Kind {
             Kind::Temporal(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
             Kind::Window(node) => node.state_bytes(),
+            Kind::TopK(node) => node.state_bytes(),
             _ => 0,
         }
     }
 }
 
 impl Operator {
-    fn new(model: &str, plan: &Node, mode: Mode, session: &SessionState) -> Result<Self> {
-        let below = |node: &Node| Operator::new(model, node, mode, session);
+    /// `shared`: those of lower numbers, and then those below `plan`, too.
+    fn new(
+        model: &str,
+        plan: &Node,
+        mode: Mode,
+        session: &Arc<SessionState>,
+        shared: &mut Vec<Operator>,
+    ) -> Result<Self> {
+        let threads = session.config().target_partitions();
+        let means = || Means::of(session);
+        let mut below = |node: &Node| Operator::new(model, node, mode, session, shared);
         let (kind, inputs) = match plan {
-            Node::Input { slot, columns, schema } => {
+            Node::Input { slot, columns, schema, .. } => {
                 (Kind::Input { slot: *slot, columns: columns.clone(), schema: arrow_schema(schema) }, vec![])
             }
             Node::Constant { rows, schema } => {
@@ -211,30 +336,47 @@ impl Operator {
                 let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
                 (Kind::Unnest(unnest), vec![below(input)?])
             }
-            Node::Aggregate { input, group, sets, aggregates, schema } => {
-                let aggregate = Aggregate::new(input.schema(), group, sets, aggregates, schema, session)?;
-                (Kind::Aggregate(Box::new(aggregate)), vec![below(input)?])
+            Node::Aggregate { input, group, sets, .. } => {
+                // A row belongs to a group of every set.
+                let by = if sets.is_empty() { &group[..] } else { &[] };
+                let (plan, session) = (plan.clone(), Arc::clone(session));
+                let make = move || make::aggregate(&plan, &session);
+                (Kind::Aggregate(Sharded::new(means(), make::routes_by(input, by), make)?), vec![below(input)?])
             }
-            Node::First { input, partition, order } => {
-                let options: Vec<SortOptions> =
-                    order.iter().map(|o| SortOptions { descending: !o.asc, nulls_first: o.nulls_first }).collect();
-                let partition = Exprs::new(partition, input.schema(), session)?;
-                let order = Exprs::new(order.iter().map(|o| &o.expr), input.schema(), session)?;
-                let schema = arrow_schema(input.schema());
-                let first = First::new(partition, order, &options, schema, streams(input, mode))?;
-                (Kind::First(Box::new(first)), vec![below(input)?])
+            Node::First { input, partition, .. } => {
+                let (by, streamed) = (make::routes_by(input, partition), streams(input, mode));
+                let (plan, session) = (plan.clone(), Arc::clone(session));
+                let kind = if input.is_append_only() && !streamed {
+                    Kind::TopK(Sharded::new(means(), by, move || make::top_k(&plan, &session))?)
+                } else {
+                    let by = by.filter(|_| !streamed);
+                    Kind::First(Sharded::new(means(), by, move || make::first(&plan, streamed, &session))?)
+                };
+                (kind, vec![below(input)?])
             }
-            Node::Window { input, partition, order, calls, reach, visible, schema } => {
-                let spec = window::Spec { partition, order, calls, reach: *reach, visible: *visible };
-                let window = Window::new(input.schema(), &spec, schema, session)?;
-                (Kind::Window(Box::new(window)), vec![below(input)?])
+            Node::Window { input, partition, .. } => {
+                let (by, forgets) = (make::routes_by(input, partition), plan.forgets_hidden_rows());
+                let (plan, session) = (plan.clone(), Arc::clone(session));
+                let kind = if forgets {
+                    Kind::TopK(Sharded::new(means(), by, move || make::top_k(&plan, &session))?)
+                } else {
+                    Kind::Window(Sharded::new(means(), by, move || make::window(&plan, &session))?)
+                };
+                (kind, vec![below(input)?])
             }
-            Node::Temporal { input, bounds } => {
+            Node::Temporal { input, bounds, role: TemporalRole::Late } => {
+                let (Node::Input { slot, .. }, [bound]) = (&**input, bounds.as_slice()) else {
+                    return Err(Error::internal("late rows are told from the others directly above their stream"));
+                };
+                let expr = Exprs::new([&bound.expr], input.schema(), session)?;
+                (Kind::Gate(Box::new(Gate::new(*slot, bound.clone(), expr))), vec![below(input)?])
+            }
+            Node::Temporal { input, bounds, role } => {
                 let exprs = Exprs::new(bounds.iter().map(|b| &b.expr), input.schema(), session)?;
-                let temporal = Temporal::new(bounds.clone(), exprs, arrow_schema(input.schema()))?;
+                let temporal = Temporal::new(bounds.clone(), exprs, arrow_schema(input.schema()), *role)?;
                 (Kind::Temporal(Box::new(temporal)), vec![below(input)?])
             }
-            Node::Join { base, arms, schema } => {
+            Node::Join { base, arms, .. } => {
                 if arms.iter().any(|a| streams(&a.input, mode)) {
                     return Err(Error::user(
                         "stream-in-join",
@@ -242,34 +384,48 @@ impl Operator {
                     )
                     .with_hint("write: from STREAM(…) join …"));
                 }
-                let join = Join::new(base, arms, schema, streams(base, mode), session)?;
+                let streamed = streams(base, mode);
+                let by = make::routes_of_join(base, arms).filter(|_| !streamed);
+                let (plan, session) = (plan.clone(), Arc::clone(session));
+                let join = Sharded::new(means(), by, move || make::join(&plan, streamed, &session))?;
                 let inputs = std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).map(below);
-                (Kind::Join(Box::new(join)), inputs.collect::<Result<_>>()?)
+                (Kind::Join(join), inputs.collect::<Result<_>>()?)
+            }
+            Node::Shared { id, node, schema } => {
+                if *id >= shared.len() {
+                    let operator = Operator::new(model, node, mode, session, shared)?;
+                    shared.push(operator);
+                }
+                if *id >= shared.len() {
+                    return Err(Error::internal("what is shared is out of order"));
+                }
+                (Kind::Shared { id: *id, schema: arrow_schema(schema) }, vec![])
             }
         };
         let memory = StateMemory::new(model, kind.name(), &session.runtime_env().memory_pool);
-        Ok(Operator { kind, inputs, running: Running::default(), memory })
+        Ok(Operator { kind, inputs, running: Running::default(), threads, memory })
     }
 
-    fn step(&mut self, inputs: &[Vec<SignedBatch>], first: bool) -> Result<Vec<SignedBatch>> {
-        let mut below =
-            self.inputs.iter_mut().map(|i| i.step(inputs, first)).collect::<Result<Vec<Vec<SignedBatch>>>>()?;
+    fn step(&mut self, epoch: &Epoch<'_>) -> Result<Vec<SignedBatch>> {
+        let first = epoch.first;
+        let mut below = self.inputs.iter_mut().map(|i| i.step(epoch)).collect::<Result<Vec<Vec<SignedBatch>>>>()?;
         let start = Instant::now();
         let rows_in = below.iter().flatten().map(SignedBatch::num_rows).sum();
         let mut only = || below.pop().unwrap_or_default();
         let output = match &mut self.kind {
             Kind::Input { slot, columns, schema } => {
-                let change = inputs.get(*slot).ok_or_else(|| Error::internal("an input of the circuit is missing"))?;
-                conform(change, |i| columns[i], schema)?
+                let change =
+                    epoch.inputs.get(*slot).ok_or_else(|| Error::internal("an input of the circuit is missing"))?;
+                cut(conform(change, |i| columns[i], schema)?)
             }
             Kind::Constant { rows, schema } if first => {
                 let rows: Vec<SignedBatch> = rows.iter().cloned().map(SignedBatch::inserts).collect();
                 conform(&rows, |i| i, schema)?
             }
             Kind::Constant { .. } => vec![],
-            Kind::Project(project) => project.step(only())?,
-            Kind::Filter(filter) => filter.step(only())?,
-            Kind::Unnest(unnest) => unnest.step(only())?,
+            Kind::Project(project) => project.step(only(), self.threads)?,
+            Kind::Filter(filter) => filter.step(only(), self.threads)?,
+            Kind::Unnest(unnest) => unnest.step(only(), self.threads)?,
             Kind::Union { schema } => {
                 let mut output = Vec::new();
                 for input in &below {
@@ -277,11 +433,17 @@ impl Operator {
                 }
                 output
             }
-            Kind::Aggregate(aggregate) => aggregate.step(only(), first)?,
-            Kind::First(node) => node.step(only())?,
+            Kind::Aggregate(aggregate) => aggregate.step(vec![only()], first, &mut self.memory)?,
+            Kind::First(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::Temporal(node) => node.step(only())?,
-            Kind::Join(join) => join.step(below)?,
-            Kind::Window(window) => window.step(only())?,
+            Kind::Gate(gate) => gate.step(only())?,
+            Kind::Join(join) => join.step(below, first, &mut self.memory)?,
+            Kind::Window(window) => window.step(vec![only()], first, &mut self.memory)?,
+            Kind::TopK(node) => node.step(vec![only()], first, &mut self.memory)?,
+            Kind::Shared { id, schema } => {
+                let output = epoch.shared.get(*id).ok_or_else(|| Error::internal("what is shared was not computed"))?;
+                conform(output, |i| i, schema)?
+            }
         };
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
@@ -289,10 +451,30 @@ impl Operator {
     }
 
     fn set_clock(&mut self, now: i64) {
-        if let Kind::Temporal(node) = &mut self.kind {
-            node.set_clock(now);
+        match &mut self.kind {
+            Kind::Temporal(node) => node.set_clock(now),
+            Kind::Gate(gate) => gate.set_clock(now),
+            _ => {}
         }
         self.inputs.iter_mut().for_each(|input| input.set_clock(now));
+    }
+
+    fn last_change(&self) -> Result<Option<i64>> {
+        let mut last = match &self.kind {
+            Kind::Temporal(node) => node.last_change()?,
+            _ => None,
+        };
+        for input in &self.inputs {
+            last = last.max(input.last_change()?);
+        }
+        Ok(last)
+    }
+
+    fn each_gate(&mut self, apply: &mut dyn FnMut(&mut Gate)) {
+        if let Kind::Gate(gate) = &mut self.kind {
+            apply(gate);
+        }
+        self.inputs.iter_mut().for_each(|input| input.each_gate(apply));
     }
 
     fn next_change(&self) -> Result<Option<i64>> {
@@ -310,10 +492,11 @@ impl Operator {
         out.words::<u32>(self.kind.name(), []);
         match &self.kind {
             Kind::Aggregate(node) => node.save(out)?,
-            Kind::First(node) => node.save(out),
+            Kind::First(node) => node.save(out)?,
             Kind::Temporal(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
-            Kind::Window(node) => node.save(out),
+            Kind::Window(node) => node.save(out)?,
+            Kind::TopK(node) => node.save(out)?,
             _ => {}
         }
         self.inputs.iter().try_for_each(|input| input.save(out))
@@ -322,22 +505,22 @@ impl Operator {
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         from.exactly::<u32>(self.kind.name(), 0)?;
         match &mut self.kind {
-            Kind::Aggregate(node) => node.restore(from)?,
-            Kind::First(node) => node.restore(from)?,
+            Kind::Aggregate(node) => node.restore(from, &mut self.memory)?,
+            Kind::First(node) => node.restore(from, &mut self.memory)?,
             Kind::Temporal(node) => node.restore(from)?,
-            Kind::Join(node) => node.restore(from)?,
-            Kind::Window(node) => node.restore(from)?,
+            Kind::Join(node) => node.restore(from, &mut self.memory)?,
+            Kind::Window(node) => node.restore(from, &mut self.memory)?,
+            Kind::TopK(node) => node.restore(from, &mut self.memory)?,
             _ => {}
         }
         self.memory.resize(self.kind.state_bytes())?;
         self.inputs.iter_mut().try_for_each(|input| input.restore(from))
     }
 
-    fn metrics(&self, depth: usize, all: &mut Vec<NodeMetrics>) {
+    fn metrics(&self, depth: usize) -> NodeMetrics {
         let (name, state_rows, state_bytes) = (self.kind.name(), self.kind.state_rows(), self.kind.state_bytes());
         let Running { rows_in, rows_out, elapsed } = self.running;
-        all.push(NodeMetrics { name, depth, rows_in, rows_out, elapsed, state_rows, state_bytes });
-        self.inputs.iter().for_each(|i| i.metrics(depth + 1, all));
+        NodeMetrics { name, depth, rows_in, rows_out, elapsed, state_rows, state_bytes }
     }
 }
 
@@ -347,6 +530,8 @@ fn streams(node: &Node, mode: Mode) -> bool {
     match node {
         Node::Input { slot: s, .. } => *s == slot,
         Node::Constant { .. } => false,
+        // Its rows are taken out again: what stands above is maintained.
+        Node::Temporal { role: TemporalRole::Open, .. } => false,
         Node::Project { input, .. }
         | Node::Filter { input, .. }
         | Node::Unnest { input, .. }
@@ -356,5 +541,6 @@ fn streams(node: &Node, mode: Mode) -> bool {
         | Node::Temporal { input, .. } => streams(input, mode),
         Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
         Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),
+        Node::Shared { node, .. } => streams(node, mode),
     }
 }

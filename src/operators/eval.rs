@@ -37,7 +37,12 @@ impl Exprs {
 
     /// One array per expression, with as many rows as `batch`.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        self.exprs.iter().map(|e| Ok(e.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
+        self.evaluate_first(self.exprs.len(), batch)
+    }
+
+    /// Of the first `count` expressions alone.
+    pub fn evaluate_first(&self, count: usize, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.exprs[..count].iter().map(|e| Ok(e.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
     }
 }
 

@@ -128,14 +128,19 @@ impl Expectations {
             }
             counts.push((name.clone(), count));
         }
-        let quarantined = quarantined(model, &change, &reasons)?;
+        let quarantined = rejected(model, RejectKind::Quarantine, &change, &reasons)?;
         let kept = if keep.iter().all(|k| *k) { change } else { change.filter(&BooleanArray::from(keep))? };
         Ok(Applied { kept, quarantined, counts, failed })
     }
 }
 
 /// Rows with a reason, as rejects.
-fn quarantined(model: &str, change: &SignedBatch, reasons: &[Option<String>]) -> Result<SignedBatch> {
+pub fn rejected(
+    model: &str,
+    kind: RejectKind,
+    change: &SignedBatch,
+    reasons: &[Option<String>],
+) -> Result<SignedBatch> {
     let schema = reject_schema();
     if reasons.iter().all(Option::is_none) {
         return Ok(SignedBatch::empty(schema));
@@ -146,7 +151,7 @@ fn quarantined(model: &str, change: &SignedBatch, reasons: &[Option<String>]) ->
     let columns = schema.fields().iter().map(|field| -> Result<ArrayRef> {
         Ok(match field.name().as_str() {
             "model" => Arc::new(StringArray::from(vec![model; count])),
-            "kind" => Arc::new(StringArray::from(vec![RejectKind::Quarantine.name(); count])),
+            "kind" => Arc::new(StringArray::from(vec![kind.name(); count])),
             "reason" => Arc::new(StringArray::from_iter_values(reasons.iter().flatten())),
             "row" => Arc::new(StringArray::from(json_rows(&rejected.rows)?)),
             // Where the row came from, as far as the model kept it.
@@ -163,7 +168,7 @@ fn quarantined(model: &str, change: &SignedBatch, reasons: &[Option<String>]) ->
 }
 
 /// Each row as one JSON object, NULLs included.
-fn json_rows(rows: &RecordBatch) -> Result<Vec<String>> {
+pub(super) fn json_rows(rows: &RecordBatch) -> Result<Vec<String>> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(rows)?;
     writer.finish()?;

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
+use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter, canonical};
 use crate::types::SignedBatch;
@@ -26,10 +27,19 @@ pub(super) struct First {
 }
 
 enum State {
-    /// All rows of each partition, in order.
-    Rows { keys: GroupIndex, partitions: Vec<Multiset>, rows: usize, bytes: usize },
+    Rows(Box<Partitions>),
     /// Over a stream: identities of the keys seen. What was given out stays.
     Seen(HashTable<u128>),
+}
+
+/// All rows of each partition, in order.
+#[derive(Default)]
+struct Partitions {
+    keys: GroupIndex,
+    rows: Vec<Multiset>,
+    /// How many there are, and their bytes.
+    count: usize,
+    bytes: usize,
 }
 
 impl First {
@@ -48,15 +58,23 @@ impl First {
             partition,
             order,
             schema,
-            state: if streamed {
-                State::Seen(HashTable::new())
-            } else {
-                State::Rows { keys: GroupIndex::new(), partitions: Vec::new(), rows: 0, bytes: 0 }
-            },
+            state: if streamed { State::Seen(HashTable::new()) } else { State::Rows(Box::default()) },
         })
     }
 
-    pub fn step(&mut self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+    /// What the state alone knows, from its bytes.
+    fn remembered(&self, changes: &Changes) -> Result<SignedBatch> {
+        let weights = changes.old.iter().map(|_| -1).chain(changes.risen.iter().map(|_| 1));
+        let weights: Int64Array = weights.collect::<Vec<i64>>().into();
+        let rows = changes.old.iter().chain(&changes.risen).map(|r| &**r);
+        let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
+        SignedBatch::new(eval::rows(&self.schema, columns, weights.len())?, weights)
+    }
+}
+
+impl Shard for First {
+    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        let input = inputs.pop().unwrap_or_default();
         let mut encoded = Vec::with_capacity(input.len());
         for batch in &input {
             let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
@@ -66,7 +84,7 @@ impl First {
         }
         let changes = match &mut self.state {
             State::Seen(seen) => first_seen(seen, &input, &encoded)?,
-            State::Rows { keys, partitions, rows, bytes } => maintain(keys, partitions, rows, bytes, &input, &encoded)?,
+            State::Rows(partitions) => maintain(partitions, &input, &encoded)?,
         };
         let mut output = Vec::new();
         if !(changes.old.is_empty() && changes.risen.is_empty()) {
@@ -79,34 +97,26 @@ impl First {
         Ok(output)
     }
 
-    /// What the state alone knows, from its bytes.
-    fn remembered(&self, changes: &Changes) -> Result<SignedBatch> {
-        let weights = changes.old.iter().map(|_| -1).chain(changes.risen.iter().map(|_| 1));
-        let weights: Int64Array = weights.collect::<Vec<i64>>().into();
-        let rows = changes.old.iter().chain(&changes.risen).map(|r| &**r);
-        let columns: Vec<ArrayRef> = self.row_codec.decode(rows)?.split_off(self.order.types.len());
-        SignedBatch::new(eval::rows(&self.schema, columns, weights.len())?, weights)
-    }
-
-    pub fn save(&self, out: &mut StateWriter) {
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
         match &self.state {
-            State::Rows { keys, partitions, .. } => {
-                keys.save(out);
-                out.words("partitions", [partitions.len() as u64]);
-                out.multisets("partitions", partitions);
+            State::Rows(partitions) => {
+                partitions.keys.save(out);
+                out.words("partitions", [partitions.rows.len() as u64]);
+                out.multisets("partitions", &partitions.rows);
             }
             State::Seen(seen) => out.words("seen", seen.iter().copied()),
         }
+        Ok(())
     }
 
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+    fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         match &mut self.state {
-            State::Rows { keys, partitions, rows, bytes } => {
-                *keys = GroupIndex::restore(from)?;
+            State::Rows(partitions) => {
+                partitions.keys = GroupIndex::restore(from)?;
                 let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
-                *partitions = from.multisets("partitions", count as usize)?;
-                *rows = partitions.iter().map(Multiset::len).sum();
-                *bytes = partitions.iter().map(Multiset::bytes).sum();
+                partitions.rows = from.multisets("partitions", count as usize)?;
+                partitions.count = partitions.rows.iter().map(Multiset::len).sum();
+                partitions.bytes = partitions.rows.iter().map(Multiset::bytes).sum();
             }
             State::Seen(seen) => {
                 let keys = from.words::<u128>("seen")?;
@@ -119,17 +129,18 @@ impl First {
         Ok(())
     }
 
-    pub fn state_rows(&self) -> usize {
+    fn state_rows(&self) -> usize {
         match &self.state {
-            State::Rows { rows, .. } => *rows,
+            State::Rows(partitions) => partitions.count,
             State::Seen(seen) => seen.len(),
         }
     }
 
-    pub fn state_bytes(&self) -> usize {
+    fn state_bytes(&self) -> usize {
         match &self.state {
-            State::Rows { keys, partitions, bytes, .. } => {
-                keys.heap_size() + partitions.capacity() * size_of::<Multiset>() + bytes
+            State::Rows(partitions) => {
+                let sets = partitions.rows.capacity() * size_of::<Multiset>();
+                partitions.keys.heap_size() + sets + partitions.bytes
             }
             State::Seen(seen) => seen.allocation_size(),
         }
@@ -162,14 +173,8 @@ struct Touched {
     added: Option<Place>,
 }
 
-fn maintain(
-    keys: &mut GroupIndex,
-    partitions: &mut Vec<Multiset>,
-    rows: &mut usize,
-    bytes: &mut usize,
-    input: &[SignedBatch],
-    encoded: &[(Encoded, Encoded)],
-) -> Result<Changes> {
+fn maintain(all: &mut Partitions, input: &[SignedBatch], encoded: &[(Encoded, Encoded)]) -> Result<Changes> {
+    let Partitions { keys, rows: partitions, count: rows, bytes } = all;
     // In order of first touch, so that output does not depend on hashes.
     let mut touched: Vec<Touched> = Vec::new();
     let mut position: HashMap<u32, usize> = HashMap::new();

@@ -4,6 +4,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::eval::{self, Exprs, Predicate};
 use crate::error::Result;
+use crate::state::in_threads;
 use crate::types::SignedBatch;
 
 /// SELECT expressions.
@@ -13,12 +14,11 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub fn step(&self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
-        let project = |b: SignedBatch| {
+    pub fn step(&self, input: Vec<SignedBatch>, threads: usize) -> Result<Vec<SignedBatch>> {
+        in_parts(input, threads, |b: SignedBatch| {
             let columns = self.exprs.evaluate(&b.rows)?;
-            Ok(b.with_rows(eval::rows(&self.schema, columns, b.num_rows())?))
-        };
-        input.into_iter().map(project).collect()
+            Ok(Some(b.with_rows(eval::rows(&self.schema, columns, b.num_rows())?)))
+        })
     }
 }
 
@@ -28,18 +28,65 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub fn step(&self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
-        let mut output = Vec::with_capacity(input.len());
-        for batch in input {
+    pub fn step(&self, input: Vec<SignedBatch>, threads: usize) -> Result<Vec<SignedBatch>> {
+        in_parts(input, threads, |batch| {
             let mask = self.predicate.evaluate(&batch.rows)?;
-            match mask.true_count() {
-                0 => {}
-                n if n == batch.num_rows() => output.push(batch),
-                _ => output.push(batch.filter(&mask)?),
-            }
-        }
-        Ok(output)
+            Ok(match mask.true_count() {
+                0 => None,
+                n if n == batch.num_rows() => Some(batch),
+                _ => Some(batch.filter(&mask)?),
+            })
+        })
     }
+}
+
+/// Rows from which on threads are worth starting.
+const LARGE: usize = 1 << 14;
+
+/// What `of` makes of every batch, in order; large ones are cut and dealt out to threads.
+pub(super) fn in_parts(
+    input: Vec<SignedBatch>,
+    threads: usize,
+    of: impl Fn(SignedBatch) -> Result<Option<SignedBatch>> + Sync,
+) -> Result<Vec<SignedBatch>> {
+    let rows: usize = input.iter().map(SignedBatch::num_rows).sum();
+    if threads <= 1 || rows < LARGE {
+        return input.into_iter().filter_map(|batch| of(batch).transpose()).collect();
+    }
+    let part = rows.div_ceil(threads);
+    let mut lots: Vec<Vec<SignedBatch>> = vec![vec![]];
+    let mut room = part;
+    for batch in input {
+        let mut from = 0;
+        while from < batch.num_rows() {
+            if room == 0 {
+                lots.push(vec![]);
+                room = part;
+            }
+            let count = room.min(batch.num_rows() - from);
+            if let Some(lot) = lots.last_mut() {
+                lot.push(batch.slice(from, count));
+            }
+            (from, room) = (from + count, room - count);
+        }
+    }
+    let work = |lot: Vec<SignedBatch>| lot.into_iter().filter_map(|batch| of(batch).transpose()).collect();
+    Ok(in_threads(lots, work)?.into_iter().collect::<Result<Vec<Vec<SignedBatch>>>>()?.concat())
+}
+
+/// Rows of a batch above which it is cut: what is made of it on the way should stay in the caches.
+const CUT: usize = 1 << 16;
+
+/// The batches in pieces of at most [`CUT`] rows.
+pub(super) fn cut(batches: Vec<SignedBatch>) -> Vec<SignedBatch> {
+    if batches.iter().all(|batch| batch.num_rows() <= CUT) {
+        return batches;
+    }
+    let pieces = |batch: &SignedBatch| -> Vec<SignedBatch> {
+        let rows = batch.num_rows();
+        (0..rows).step_by(CUT).map(|from| batch.slice(from, CUT.min(rows - from))).collect()
+    };
+    batches.iter().flat_map(pieces).collect()
 }
 
 /// Batches under another schema: columns picked, names and types of `schema`.

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicros
 
 use super::eval::{self, Exprs};
 use crate::error::{Error, Result};
-use crate::plan::incremental::Bound;
+use crate::plan::incremental::{Bound, TemporalRole};
 use crate::state::{Multiset, Presence, RowCodec, StateReader, StateWriter};
 use crate::types::SignedBatch;
 
@@ -30,13 +30,16 @@ pub(super) struct Temporal {
     bytes: usize,
     /// µs.
     clock: i64,
+    role: TemporalRole,
 }
 
 impl Temporal {
-    pub fn new(bounds: Vec<Bound>, exprs: Exprs, schema: SchemaRef) -> Result<Self> {
+    pub fn new(bounds: Vec<Bound>, exprs: Exprs, schema: SchemaRef, role: TemporalRole) -> Result<Self> {
         let instants = [DataType::Int64, DataType::Int64].into_iter();
         let codec = RowCodec::new(instants.chain(schema.fields().iter().map(|f| f.data_type().clone())))?;
-        Ok(Temporal { bounds, exprs, codec, schema, waiting: Multiset::default(), bytes: 0, clock: 0 })
+        // No watermark stands before every row.
+        let clock = if role == TemporalRole::Filter { 0 } else { i64::MIN };
+        Ok(Temporal { bounds, exprs, codec, schema, waiting: Multiset::default(), bytes: 0, clock, role })
     }
 
     /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
@@ -48,6 +51,13 @@ impl Temporal {
     pub fn next_change(&self) -> Result<Option<i64>> {
         let Some(first) = self.waiting.first() else { return Ok(None) };
         let columns = self.codec.decode([first])?;
+        Ok(columns.first().map(|next| next.as_primitive::<Int64Type>().value(0)))
+    }
+
+    /// When the last row that waits comes or goes, µs.
+    pub fn last_change(&self) -> Result<Option<i64>> {
+        let Some(last) = self.waiting.last() else { return Ok(None) };
+        let columns = self.codec.decode([last])?;
         Ok(columns.first().map(|next| next.as_primitive::<Int64Type>().value(0)))
     }
 
@@ -115,6 +125,13 @@ impl Temporal {
                 continue;
             }
             let visible = from <= self.clock;
+            // What was written stays so when its rows are forgotten.
+            if visible && matches!(self.role, TemporalRole::Close | TemporalRole::Settle) {
+                if from == i64::MIN && weight > 0 {
+                    weights[i] = weight;
+                }
+                continue;
+            }
             if visible {
                 weights[i] = weight;
             }
@@ -138,8 +155,12 @@ impl Temporal {
             let values = cast(&values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
             let values = values.as_primitive::<TimestampMicrosecondType>();
             for (i, span) in spans.iter_mut().enumerate() {
-                // NULL never holds.
-                let (from, until) = if values.is_null(i) { (i64::MAX, i64::MIN) } else { bound.span(values.value(i)) };
+                let (from, until) = match values.is_valid(i) {
+                    true => bound.span(values.value(i)),
+                    false if self.role == TemporalRole::Settle => (i64::MIN, i64::MAX),
+                    // NULL never holds.
+                    false => (i64::MAX, i64::MIN),
+                };
                 *span = (span.0.max(from), span.1.min(until));
             }
         }

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::eval;
+use super::linear::in_parts;
 use crate::error::{Error, Result};
 use crate::plan::incremental::UnnestedList;
 use crate::types::SignedBatch;
@@ -25,12 +26,11 @@ pub(super) struct Unnest {
 }
 
 impl Unnest {
-    pub fn step(&self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
-        let mut output = Vec::with_capacity(input.len());
-        for batch in input.into_iter().filter(|b| !b.is_empty()) {
-            output.extend(self.batch(&batch)?.filter(|b| !b.is_empty()));
-        }
-        Ok(output)
+    pub fn step(&self, input: Vec<SignedBatch>, threads: usize) -> Result<Vec<SignedBatch>> {
+        in_parts(input, threads, |batch| match batch.is_empty() {
+            true => Ok(None),
+            false => Ok(self.batch(&batch)?.filter(|b| !b.is_empty())),
+        })
     }
 
     /// None: no row has an element.
@@ -214,7 +214,7 @@ mod tests {
             Schema::new(vec![Field::new("x", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
         let lists_of = vec![UnnestedList { column: 0, depth: 1 }];
         let unnest = Unnest { lists: lists_of, structs: vec![], nulls, schema: Arc::new(schema) };
-        let output = unnest.step(vec![input(lists)]).unwrap();
+        let output = unnest.step(vec![input(lists)], 1).unwrap();
         let mut rows = Vec::new();
         for batch in &output {
             let (xs, names) =
@@ -256,7 +256,7 @@ mod tests {
             Schema::new(vec![Field::new("x", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
         let lists = vec![UnnestedList { column: 0, depth: 1 }];
         let unnest = Unnest { lists, structs: vec![], nulls: NullHandling::Drop, schema: Arc::new(schema) };
-        let output = unnest.step(vec![batch]).unwrap();
+        let output = unnest.step(vec![batch], 1).unwrap();
         assert_eq!(output.iter().map(SignedBatch::num_rows).collect::<Vec<_>>(), [1]);
     }
 }

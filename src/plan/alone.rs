@@ -54,8 +54,15 @@ pub fn source_columns(table: &SourceTable, catalog: &dyn Catalog) -> Result<(Sch
 /// Compiles `model` over `leaves`, which are all it reads.
 pub fn compile_alone(dialect: Dialect, model: &Arc<Model>, leaves: &[Leaf]) -> Result<CompiledModel, Vec<Error>> {
     let planner = Planner::new(PlannerOptions::new(dialect)).map_err(|e| vec![e])?;
-    let mut compiler =
-        Compiler { planner, catalog: &NoTables, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
+    let mut compiler = Compiler {
+        planner,
+        catalog: &NoTables,
+        relations: Vec::new(),
+        known: HashMap::new(),
+        broken: HashSet::new(),
+        // A model whose windows close is tested as a view.
+        streams_anywhere: true,
+    };
     for leaf in leaves {
         let relation = leaf.relation();
         let changes = match (leaf.append_only, leaf.is_keyed_changelog()) {
@@ -63,7 +70,14 @@ pub fn compile_alone(dialect: Dialect, model: &Arc<Model>, leaves: &[Leaf]) -> R
             (true, _) => ChangeKind::Append,
             _ => ChangeKind::Signed,
         };
-        let known = Known { append_only: leaf.append_only, changes, replayable: true, view: None, event_time: None };
+        let known = Known {
+            append_only: leaf.append_only,
+            changes,
+            replayable: true,
+            view: None,
+            event_time: None,
+            has_watermark: false,
+        };
         compiler.known.insert(relation.clone(), known);
         let source = RelationSource { relation, streamed: false, schema: nullable(&leaf.columns), view: None };
         let named = Named { schema: leaf.schema.clone(), name: leaf.name.clone(), source: Arc::new(source) };

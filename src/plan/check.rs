@@ -4,11 +4,11 @@ use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use std::collections::BTreeSet;
 
 use super::fault::Fault;
-use super::incremental::{ArmKind, Node};
+use super::incremental::Node;
 use super::lower::Fallback;
 use super::relation::Input;
 use super::temporal;
@@ -66,33 +66,6 @@ pub(crate) fn untimed(fallback: &Fallback) -> Fault {
     .hint("put the condition on the clock into a materialized_view of its own, and read that here")
 }
 
-/// Whether no row this plan has emitted is ever retracted, given which inputs are so.
-pub(crate) fn append_only(node: &Node, inputs: &[Input]) -> bool {
-    match node {
-        Node::Input { slot, .. } => inputs.get(*slot).is_some_and(|i| i.append_only),
-        Node::Constant { .. } => true,
-        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
-            append_only(input, inputs)
-        }
-        Node::Union { inputs: all, .. } => all.iter().all(|n| append_only(n, inputs)),
-        Node::Join { base, arms, .. } => {
-            append_only(base, inputs)
-                && arms
-                    .iter()
-                    .all(|a| matches!(a.kind, ArmKind::Inner | ArmKind::Semi) && append_only(&a.input, inputs))
-        }
-        // DISTINCT: a row that is there stays.
-        Node::Aggregate { input, group, aggregates, .. } => {
-            aggregates.is_empty() && !group.is_empty() && append_only(input, inputs)
-        }
-        Node::First { .. } | Node::Window { .. } => false,
-        // What only comes stays.
-        Node::Temporal { input, bounds } => {
-            bounds.iter().all(|b| matches!(b.operator, Operator::Lt | Operator::LtEq)) && append_only(input, inputs)
-        }
-    }
-}
-
 /// What the streamed input of a streaming table is.
 pub(crate) struct Streamed {
     pub slot: usize,
@@ -116,11 +89,12 @@ pub(crate) fn streamable(tree: &Result<Node, Fallback>, streamed: &Streamed) -> 
 
 /// Whether the stream is below `node`; an error when something on its way cannot take it.
 fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
-    let downstream = "make the model a materialized_view, or move this part into one that reads it";
+    let downstream = "make the model a materialized_view, or move this part into one that reads it; windows may be written once with `emit: on_close`";
     match node {
         Node::Input { slot, .. } => Ok(*slot == streamed.slot),
         Node::Constant { .. } => Ok(false),
         Node::Project { input, .. } | Node::Filter { input, .. } => stream_node(input, streamed),
+        Node::Shared { node, .. } => stream_node(node, streamed),
         Node::Unnest { input, .. } => {
             let below = stream_node(input, streamed)?;
             if below && matches!(streamed.changes, ChangeKind::Keyed(_)) {
@@ -216,6 +190,7 @@ fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
         Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => {
             source_column(input, column)
         }
+        Node::Shared { node, .. } => source_column(node, column),
         Node::Window { input, .. } if column < input.schema().fields().len() => source_column(input, column),
         Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
         _ => None,

@@ -13,14 +13,16 @@ use super::deferred::DeferredModel;
 use super::fault::{Fault, Origin, Place};
 use super::fingerprint::{self, Meaning};
 use super::incremental::Node;
+use super::lateness::Stream;
 use super::lower::{Fallback, Slots, lower};
 use super::output::{self, OutputError};
 use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of};
 use super::rerun::CompiledRerun;
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
+use super::share::share;
 use super::snapshot::CompiledSnapshot;
-use super::{check, contract, determinism, diagnose, seed, single_row, sources};
+use super::{check, contract, determinism, diagnose, interval_join, on_close, seed, single_row, sources};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
@@ -51,6 +53,8 @@ pub struct CompiledModel {
     pub append_only: bool,
     /// Slot of the streamed input of a streaming table.
     pub stream: Option<usize>,
+    /// Slot of another stream that it is joined to by time.
+    pub joined_stream: Option<usize>,
     pub expectations: Vec<CompiledExpectation>,
     /// Of a snapshot: how versions are made. `bulk` and `incremental` are the query's alone.
     pub snapshot: Option<CompiledSnapshot>,
@@ -76,8 +80,14 @@ pub struct CompiledExpectation {
 pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Result<Compilation, Vec<Error>> {
     let options = PlannerOptions { clock: Arc::clone(clock), ..PlannerOptions::new(project.dialect) };
     let planner = Planner::new(options).map_err(|e| vec![e])?;
-    let mut compiler =
-        Compiler { planner, catalog, relations: Vec::new(), known: HashMap::new(), broken: HashSet::new() };
+    let mut compiler = Compiler {
+        planner,
+        catalog,
+        relations: Vec::new(),
+        known: HashMap::new(),
+        broken: HashSet::new(),
+        streams_anywhere: false,
+    };
     let mut errors = Vec::new();
     let is_compiled = |model: &Model| model.deferred.as_ref().is_none_or(|table| table.compiled);
     let is_deferring = project.models.iter().any(|m| m.deferred.is_some());
@@ -149,6 +159,8 @@ pub(super) struct Known {
     pub view: Option<String>,
     /// Its column of event time.
     pub event_time: Option<String>,
+    /// It is known how far event time has come in its rows.
+    pub has_watermark: bool,
 }
 
 pub(super) struct Compiler<'a> {
@@ -157,6 +169,8 @@ pub(super) struct Compiler<'a> {
     pub(super) relations: Vec<(Dependency, Named)>,
     pub(super) known: HashMap<Relation, Known>,
     pub(super) broken: HashSet<Dependency>,
+    /// A view may mark a STREAM; the mark means nothing there.
+    pub(super) streams_anywhere: bool,
 }
 
 impl Compiler<'_> {
@@ -189,7 +203,7 @@ impl Compiler<'_> {
     pub(super) fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
         if let Some(file) = &model.seed {
             let compiled = seed::compile(model, file)?;
-            self.add_model(model, &compiled.schema, false, None);
+            self.add_model(model, &compiled.schema, false, None, false);
             return Ok(compiled);
         }
         let origin = Origin::Compiled { sql: &model.sql, source_map: &model.source_map };
@@ -203,7 +217,7 @@ impl Compiler<'_> {
         let is_view = !model.materialized.has_table();
         let stream = model.materialized == Materialization::StreamingTable;
         let place = |relation: &Relation| place_of_relation(&self.planner, model, &scope, relation);
-        if planned.marked && !stream {
+        if planned.marked && !stream && !self.streams_anywhere {
             let fault = Fault::new("stream-mark", "only a streaming_table reads a STREAM");
             return Err(fail(fault.hint("take STREAM out: a view always reads all rows of its inputs")));
         }
@@ -230,7 +244,25 @@ impl Compiler<'_> {
             return Err(fail(check::untimed(fallback).at(place_of_call(&self.planner, model, name))));
         }
 
-        if let Some(slot) = stream_slot {
+        let closes = model.config.emit_on_close;
+        let joined_stream = slots.other_stream(stream_slot);
+        let incremental = if closes {
+            let streams: Vec<Stream<'_>> = [stream_slot, joined_stream]
+                .into_iter()
+                .flatten()
+                .map(|slot| Stream { slot, schema: &slots.inputs[slot].schema })
+                .collect();
+            self.check_on_close(model, &streams, &slots).map_err(fail)?;
+            let joins = incremental.as_ref().is_ok_and(|tree| on_close::joins_itself(tree, &streams));
+            let closed = match joined_stream.is_some() || joins {
+                true => interval_join::bounded(incremental, &streams),
+                false => on_close::close(incremental, &schema, &streams),
+            };
+            Ok(closed.map_err(fail)?)
+        } else {
+            incremental
+        };
+        if let Some(slot) = stream_slot.filter(|_| !closes) {
             let input = &slots.inputs[slot];
             let changes = self.known[&input.relation].changes.clone();
             let streamed = check::Streamed { slot, changes };
@@ -287,7 +319,7 @@ impl Compiler<'_> {
                     _ => true,
                 })
             }
-            (_, Ok(node)) => check::append_only(node, &slots.inputs),
+            (_, Ok(node)) => node.is_append_only(),
         };
         let fingerprint = Meaning {
             dialect: self.planner.dialect,
@@ -312,15 +344,18 @@ impl Compiler<'_> {
             );
         }
         let view = is_view.then(|| (fingerprint.clone(), Arc::new(plan)));
-        self.add_model(model, &schema, append_only, view);
+        let has_watermark = self.check_watermark(model, &schema, stream_slot, &slots).map_err(fail)?;
+        self.add_model(model, &schema, append_only, view, has_watermark);
         Ok(CompiledModel {
             model: Arc::clone(model),
             inputs: slots.inputs.clone(),
             schema,
             bulk,
-            incremental,
+            // What is late is told in one place for each stream.
+            incremental: incremental.map(|tree| if closes { tree } else { share(tree) }),
             append_only,
             stream: stream_slot,
+            joined_stream,
             expectations,
             snapshot,
             rerun,
@@ -337,6 +372,7 @@ impl Compiler<'_> {
         schema: &SchemaRef,
         append_only: bool,
         view: Option<(String, Arc<LogicalPlan>)>,
+        has_watermark: bool,
     ) {
         // Its readers read the table in its place.
         if model.deferred.is_some() {
@@ -353,6 +389,7 @@ impl Compiler<'_> {
                 replayable: true,
                 view: fingerprint,
                 event_time: model.config.event_time.clone(),
+                has_watermark,
             },
         );
         let source = RelationSource { relation, streamed: false, schema: Arc::clone(schema), view: plan };
@@ -424,10 +461,11 @@ impl Compiler<'_> {
                     "mark the one whose rows are to be processed once: `from STREAM {{ ref('x') }}`; the others are looked up as they are",
                 ));
             }
+            ([first, _], _) if model.config.emit_on_close => *first,
             (several, _) => {
                 let names: Vec<String> = several.iter().map(|s| format!("`{}`", slots.inputs[*s].relation)).collect();
                 return Err(Fault::new("several-streams", format!("{} are both marked STREAM", names.join(" and "))).hint(
-                    "a streaming_table has one streamed input; join two streams in a materialized_view, or write one streaming_table each and UNION ALL them in a view",
+                    "a streaming_table has one streamed input, but two that are joined within an interval, with `emit: on_close`; join streams in a materialized_view, or write one streaming_table each and UNION ALL them in a view",
                 ));
             }
         };

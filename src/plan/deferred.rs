@@ -64,6 +64,7 @@ impl Compiler<'_> {
             replayable: true,
             view: None,
             event_time: model.config.event_time.clone(),
+            has_watermark: false,
         };
         let relation = deferred.relation();
         self.known.insert(relation.clone(), known);

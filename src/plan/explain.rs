@@ -1,22 +1,36 @@
-//! `smelt explain`: how a model is kept up to date, node by node: what each does with a change, and what it must remember.
+//! `smelt explain`: how a model is kept up to date, node by node: what each does with a change, and what it must remember; in full also what
+//! its state grows with ([`facts`]) and what was [`measured`] when it ran.
+
+mod facts;
+mod measured;
 
 use datafusion::common::NullHandling;
-use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::fmt::Write;
 
-use super::check;
+pub use self::measured::{Measured, NodeFigures};
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Moving, Node, Rank, Reach, UnnestedList,
-    Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Moving, Node, Rank, Reach, TemporalRole,
+    UnnestedList, Visible,
 };
 use super::relation::Input;
 use super::session::Planner;
+use super::shape::shape;
 use crate::project::Materialization;
 
 impl Planner {
     /// The incremental tree with its state, or why the model is recomputed.
     pub fn explain(&self, model: &CompiledModel) -> String {
+        self.tree(model, false, None)
+    }
+
+    /// The same with facts and figures below each node. `measured`: of a circuit of this model, as it is or was compiled.
+    pub fn explain_in_full(&self, model: &CompiledModel, measured: Option<&Measured>) -> String {
+        self.tree(model, true, measured)
+    }
+
+    fn tree(&self, model: &CompiledModel, full: bool, measured: Option<&Measured>) -> String {
         let mut out = String::new();
         let kind = model.model.materialized.name();
         let scheduled = model.model.materialized.is_scheduled();
@@ -38,7 +52,19 @@ impl Planner {
         }
         match &model.incremental {
             _ if scheduled => {}
-            Ok(node) => Tree { inputs: &model.inputs, stream: model.stream, out: &mut out }.node(node, 1, ""),
+            Ok(node) => {
+                let fits = measured.filter(|m| m.shape == shape(node));
+                if full {
+                    let _ = writeln!(out, "  {}", path(model, fits));
+                    out.push_str(&said_of(measured, fits));
+                }
+                let (inputs, readers) = (model.inputs.as_slice(), readers(node));
+                let streams = [model.stream, model.joined_stream];
+                let figures = fits.map_or(&[][..], |m| m.nodes.as_slice()).iter();
+                let head = None;
+                let mut tree = Tree { inputs, streams, readers, shared: 0, full, head, figures, out: &mut out };
+                tree.node(node, 1, "");
+            }
             Err(fallback) => {
                 let _ = writeln!(out, "  full refresh: {}: {}", fallback.operator, fallback.reason);
                 for input in &model.inputs {
@@ -55,18 +81,77 @@ impl Planner {
 
 struct Tree<'a> {
     inputs: &'a [Input],
-    stream: Option<usize>,
+    streams: [Option<usize>; 2],
+    /// Places that read each shared node.
+    readers: Vec<usize>,
+    /// Shared nodes that were shown.
+    shared: usize,
+    /// With facts and figures.
+    full: bool,
+    /// The node whose own line comes next.
+    head: Option<&'a Node>,
+    /// Of the nodes to come.
+    figures: std::slice::Iter<'a, NodeFigures>,
     out: &'a mut String,
 }
 
-impl Tree<'_> {
+/// Which way an epoch goes.
+fn path(model: &CompiledModel, measured: Option<&Measured>) -> String {
+    if model.stream.is_some() {
+        return "path: each new row of the stream goes through the circuit once".to_string();
+    }
+    let last = measured.and_then(|m| m.path.as_ref()).map_or(String::new(), |p| format!("; the last one was {p}"));
+    if model.append_only {
+        return format!("path: every epoch steps the circuit{last}");
+    }
+    let rewrite = match measured.and_then(|m| m.rewrite) {
+        Some(rows) => format!("{} rows or more as things are", measured::thousands(rows)),
+        None => "more rows than its inputs hold".to_string(),
+    };
+    format!(
+        "path: an epoch steps the circuit; one that changes {rewrite} fills a new one, and the next such one is a stock plan{last}"
+    )
+}
+
+/// Where the figures are from, or why there are none.
+fn said_of(measured: Option<&Measured>, fits: Option<&Measured>) -> String {
+    match (measured, fits) {
+        (None, _) => "  measured: not yet; `smelt run` or `smelt up` measures\n".to_string(),
+        (Some(_), None) => "  measured: not since the query was changed\n".to_string(),
+        (_, Some(measured)) => {
+            let at = chrono::DateTime::from_timestamp_micros(measured.at).unwrap_or_default();
+            let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            format!("  measured: until epoch {}, at {at}, since its circuit was made or loaded\n", measured.epoch)
+        }
+    }
+}
+
+impl<'a> Tree<'a> {
     fn line(&mut self, depth: usize, text: &str) {
         let _ = writeln!(self.out, "{}{text}", "  ".repeat(depth));
+        if let Some(node) = self.head.take() {
+            self.known(node, depth + 1);
+        }
     }
 
-    fn node(&mut self, node: &Node, depth: usize, label: &str) {
+    /// What is known of a node, below its own line.
+    fn known(&mut self, node: &Node, depth: usize) {
+        let figures = self.figures.next();
+        if !self.full {
+            return;
+        }
+        if let Some(facts) = facts::facts(node, self.streams[0]) {
+            self.line(depth, &format!("· {facts}"));
+        }
+        if let Some(figures) = figures {
+            self.line(depth, &format!("· {}", figures.text(!node.below().is_empty())));
+        }
+    }
+
+    fn node(&mut self, node: &'a Node, depth: usize, label: &str) {
+        self.head = Some(node);
         match node {
-            Node::Input { slot, columns, schema } => {
+            Node::Input { slot, columns, schema, .. } => {
                 let names: Vec<&str> = match self.inputs.get(*slot) {
                     Some(input) => columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect(),
                     None => schema.fields().iter().map(|f| f.name().as_str()).collect(),
@@ -75,13 +160,22 @@ impl Tree<'_> {
                     .inputs
                     .get(*slot)
                     .map_or(("?".to_string(), false), |i| (i.relation.to_string(), i.append_only));
-                let how = match (self.stream, append_only) {
-                    (Some(s), _) if s == *slot => "each row once",
+                let how = match (self.streams[0], append_only) {
+                    _ if self.streams.contains(&Some(*slot)) => "each row once",
                     (Some(_), _) => "as it is at that epoch",
                     (None, true) => "append-only",
                     (None, false) => "may retract",
                 };
                 self.line(depth, &format!("{label}read {relation} [{}]: {how}", names.join(", ")));
+            }
+            Node::Shared { id, .. } if *id < self.shared => {
+                self.line(depth, &format!("{label}shared {}: as above", id + 1));
+            }
+            Node::Shared { id, node, .. } => {
+                let readers = self.readers.get(*id).copied().unwrap_or_default();
+                self.line(depth, &format!("{label}shared {}: computed once for {readers} readers", id + 1));
+                self.node(node, depth + 1, "");
+                self.shared = id + 1;
             }
             Node::Constant { rows, .. } => {
                 let count: usize = rows.iter().map(arrow::array::RecordBatch::num_rows).sum();
@@ -117,7 +211,10 @@ impl Tree<'_> {
                 self.node(input, depth + 1, "");
             }
             Node::Join { base, arms, .. } => {
-                let text = match self.stream {
+                let text = match self.streams[0] {
+                    Some(_) if matches!(&**base, Node::Temporal { role: TemporalRole::Open, .. }) => {
+                        "join: incremental; state: the needed columns of the rows below once, and one index per key"
+                    }
                     Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",
                     None => "join: incremental; state: each input's needed columns once, and one index per key",
                 };
@@ -139,7 +236,37 @@ impl Tree<'_> {
                 self.line(depth, &format!("{label}{text}"));
                 self.node(input, depth + 1, "");
             }
-            Node::Temporal { input, bounds } => {
+            Node::Temporal { input, bounds, role: TemporalRole::Late } => {
+                let until = bounds.first().map(|b| b.expr.to_string()).unwrap_or_default();
+                self.line(depth, &format!("{label}on time until {until}: rows behind the watermark go to __late"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Temporal { input, bounds, role: TemporalRole::Open } => {
+                let text = match bounds.first() {
+                    Some(Bound { expr, moving, operator: Operator::GtEq }) => format!(
+                        "rows until the watermark is more than {} past {expr}: state: those rows, bounded by the watermarks of both streams",
+                        length(moving.micros)
+                    ),
+                    Some(Bound { expr, .. }) => {
+                        format!("open windows until {expr}: state: the rows of open windows, bounded by the watermark")
+                    }
+                    None => String::new(),
+                };
+                self.line(depth, &format!("{label}{text}"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Temporal { input, role: TemporalRole::Settle, .. } => {
+                let text = "matches are given out at once, what has none when the watermark says so; state: rows without a match, bounded by the watermarks of both streams";
+                self.line(depth, &format!("{label}settle: {text}"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Temporal { input, bounds, role: TemporalRole::Close } => {
+                let end = bounds.first().map(|b| b.expr.to_string()).unwrap_or_default();
+                let text = "written once; state: the results of open windows, bounded by the watermark";
+                self.line(depth, &format!("{label}on close of {end}: {text}"));
+                self.node(input, depth + 1, "");
+            }
+            Node::Temporal { input, bounds, role: TemporalRole::Filter } => {
                 let text: Vec<String> = bounds.iter().map(bound_text).collect();
                 let text = text.join(" and ");
                 self.line(
@@ -151,7 +278,7 @@ impl Tree<'_> {
                 self.node(input, depth + 1, "");
             }
             Node::First { input, partition, order } => {
-                let keeps = match (self.stream, check::append_only(input, self.inputs)) {
+                let keeps = match (self.streams[0], input.is_append_only()) {
                     (Some(_), _) => "state: the keys seen",
                     (None, true) => "state: the first row per key, as its input is append-only",
                     (None, false) => "state: the rows of each key, in order",
@@ -164,6 +291,7 @@ impl Tree<'_> {
                 let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
                 let what = match visible {
                     Some(Visible { rank, most }) => {
+                        let forgets = node.forgets_hidden_rows();
                         let rank = match rank {
                             Rank::RowNumber => "row number",
                             Rank::Rank => "rank",
@@ -171,8 +299,13 @@ impl Tree<'_> {
                         };
                         let by: Vec<String> = order.iter().map(ToString::to_string).collect();
                         format!(
-                            "top {most} by {rank} per {per} by {}: incremental; state: the rows; a change behind them costs nothing",
-                            by.join(", ")
+                            "top {most} by {rank} per {per} by {}: incremental; state: {}",
+                            by.join(", "),
+                            if forgets {
+                                "these rows alone, as its input is append-only"
+                            } else {
+                                "the rows; a change behind them costs nothing"
+                            }
                         )
                     }
                     None => {
@@ -190,6 +323,24 @@ impl Tree<'_> {
     }
 }
 
+/// How many places read each shared node, by number.
+fn readers(root: &Node) -> Vec<usize> {
+    fn visit(node: &Node, readers: &mut Vec<usize>) {
+        if let Node::Shared { id, .. } = node {
+            if let Some(known) = readers.get_mut(*id).filter(|n| **n > 0) {
+                *known += 1;
+                return;
+            }
+            readers.resize(readers.len().max(id + 1), 0);
+            readers[*id] = 1;
+        }
+        node.below().into_iter().for_each(|n| visit(n, readers));
+    }
+    let mut all = Vec::new();
+    visit(root, &mut all);
+    all
+}
+
 fn bound_text(bound: &Bound) -> String {
     let Moving { whole_days, months, micros } = bound.moving;
     let clock = if whole_days { "current_date" } else { "now()" };
@@ -197,12 +348,15 @@ fn bound_text(bound: &Bound) -> String {
     let shift = match (months, micros) {
         (0, 0) => String::new(),
         (0, micros) => {
-            let length = std::time::Duration::from_micros(micros.unsigned_abs());
-            format!(" {} {length:?}", sign(micros))
+            format!(" {} {}", sign(micros), length(micros))
         }
         (months, _) => format!(" {} {} months", sign(months), months.abs()),
     };
     format!("{} {} {clock}{shift}", bound.expr, bound.operator)
+}
+
+fn length(micros: i64) -> String {
+    format!("{:?}", std::time::Duration::from_micros(micros.unsigned_abs()))
 }
 
 /// What is unfolded, without the wrapping DataFusion names it by.

@@ -1,19 +1,27 @@
-//! Spark's and Snowflake's ways to make a row of each element of a list, read as UNNEST.
+//! Ways to make a row of each element of something, read as UNNEST: Spark's, Snowflake's, and the standard's WITH ORDINALITY.
 //!
 //! | written | read as |
 //! |---|---|
 //! | `select explode(x)`, `explode_outer(x)` | `unnest(x)`, a NULL where x has no element |
-//! | `select posexplode(x)` | two columns, `pos` from 0 and `col` |
+//! | `select explode(x) as (k, v)`: two names, so x is a MAP | `unnest(map_keys(x)) as k, unnest(map_values(x)) as v` |
+//! | `select posexplode(x)` | a column more before it, `pos` from 0 |
 //! | `from t lateral view [outer] explode(x) v as a` | `from t cross join unnest(x) as v(a)`, `left join … on true` |
-//! | `from t, lateral flatten(input => x) f` | `from t cross join unnest(x) as f(value)` |
+//! | `inline(x)` with names for the fields | `lateral (select unnest(r) from unnest(x) as i(r))` |
+//! | `json_tuple(x, 'a', 'b')` | `json_get(x, 'a')`, `json_get(x, 'b')` |
+//! | `from t, lateral flatten(input => x) f` | `from t cross join unnest(flatten_values(x), …) as f(value, index, key)` |
+//! | `unnest(x) with ordinality as u(a, n)` | `unnest(x, range(1, …)) as u(a, n)` |
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint,
-    JoinOperator, LateralView, ObjectName, Select, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, Value,
+    JoinOperator, LateralView, ObjectName, Select, SelectItem, SetExpr, Statement, TableAlias, TableAliasColumnDef,
+    TableFactor, Value, VisitMut,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
 use super::json_access::call;
+use super::spelling::Fill;
 
 /// A call that makes rows.
 struct Explode {
@@ -29,6 +37,17 @@ fn one_word(name: &ObjectName) -> Option<String> {
         [part] => part.as_ident().map(|ident| ident.value.to_lowercase()),
         _ => None,
     }
+}
+
+/// The arguments of a call of `name`.
+fn arguments_of(expr: &Expr, name: &str) -> Option<Vec<Expr>> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let argument = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    (one_word(&function.name)? == name).then(|| list.args.iter().map(argument).collect())?
 }
 
 fn explode(expr: &Expr) -> Option<Explode> {
@@ -79,13 +98,19 @@ fn outer(list: Expr) -> Expr {
 pub(crate) fn rewrite(select: &mut Select) {
     let mut projection = Vec::with_capacity(select.projection.len());
     for item in std::mem::take(&mut select.projection) {
-        let (found, names) = match &item {
-            SelectItem::UnnamedExpr(expr) => (explode(expr), vec![]),
-            SelectItem::ExprWithAlias { expr, alias } => (explode(expr), vec![alias.clone()]),
-            SelectItem::ExprWithAliases { expr, aliases } => (explode(expr), aliases.clone()),
+        let (expr, names) = match &item {
+            SelectItem::UnnamedExpr(expr) => (Some(expr), vec![]),
+            SelectItem::ExprWithAlias { expr, alias } => (Some(expr), vec![alias.clone()]),
+            SelectItem::ExprWithAliases { expr, aliases } => (Some(expr), aliases.clone()),
             _ => (None, vec![]),
         };
-        match found.and_then(|found| items(found, &names)) {
+        let several = expr.and_then(|expr| {
+            explode(expr)
+                .and_then(|found| items(found, &names))
+                .or_else(|| tuple(expr, &names))
+                .or_else(|| inlined(expr, &names, select))
+        });
+        match several {
             Some(items) => projection.extend(items),
             None => projection.push(item),
         }
@@ -100,36 +125,116 @@ pub(crate) fn rewrite(select: &mut Select) {
     }
 }
 
-/// The columns of a call in the SELECT list.
-fn items(found: Explode, names: &[Ident]) -> Option<Vec<SelectItem>> {
-    let names: Vec<Ident> = match (found.places, names) {
-        (false, []) => vec![Ident::new("col")],
-        (true, []) => vec![Ident::new("pos"), Ident::new("col")],
-        (false, [_]) | (true, [_, _]) => names.to_vec(),
+/// What is unfolded side by side, and its columns' names: places, then the elements, or keys and values. As many names as given say which.
+fn columns(found: &Explode, names: &[Ident]) -> Option<(Vec<Expr>, Vec<Ident>)> {
+    let placed = usize::from(found.places);
+    let is_map = names.len() == placed + 2;
+    let names = match names.len() {
+        0 => ["pos", "col"].iter().skip(1 - placed).map(|name| Ident::new(*name)).collect(),
+        given if is_map || given == placed + 1 => names.to_vec(),
         _ => return None,
     };
-    let places = found.places.then(|| places(&found.list));
-    let list = if found.outer { outer(found.list) } else { found.list };
+    let of_map = |part| call(part, vec![found.list.clone()]);
+    let mut lists = if is_map { vec![of_map("map_keys"), of_map("map_values")] } else { vec![found.list.clone()] };
+    if found.places {
+        lists.insert(0, places(&lists[0]));
+    }
+    Some((lists, names))
+}
+
+/// The columns of a call in the SELECT list.
+fn items(found: Explode, names: &[Ident]) -> Option<Vec<SelectItem>> {
+    let (mut lists, names) = columns(&found, names)?;
+    if found.outer
+        && let Some(last) = lists.pop()
+    {
+        lists.push(outer(last));
+    }
     let item = |(list, alias)| SelectItem::ExprWithAlias { expr: call("unnest", vec![list]), alias };
-    Some(places.into_iter().chain([list]).zip(names).map(item).collect())
+    Some(lists.into_iter().zip(names).map(item).collect())
+}
+
+/// `json_tuple(x, 'a', …)` in the SELECT list.
+fn tuple(expr: &Expr, names: &[Ident]) -> Option<Vec<SelectItem>> {
+    let arguments = arguments_of(expr, "json_tuple")?;
+    let (text, keys) = arguments.split_first()?;
+    let names = match names {
+        [] => (0..keys.len()).map(|i| Ident::new(format!("c{i}"))).collect(),
+        names if names.len() == keys.len() => names.to_vec(),
+        _ => return None,
+    };
+    let item = |(key, alias): (&Expr, Ident)| SelectItem::ExprWithAlias {
+        expr: call("json_get", vec![text.clone(), key.clone()]),
+        alias,
+    };
+    Some(keys.iter().zip(names).map(item).collect())
+}
+
+/// `inline(x) as (a, b)` in the SELECT list: the rows stand beside those of the last relation.
+fn inlined(expr: &Expr, names: &[Ident], select: &mut Select) -> Option<Vec<SelectItem>> {
+    let (rows, outer) = inline(expr)?;
+    if names.is_empty() {
+        return None;
+    }
+    let from = select.from.last_mut()?;
+    let relation = Ident::new(format!("__inline_{}", from.joins.len()));
+    from.joins.push(joined(INLINE, &[rows], alias(relation.clone(), names.to_vec()), outer)?);
+    let item = |name: &Ident| SelectItem::ExprWithAlias {
+        expr: Expr::CompoundIdentifier(vec![relation.clone(), name.clone()]),
+        alias: name.clone(),
+    };
+    Some(names.iter().map(item).collect())
+}
+
+/// A list of structs whose fields become columns, and whether a row stays where it has none.
+fn inline(expr: &Expr) -> Option<(Expr, bool)> {
+    let of = |name, outer| arguments_of(expr, name).and_then(|mut a| (a.len() == 1).then(|| (a.remove(0), outer)));
+    of("inline", false).or_else(|| of("inline_outer", true))
+}
+
+const INLINE: &str = "(select unnest(__row) from unnest($1) as __rows(__row))";
+
+/// `cross join lateral <query> as alias`, or `left join … on true`, with arguments for the query's `$1`, ….
+fn joined(query: &str, arguments: &[Expr], alias: TableAlias, outer: bool) -> Option<Join> {
+    let sql = match outer {
+        false => format!("select 1 from t cross join lateral {query} as v"),
+        true => format!("select 1 from t left join lateral {query} as v on true"),
+    };
+    let Statement::Query(parsed) = Parser::parse_sql(&GenericDialect {}, &sql).ok()?.pop()? else { return None };
+    let SetExpr::Select(mut select) = *parsed.body else { return None };
+    let mut join = select.from.pop()?.joins.pop()?;
+    let _ = VisitMut::visit(&mut join, &mut Fill(arguments));
+    if let TableFactor::Derived { alias: named, .. } = &mut join.relation {
+        *named = Some(alias);
+    }
+    Some(join)
 }
 
 /// The join that a LATERAL VIEW is.
 fn join(view: &LateralView) -> Option<Join> {
-    let found = explode(&view.lateral_view)?;
-    let names: Vec<Ident> = match (found.places, view.lateral_col_alias.as_slice()) {
-        (false, []) => vec![Ident::new("col")],
-        (true, []) => vec![Ident::new("pos"), Ident::new("col")],
-        (false, [_]) | (true, [_, _]) => view.lateral_col_alias.clone(),
-        _ => return None,
-    };
     let name = view.lateral_view_name.0.last()?.as_ident()?.clone();
-    let lists = found.places.then(|| places(&found.list)).into_iter().chain([found.list.clone()]).collect();
-    let left = found.outer || view.outer;
+    let given = &view.lateral_col_alias;
+    if let Some((rows, outer)) = inline(&view.lateral_view) {
+        let named = !given.is_empty();
+        return named.then(|| joined(INLINE, &[rows], alias(name, given.clone()), outer || view.outer))?;
+    }
+    if let Some(arguments) = arguments_of(&view.lateral_view, "json_tuple") {
+        let keys: Vec<String> = (2..=arguments.len()).map(|i| format!("json_get($1, ${i}) as c{}", i - 2)).collect();
+        let named = given.is_empty() || given.len() == keys.len();
+        let names = if given.is_empty() {
+            (0..keys.len()).map(|i| Ident::new(format!("c{i}"))).collect()
+        } else {
+            given.clone()
+        };
+        let query = format!("(select {})", keys.join(", "));
+        return named.then(|| joined(&query, &arguments, alias(name, names), view.outer))?;
+    }
+    let found = explode(&view.lateral_view)?;
+    let (lists, names) = columns(&found, given)?;
     Some(Join {
         relation: unnest(lists, alias(name, names)),
         global: false,
-        join_operator: if left {
+        join_operator: if found.outer || view.outer {
             JoinOperator::LeftOuter(JoinConstraint::On(Expr::value(Value::Boolean(true))))
         } else {
             JoinOperator::CrossJoin(JoinConstraint::None)
@@ -152,21 +257,74 @@ fn unnest(array_exprs: Vec<Expr>, alias: TableAlias) -> TableFactor {
     }
 }
 
-/// Snowflake's `lateral flatten(input => x) f`.
+/// Snowflake's `lateral flatten(input => x) f` and `table(flatten(…)) f`, with `outer` and `path`.
 pub(crate) fn flatten(factor: &mut TableFactor) {
-    let TableFactor::Function { name, args, alias: written, with_ordinality: false, .. } = factor else { return };
-    if one_word(name).as_deref() != Some("flatten") {
-        return;
-    }
-    let list = match args.as_slice() {
-        [FunctionArg::Unnamed(FunctionArgExpr::Expr(list))] => list.clone(),
-        [FunctionArg::Named { name, arg: FunctionArgExpr::Expr(list), .. }]
-            if name.value.eq_ignore_ascii_case("input") =>
+    let (args, written) = match factor {
+        TableFactor::Function { name, args, alias, with_ordinality: false, .. }
+            if one_word(name).as_deref() == Some("flatten") =>
         {
-            list.clone()
+            (args.as_slice(), alias)
+        }
+        TableFactor::TableFunction { expr: Expr::Function(function), alias }
+            if one_word(&function.name).as_deref() == Some("flatten") =>
+        {
+            let FunctionArguments::List(list) = &function.args else { return };
+            (list.args.as_slice(), alias)
         }
         _ => return,
     };
+    let (mut input, mut path, mut keeps) = (None, None, false);
+    for arg in args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if input.is_none() => input = Some(expr.clone()),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+                match (name.value.to_lowercase().as_str(), expr) {
+                    ("input", expr) => input = Some(expr.clone()),
+                    ("outer", Expr::Value(value)) => keeps = value.value == Value::Boolean(true),
+                    ("path", Expr::Value(value)) => match &value.value {
+                        Value::SingleQuotedString(text) => path = Some(text.clone()),
+                        _ => return,
+                    },
+                    _ => return,
+                }
+            }
+            _ => return,
+        }
+    }
+    let Some(mut input) = input else { return };
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        let path = Expr::value(Value::SingleQuotedString(format!("$.{path}")));
+        input = call("get_json_object", vec![input, path]);
+    }
     let name = written.as_ref().map_or_else(|| Ident::new("flatten"), |alias| alias.name.clone());
-    *factor = unnest(vec![list], alias(name, vec![Ident::new("value")]));
+    let part = |part| call(part, vec![input.clone()]);
+    let values = part("flatten_values");
+    let values = if keeps { outer(values) } else { values };
+    let columns = ["value", "index", "key"].map(Ident::new).into();
+    *factor = unnest(vec![values, part("flatten_indexes"), part("flatten_keys")], alias(name, columns));
+}
+
+/// `unnest(x) with ordinality`: the places from 1, as one list more.
+pub(crate) fn ordinality(factor: &mut TableFactor) {
+    let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor else { return };
+    if !std::mem::take(with_ordinality) {
+        return;
+    }
+    let length = |list: &Expr| call("coalesce", vec![call("array_length", vec![list.clone()]), number(0)]);
+    let longest = match array_exprs.as_slice() {
+        [one] => length(one),
+        several => call("greatest", several.iter().map(length).collect()),
+    };
+    let int64 = Expr::value(Value::SingleQuotedString("Int64".into()));
+    let end = Expr::BinaryOp {
+        left: Box::new(call("arrow_cast", vec![longest, int64])),
+        op: BinaryOperator::Plus,
+        right: Box::new(number(1)),
+    };
+    if let Some(alias) = alias
+        && alias.columns.len() == array_exprs.len()
+    {
+        alias.columns.push(TableAliasColumnDef { name: Ident::new("ordinality"), data_type: None });
+    }
+    array_exprs.push(call("range", vec![number(1), end]));
 }

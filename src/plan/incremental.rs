@@ -1,11 +1,12 @@
 //! The incremental plan: what `plan` hands to `operators`.
 //!
-//! A tree of nodes over signed batches. Expressions are DataFusion's logical ones, already analysed, coerced and
+//! A tree of nodes over signed batches; what it computes in several places stands there as one [`Node::Shared`]. Expressions are DataFusion's logical ones, already analysed, coerced and
 //! simplified; column references name columns of the node's input schema (qualified as DataFusion qualifies them). The weight is
 //! never a column.
 
 use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
-use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::logical_expr::{Expr, Operator, SortExpr};
+use std::sync::Arc;
 
 pub use super::temporal::{Bound, Moving};
 
@@ -13,7 +14,7 @@ pub use super::temporal::{Bound, Moving};
 #[derive(Debug, Clone)]
 pub enum Node {
     /// The change of an input relation; `slot` indexes `Compiled::inputs`. `columns` are indices into the relation's schema.
-    Input { slot: usize, columns: Vec<usize>, schema: DFSchemaRef },
+    Input { slot: usize, columns: Vec<usize>, append_only: bool, schema: DFSchemaRef },
     /// Rows that never change (VALUES, `select 1`, a generated range): emitted once, when the circuit is new.
     Constant { rows: Vec<arrow::array::RecordBatch>, schema: DFSchemaRef },
     /// Linear.
@@ -54,39 +55,117 @@ pub enum Node {
         schema: DFSchemaRef,
     },
     /// Rows while all conditions on them and the clock hold. Output schema = input schema.
-    Temporal { input: Box<Node>, bounds: Vec<Bound> },
+    Temporal { input: Box<Node>, bounds: Vec<Bound>, role: TemporalRole },
+    /// What several places of the tree read, computed once per epoch: the same `node` under each `id`. Ids count from 0; what is below `node`
+    /// has lower ones, and walking a tree down, base before arms, they are met in order of their ends. `schema` has this reader's
+    /// names for `node`'s columns. Made by [`super::share`].
+    Shared { id: usize, node: Arc<Node>, schema: DFSchemaRef },
+}
+
+/// What a [`Node::Temporal`] is for, and what its clock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemporalRole {
+    /// WHERE; the clock is `now()`.
+    Filter,
+    /// Directly above a stream. The clock is the watermark; rows that come behind it are late and set aside.
+    Late,
+    /// Below what is computed of open windows: rows stay until the watermark has passed the end of their window.
+    Open,
+    /// Above a join of two streams. A row without an instant, a match, is given out at once; another when the watermark has passed its instant,
+    /// if it is still there. What is given out stays.
+    Settle,
+    /// Above what is computed of open windows: what a window holds when the watermark passes its end is given out, once.
+    Close,
 }
 
 impl Node {
-    /// Whether it remembers nothing: what it gives for a change depends on the change alone.
-    pub fn is_stateless(&self) -> bool {
+    /// The nodes it reads: of a join the base first.
+    pub fn below(&self) -> Vec<&Node> {
         match self {
-            Node::Input { .. } => true,
-            Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
-                input.is_stateless()
-            }
-            Node::Union { inputs, .. } => inputs.iter().all(Node::is_stateless),
-            // It is given out once.
-            Node::Constant { .. } => false,
-            Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } | Node::Window { .. } => false,
-            Node::Temporal { .. } => false,
-        }
-    }
-
-    /// Whether its rows come and go with the clock.
-    pub fn is_timed(&self) -> bool {
-        match self {
-            Node::Temporal { .. } => true,
-            Node::Input { .. } | Node::Constant { .. } => false,
+            Node::Input { .. } | Node::Constant { .. } => vec![],
             Node::Project { input, .. }
             | Node::Filter { input, .. }
             | Node::Unnest { input, .. }
             | Node::Aggregate { input, .. }
             | Node::First { input, .. }
-            | Node::Window { input, .. } => input.is_timed(),
-            Node::Union { inputs, .. } => inputs.iter().any(Node::is_timed),
-            Node::Join { base, arms, .. } => base.is_timed() || arms.iter().any(|a| a.input.is_timed()),
+            | Node::Window { input, .. }
+            | Node::Temporal { input, .. } => vec![input],
+            Node::Union { inputs, .. } => inputs.iter().collect(),
+            Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
+            Node::Shared { node, .. } => vec![node],
         }
+    }
+
+    /// The places of the nodes it reads, in the order of [`Node::below`]. What is shared is not to be changed in one place.
+    pub(super) fn below_mut(&mut self) -> Vec<&mut Node> {
+        match self {
+            Node::Input { .. } | Node::Constant { .. } | Node::Shared { .. } => vec![],
+            Node::Project { input, .. }
+            | Node::Filter { input, .. }
+            | Node::Unnest { input, .. }
+            | Node::Aggregate { input, .. }
+            | Node::First { input, .. }
+            | Node::Window { input, .. }
+            | Node::Temporal { input, .. } => vec![input],
+            Node::Union { inputs, .. } => inputs.iter_mut().collect(),
+            Node::Join { base, arms, .. } => {
+                std::iter::once(&mut **base).chain(arms.iter_mut().map(|a| &mut a.input)).collect()
+            }
+        }
+    }
+
+    /// Whether it remembers nothing: what it gives for a change depends on the change alone.
+    pub fn is_stateless(&self) -> bool {
+        match self {
+            // It is given out once.
+            Node::Constant { .. } => false,
+            Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } | Node::Window { .. } => false,
+            Node::Temporal { .. } => false,
+            other => other.below().into_iter().all(Node::is_stateless),
+        }
+    }
+
+    /// Whether no row it has emitted is ever retracted.
+    pub fn is_append_only(&self) -> bool {
+        match self {
+            Node::Input { append_only, .. } => *append_only,
+            Node::Constant { .. } => true,
+            Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
+                input.is_append_only()
+            }
+            Node::Union { inputs, .. } => inputs.iter().all(Node::is_append_only),
+            Node::Shared { node, .. } => node.is_append_only(),
+            Node::Join { base, arms, .. } => {
+                let only_adds = |a: &Arm| matches!(a.kind, ArmKind::Inner | ArmKind::Semi) && a.input.is_append_only();
+                base.is_append_only() && arms.iter().all(only_adds)
+            }
+            // DISTINCT: a row that is there stays.
+            Node::Aggregate { input, group, aggregates, .. } => {
+                aggregates.is_empty() && !group.is_empty() && input.is_append_only()
+            }
+            Node::First { .. } | Node::Window { .. } => false,
+            // What only comes stays.
+            Node::Temporal { input, bounds, .. } => {
+                bounds.iter().all(|b| matches!(b.operator, Operator::Lt | Operator::LtEq)) && input.is_append_only()
+            }
+        }
+    }
+
+    /// Whether it is a top-k by row number alone over rows that stay: what is hidden once is so for ever.
+    pub fn forgets_hidden_rows(&self) -> bool {
+        let is_row_number = |call: &Expr| matches!(call, Expr::WindowFunction(f) if f.fun.name() == "row_number");
+        match self {
+            Node::Window { input, calls, visible: Some(visible), .. } => {
+                visible.rank == Rank::RowNumber && calls.iter().all(is_row_number) && input.is_append_only()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its rows come and go with the clock.
+    pub fn is_timed(&self) -> bool {
+        matches!(self, Node::Temporal { role: TemporalRole::Filter, .. })
+            || self.below().into_iter().any(Node::is_timed)
     }
 }
 
@@ -297,6 +376,7 @@ impl Node {
             | Node::Unnest { schema, .. }
             | Node::Join { schema, .. }
             | Node::Window { schema, .. }
+            | Node::Shared { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
             Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => input.schema(),
         }

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     JsonPath, JsonPathElem, ObjectName, ObjectNamePart, OneOrManyWithParens, UnaryOperator, Value,
 };
 
+use crate::functions::RAW_JSON;
 use crate::project::Dialect;
 
 /// What `expr` stands for, if it is a look into a JSON text.
@@ -63,6 +64,22 @@ fn is_key(body: &Expr) -> bool {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => is_key(expr),
         _ => false,
     }
+}
+
+/// Calls that give JSON texts.
+const JSON_CALLS: [&str; 5] =
+    ["parse_json", "try_parse_json", "object_construct", "object_construct_keep_null", "to_json"];
+
+/// `argument`, marked as JSON if it is a call that gives some: inside other JSON it is no string.
+pub(crate) fn raw(argument: Expr) -> Expr {
+    let gives_json = match &argument {
+        Expr::Function(function) => JSON_CALLS.iter().any(|name| function.name.to_string().eq_ignore_ascii_case(name)),
+        _ => false,
+    };
+    if !gives_json {
+        return argument;
+    }
+    call("named_struct", vec![Expr::value(Value::SingleQuotedString(RAW_JSON.into())), argument])
 }
 
 /// A plain call.

@@ -7,7 +7,8 @@
 //! 3. [`lateral`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
-//! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole.
+//! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole; [`share`]: what stands in
+//!    it several times, once.
 //! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, in a view no clock but in [`temporal`] conditions).
 //!
 //! Invariants: the bulk plan and the tree give the same multiset, in the stored types of [`stored`]; slots of both are
@@ -15,6 +16,7 @@
 //! was compiled before.
 
 mod advice;
+mod aggregate_subqueries;
 mod alone;
 mod bind;
 mod check;
@@ -32,10 +34,13 @@ mod fields;
 mod fingerprint;
 mod grouping_sets;
 pub mod incremental;
+mod interval_join;
+mod lateness;
 mod lateral;
 mod json_access;
 mod lower;
 mod named_arguments;
+mod on_close;
 mod order_key;
 mod output;
 mod parse;
@@ -47,6 +52,7 @@ mod seed;
 mod session;
 mod set_operations;
 mod shape;
+mod share;
 mod single_row;
 mod snapshot;
 mod sorts;
@@ -57,6 +63,7 @@ pub mod stored;
 mod subqueries;
 mod temporal;
 mod time_windows;
+mod watermark;
 mod window_keys;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -65,6 +72,7 @@ pub use alone::{Leaf, compile_alone, source_columns};
 pub use clock::{Clock, stopped};
 pub use compile::{Compilation, CompiledExpectation, CompiledModel, compile};
 pub use deferred::DeferredModel;
+pub use explain::{Measured, NodeFigures};
 pub use lower::Fallback;
 pub use relation::{Input, Relation};
 pub use rerun::{CompiledRerun, Matching, ROW, RerunChange};

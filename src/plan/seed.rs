@@ -45,6 +45,7 @@ pub(super) fn compile(model: &Arc<Model>, file: &SeedFile) -> Result<CompiledMod
         incremental: Err(Fallback::new("a seed", "its rows are those of its file")),
         append_only: false,
         stream: None,
+        joined_stream: None,
         expectations: Vec::new(),
         snapshot: None,
         rerun: None,

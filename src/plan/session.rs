@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
-use super::{distinct_on, grouping_sets, lateral, set_operations, subqueries};
+use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, set_operations, subqueries};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
 
@@ -125,6 +125,7 @@ impl Planner {
         let plan = lateral::unnest(plan)?;
         let plan = set_operations::count_duplicates(plan)?;
         let plan = grouping_sets::over_columns(plan)?;
+        let plan = aggregate_subqueries::below(plan)?;
         let plan = distinct_on::first_rows(plan)?;
         let plan = subqueries::rewrite(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})

@@ -27,7 +27,12 @@ fn orders(orders: &[SortExpr]) -> String {
 fn write(plan: &Node, out: &mut String) {
     // Writing to a text cannot fail.
     let _ = match plan {
-        Node::Input { slot, columns, .. } => write!(out, "input {slot} {columns:?}"),
+        // Its state is kept once, by number.
+        Node::Shared { id, .. } => write!(out, "shared {id}"),
+        Node::Input { slot, columns, append_only, .. } => {
+            // Operators keep less of rows that stay.
+            write!(out, "input {slot} {columns:?}{}", if *append_only { " append-only" } else { "" })
+        }
         Node::Constant { rows, .. } => write!(out, "constant {rows:?}"),
         Node::Project { exprs: list, .. } => write!(out, "project {}", exprs(list)),
         Node::Filter { predicate, .. } => write!(out, "filter {predicate}"),
@@ -54,29 +59,18 @@ fn write(plan: &Node, out: &mut String) {
             let sets = sets.iter().map(|set| format!(" {}", set.number)).collect::<String>();
             write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
-        Node::Temporal { bounds, .. } => write!(out, "temporal {bounds:?}"),
+        Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
         Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
-        Node::Window { partition, order, calls, .. } => {
-            write!(out, "window {} by {} order {}", exprs(calls), exprs(partition), orders(order))
+        Node::Window { partition, order, calls, visible, .. } => {
+            let visible = visible.map(|v| format!(" {:?} <= {}", v.rank, v.most)).unwrap_or_default();
+            write!(out, "window {} by {} order {}{visible}", exprs(calls), exprs(partition), orders(order))
         }
     };
     for field in plan.schema().fields() {
         let _ = write!(out, " |{} {}", field.name(), field.data_type());
     }
-    let below: Vec<&Node> = match plan {
-        Node::Input { .. } | Node::Constant { .. } => vec![],
-        Node::Project { input, .. }
-        | Node::Filter { input, .. }
-        | Node::Unnest { input, .. }
-        | Node::Aggregate { input, .. }
-        | Node::First { input, .. }
-        | Node::Window { input, .. }
-        | Node::Temporal { input, .. } => vec![input],
-        Node::Union { inputs, .. } => inputs.iter().collect(),
-        Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
-    };
     out.push_str(" (");
-    for node in below {
+    for node in plan.below() {
         write(node, out);
         out.push(',');
     }

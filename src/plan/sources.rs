@@ -38,7 +38,14 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
             }
         };
         let event_time = table.event_time.clone();
-        let known = Known { append_only: false, changes: ChangeKind::Signed, replayable: true, view: None, event_time };
+        let known = Known {
+            append_only: false,
+            changes: ChangeKind::Signed,
+            replayable: true,
+            view: None,
+            event_time,
+            has_watermark: false,
+        };
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
     let changes = change_kind(table);
@@ -48,6 +55,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
         changes,
         view: None,
         event_time: table.event_time.clone(),
+        has_watermark: table.watermark.is_some(),
     };
     Ok(SourceRelation {
         relation: Relation::Source(table.source.clone(), table.name.clone()),

@@ -134,6 +134,7 @@ impl VisitorMut for Translate {
         if self.dialect == Dialect::Snowflake {
             explode::flatten(factor);
         }
+        explode::ordinality(factor);
         ControlFlow::Continue(())
     }
 
@@ -222,6 +223,15 @@ fn snowflake(function: &mut Function) -> Option<Expr> {
             return fill(&places(arguments.len(), " || "), &arguments);
         }
         ("decode", 3..) => return fill(&decode(arguments.len()), &arguments),
+        ("array_construct", _) => return Some(json_access::call("make_array", arguments)),
+        ("object_construct" | "object_construct_keep_null", _) => {
+            let places = arguments.into_iter().enumerate();
+            let members = places.map(|(i, argument)| if i % 2 == 1 { json_access::raw(argument) } else { argument });
+            return Some(json_access::call(&name, members.collect()));
+        }
+        ("to_json", 1) => {
+            return Some(json_access::call("to_json", arguments.into_iter().map(json_access::raw).collect()));
+        }
         ("to_number" | "to_decimal" | "to_numeric" | "try_to_number" | "try_to_decimal", 2 | 3) => {
             let digits = |i: usize| arguments.get(i).map(ToString::to_string).unwrap_or_else(|| "0".to_string());
             let cast = if name.starts_with("try") { "TRY_CAST" } else { "CAST" };
@@ -241,7 +251,8 @@ fn spark(function: &mut Function) -> Option<Expr> {
     }
     let arguments = plain_arguments(function)?;
     match (&*name, arguments.len()) {
-        ("split", _) => return fill(spelling_spark::split(&arguments)?, &arguments),
+        ("split", 2 | 3) => return Some(json_access::call("regexp_split", arguments)),
+        ("struct", 1..) => return Some(json_access::call("named_struct", spelling_spark::named(arguments))),
         // NULL if any is: DataFusion's leaves NULLs out.
         ("concat", 2..) => return fill(&places(arguments.len(), " || "), &arguments),
         _ => {}
@@ -310,7 +321,8 @@ fn fill(template: &str, arguments: &[Expr]) -> Option<Expr> {
     })
 }
 
-struct Fill<'a>(&'a [Expr]);
+/// Puts arguments in the places of `$1`, `$2`, ….
+pub(crate) struct Fill<'a>(pub &'a [Expr]);
 
 impl VisitorMut for Fill<'_> {
     type Break = ();

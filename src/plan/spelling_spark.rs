@@ -88,13 +88,18 @@ pub(crate) const SPARK_NAMES: &[(&str, &str)] = &[
     ("timestampdiff", "datediff"),
 ];
 
-/// `split(x, ',')`, whose second argument is a regular expression: only where it is a plain text.
-pub(crate) fn split(arguments: &[Expr]) -> Option<&'static str> {
-    let [_, Expr::Value(pattern)] = arguments else { return None };
-    match &pattern.value {
-        Value::SingleQuotedString(text) if !text.is_empty() && !text.contains(|c| r"\^$.|?*+()[]{}".contains(c)) => {
-            Some("string_to_array($1, $2)")
-        }
-        _ => None,
-    }
+/// The arguments of `struct(a, t.b, x + 1 as c, 7)` behind the names that their fields have: `a`, `b`, `c`, `col4`.
+pub(crate) fn named(arguments: Vec<Expr>) -> Vec<Expr> {
+    let field = |(i, argument): (usize, Expr)| {
+        let (name, value) = match argument {
+            Expr::Named { expr, name } => (name.value, *expr),
+            Expr::Identifier(ident) => (ident.value.clone(), Expr::Identifier(ident)),
+            Expr::CompoundIdentifier(parts) => {
+                (parts.last().map(|part| part.value.clone()).unwrap_or_default(), Expr::CompoundIdentifier(parts))
+            }
+            other => (format!("col{}", i + 1), other),
+        };
+        [Expr::value(Value::SingleQuotedString(name)), value]
+    };
+    arguments.into_iter().enumerate().flat_map(field).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::problems::{Problems, suggest};
 use super::reader::parse_bool;
 use super::yaml::{Entry, Node, Value};
-use super::{Materialization, ModelConfig, PersistDocs, contract, incremental, schedule, snapshot};
+use super::{Materialization, ModelConfig, PersistDocs, contract, incremental, schedule, snapshot, watermark};
 use crate::error::Span;
 
 /// A configuration value and where it is written.
@@ -48,6 +48,8 @@ pub(super) const MODEL_KEYS: &[&str] = &[
     "deletion_vectors",
     "incremental",
     "skip_change_commits",
+    "emit",
+    "watermark",
     "on_foreign_change",
     "full_refresh",
     "schedule",
@@ -357,7 +359,17 @@ pub(super) fn model_config(raw: &RawConfig, default: Materialization, at: &Span,
             None
         }
     });
+    let emit_on_close = raw.get("emit").is_some_and(|s| {
+        let closes = s.value.as_str() == Some("on_close");
+        if !closes {
+            let message = format!("`emit` cannot be {}", s.shown());
+            p.error("unknown-value", s.span.clone(), message, "it can be: on_close");
+        }
+        closes
+    });
     let config = ModelConfig {
+        emit_on_close,
+        watermark: watermark::of_model(raw, p),
         partition_by: raw.get("partition_by").map_or_else(Vec::new, |s| s.texts("partition_by", p)),
         deletion_vectors: flag("deletion_vectors", p),
         incremental_strict: strict,

@@ -53,6 +53,7 @@ mod targets;
 mod test_names;
 mod texts;
 mod unit_tests;
+mod watermark;
 mod yaml;
 
 pub use answers::{Answer, Answers, Asks, Cell};

@@ -436,6 +436,10 @@ pub struct ModelConfig {
     /// `incremental: strict`: no full refresh allowed.
     pub incremental_strict: bool,
     pub skip_change_commits: bool,
+    /// `emit: on_close`: each window is written once, when the watermark has passed its end.
+    pub emit_on_close: bool,
+    /// Event time of its rows.
+    pub watermark: Option<Watermark>,
     /// None: as the target says.
     pub on_foreign_change: Option<OnForeignChange>,
     pub full_refresh: Option<bool>,

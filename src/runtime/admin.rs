@@ -254,5 +254,6 @@ pub(super) fn never_run(model: &str) -> Error {
 
 /// How a model is maintained, for a person.
 pub fn explain(env: &Env, project: &Project, model: &CompiledModel) -> Result<String> {
-    Ok(super::pipeline::planner(env, project)?.explain(model))
+    let measured = super::measure::kept_of(project, &model.model.name);
+    Ok(super::pipeline::planner(env, project)?.explain_in_full(model, measured.as_ref()))
 }

@@ -7,6 +7,7 @@
 //! the next one does so again, the state is not worth having: the stock plan runs until a smaller epoch comes.
 //! All three give the same table. `operators::tests::bulk` measures them.
 
+use super::cell::Cell;
 use super::compute::EpochState;
 use super::pipeline::{Pipeline, Upstream};
 use crate::types::SignedBatch;
@@ -56,6 +57,21 @@ pub(super) fn choose(sizes: Sizes, again: bool) -> Path {
 }
 
 impl Pipeline {
+    /// From how many changed rows on an epoch of the view `index` would be a rewrite, as its inputs and its table are; None where it never is.
+    pub(super) fn rewrite_from(&self, index: usize) -> Option<u64> {
+        let node = &self.nodes[index];
+        let rows = |cell: &Option<Cell>| Some(cell.as_ref()?.table().ok()?.row_count());
+        let input = |upstream: &Upstream| match upstream {
+            Upstream::Node(up) => rows(&self.nodes[*up].main),
+            Upstream::Foreign(foreign) => self.foreign[*foreign].table.as_ref().map(|t| t.row_count()),
+            Upstream::Source(_) | Upstream::This => None,
+        };
+        let inputs: u64 = node.upstreams.iter().map(input).sum::<Option<u64>>()?;
+        let is_append_only = node.compiled.append_only;
+        let most = inputs as f64 + rows(&node.main)? as f64 * COMPARE;
+        (!is_append_only).then_some(MIN_ROWS.max(most as u64 + 1))
+    }
+
     /// Sizes of an epoch for the view `index`.
     pub(super) fn sizes(&self, index: usize, inputs: &[Vec<SignedBatch>], epoch: &EpochState) -> Sizes {
         let change = inputs.iter().flatten().map(|b| b.num_rows() as u64).sum();

@@ -136,7 +136,8 @@ impl Pipeline {
                         report.deleted = staged.deleted;
                     }
                     Some(RejectKind::DeadLetter) => report.dead_letters = staged.inserted,
-                    Some(_) => report.quarantined = staged.inserted,
+                    Some(RejectKind::Late) => report.late = staged.inserted,
+                    Some(RejectKind::Quarantine) => report.quarantined = staged.inserted,
                 }
             }
         }

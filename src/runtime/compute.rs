@@ -79,6 +79,10 @@ pub(super) struct Outcome {
     pub rows_in: usize,
     pub delta: Vec<SignedBatch>,
     pub quarantine: Vec<SignedBatch>,
+    /// Rows of windows that were closed.
+    pub late: Vec<SignedBatch>,
+    /// Up to where windows are closed now, µs.
+    pub closed: Option<i64>,
     /// (expectation, violating rows).
     pub violations: Vec<(String, usize)>,
     /// Planned instant of the run that made it, µs.
@@ -103,6 +107,9 @@ impl Pipeline {
     /// Computes model `index`. Its table is not touched yet, but its circuit has stepped.
     pub(super) async fn compute(&mut self, index: usize, epoch: &mut EpochState) -> Result<Outcome> {
         let node = &self.nodes[index];
+        if node.compiled.model.config.emit_on_close {
+            return self.compute_on_close(index, epoch).await;
+        }
         if node.streams {
             return self.compute_stream(index, epoch).await;
         }

@@ -49,6 +49,8 @@ pub struct Options {
     pub divided: bool,
     /// Models whose full refresh, or new start in a source, has begun: it is not begun again when the pipeline is opened anew.
     pub begun: BTreeSet<String>,
+    /// Windows that are open when the input ends are closed.
+    pub closes_all: bool,
     /// When the lake was asked for what models' templates wanted to know, µs.
     pub asked_at: i64,
 }
@@ -71,6 +73,9 @@ pub struct Summary {
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Attempts of a bounded run before it gives up on a transient error.
 const ATTEMPTS: u32 = 5;
+
+/// Between two times `up` says what its circuits did and hold.
+const MEASURES: Duration = Duration::from_secs(10);
 
 /// A project being run.
 pub struct Runner {
@@ -271,6 +276,7 @@ impl Runner {
         // What an earlier stage has read to its end.
         let mut ended: BTreeSet<usize> =
             (0..pipeline.sources.len()).filter(|source| !pipeline.is_read(*source)).collect();
+        let mut measured: Option<Instant> = None;
         loop {
             if self.fails_fast(bounded, summary) {
                 self.leave_undone(pipeline, &ended, summary);
@@ -312,13 +318,33 @@ impl Runner {
                 }
                 pipeline.maintain().await?;
                 pipeline.keep_states().await?;
+                if measured.is_none_or(|at| at.elapsed() >= MEASURES) {
+                    self.tell_measured(pipeline);
+                    measured = Some(Instant::now());
+                }
+            }
+            if all_ended && pipeline.closes_windows() && !self.fails_fast(bounded, summary) {
+                // Nothing holds the watermark back any more.
+                pipeline.ended = Some(self.options.closes_all);
+                let report = pipeline.run_epoch(HashMap::new(), EpochRuns::None, false).await;
+                if let Err(error) = self.tell(pipeline, report, summary) {
+                    return Ok(End::Restart(error));
+                }
             }
             if all_ended && !self.fails_fast(bounded, summary) {
                 self.final_runs(pipeline, summary).await?;
                 break;
             }
         }
+        self.tell_measured(pipeline);
         Ok(End::Done)
+    }
+
+    fn tell_measured(&self, pipeline: &Pipeline) {
+        let measured = pipeline.measured();
+        if !measured.is_empty() {
+            (self.watcher)(&Event::Measured(&measured));
+        }
     }
 
     fn fails_fast(&self, bounded: bool, summary: &Summary) -> bool {

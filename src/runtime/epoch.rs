@@ -51,6 +51,9 @@ impl Pipeline {
                         Ok(_) if self.nodes[index].waits => self.sit_out(index, &state).await?,
                         Ok(outcome) => {
                             report.note(&outcome);
+                            if outcome.how != How::Idle {
+                                self.nodes[index].last = outcome.how;
+                            }
                             self.nodes[index].since.rows += outcome.rows_in as u64;
                             self.stage(index, outcome, &mut state).await?;
                         }
@@ -133,7 +136,7 @@ impl Pipeline {
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.
     async fn stage(&mut self, index: usize, outcome: Outcome, state: &mut EpochState) -> Result<()> {
         let refreshed = matches!(outcome.how, How::Refresh(_) | How::Run);
-        let Outcome { mut delta, quarantine, run, staged, .. } = outcome;
+        let Outcome { mut delta, quarantine, run, staged, late, closed, .. } = outcome;
         self.note_positions(index, state, |_| true)?;
         self.stage_dead_letters(index, state).await?;
         let node = &mut self.nodes[index];
@@ -141,6 +144,11 @@ impl Pipeline {
         if let Some(cell) = &mut node.quarantine {
             cell.stage(quarantine).await?;
         }
+        if let Some(cell) = &mut node.late {
+            cell.stage(late).await?;
+        }
+        self.note_watermarks(index, state, closed)?;
+        let node = &mut self.nodes[index];
         let fingerprint = node.compiled.fingerprint.clone();
         let edited = node.refresh.take().is_some() || refreshed;
         let is_timed = node.is_timed() && delta.iter().any(|batch| !batch.is_empty());

@@ -33,6 +33,8 @@ mod inputs;
 mod instance;
 mod jobs;
 mod json;
+mod measure;
+mod on_close;
 mod operator;
 mod overtaken;
 mod pipeline;
@@ -56,6 +58,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod watermark;
 
 pub use admin::{
     ChangeState, LakeCatalog, PlannedChange, built_tables, explain, lake_catalog, last_runs, orphans, plan_changes,
@@ -71,6 +74,7 @@ pub use freshness::{Freshness, freshness};
 pub use held::{NoHooks, RunHooks};
 pub use jobs::Runs;
 pub use json::{json_lines, write_json_lines};
+pub use measure::keep_measured;
 pub use operator::Operator;
 pub use pipeline::clock;
 pub use query::{At, Reader};

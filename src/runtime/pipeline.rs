@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use super::backfill::Backfill;
 use super::cell::Cell;
+use super::compute::How;
 use super::feed::Feed;
 use super::jobs::Job;
 use super::positions::{CLOCK, INSTANCE, merged, run_app, table_app};
 use super::snapshot::{FailedRun, Following};
 use super::states::{Kept, Since, Writing};
+use super::watermark::Seen;
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -49,11 +51,17 @@ pub(super) struct Node {
     /// None for views and ephemerals, which live in their readers.
     pub main: Option<Cell>,
     pub quarantine: Option<Cell>,
+    /// Of a streaming table whose windows are written when they close.
+    pub late: Option<Cell>,
+    /// Latest event times of its rows and of what it reads, by `txn` name.
+    pub seen: BTreeMap<String, Seen>,
     pub dead_letter: Option<Cell>,
     /// None: cold.
     pub circuit: Option<Circuit>,
     /// Whether the last epoch that changed its inputs rewrote them ([`super::bulk`]).
     pub rewritten: bool,
+    /// How the last epoch that changed it computed it.
+    pub last: How,
     /// State of a streaming table over a keyed changelog.
     pub keyed: Option<Keyed>,
     /// State of a continuous snapshot, beside its query's circuit.
@@ -137,6 +145,7 @@ impl Node {
             .map(|c| (Some(RejectKind::DeadLetter), c))
             .into_iter()
             .chain(self.quarantine.as_mut().map(|c| (Some(RejectKind::Quarantine), c)))
+            .chain(self.late.as_mut().map(|c| (Some(RejectKind::Late), c)))
             .chain(self.main.as_mut().map(|c| (None, c)))
     }
 }
@@ -174,6 +183,8 @@ pub struct Pipeline {
     pub(super) epoch: i64,
     /// What `now()` was in the last epoch, of whichever process: µs.
     pub(super) clock: i64,
+    /// Every source has been read to its end, and nothing comes any more; whether all windows close then.
+    pub(super) ended: Option<bool>,
     pub(super) instance: i64,
     pub(super) partial: bool,
     /// Stages are still to come, or models of this run were stopped before their own.
@@ -244,6 +255,7 @@ impl Pipeline {
             epochs,
             epoch,
             clock: 0,
+            ended: None,
             instance,
             partial: options.selected.is_some(),
             unfinished: false,
@@ -309,9 +321,12 @@ impl Pipeline {
             active,
             main: None,
             quarantine: None,
+            late: None,
+            seen: BTreeMap::new(),
             dead_letter: None,
             circuit: None,
             rewritten: false,
+            last: How::Idle,
             keyed: None,
             followed: None,
             kept: None,
@@ -383,6 +398,7 @@ impl Pipeline {
             job.full = full;
             node.job = Some(job);
         }
+        node.seen = super::watermark::known(&consumed, table.name(), self.env.now_micros());
         node.main = Some(Cell::new(table, consumed, self.env.now_micros()));
         if active {
             self.open_side_tables(&mut node, row_positions).await?;
@@ -503,6 +519,9 @@ impl Pipeline {
         if quarantines {
             node.quarantine = Some(self.open_side(&model, RejectKind::Quarantine, !node.streams, row_positions).await?);
         }
+        if model.config.emit_on_close {
+            node.late = Some(self.open_side(&model, RejectKind::Late, false, row_positions).await?);
+        }
         if dead_letters {
             node.dead_letter = Some(self.open_side(&model, RejectKind::DeadLetter, false, row_positions).await?);
         }
@@ -589,19 +608,6 @@ impl Pipeline {
             }
         }
         Ok(())
-    }
-
-    /// Whether rows of a model come or go by now although nothing has arrived.
-    pub(super) fn is_time_due(&self) -> Result<bool> {
-        let now = self.env.now_micros().max(self.clock);
-        for node in self.nodes.iter().filter(|node| node.runs()) {
-            if let Some(circuit) = &node.circuit
-                && circuit.next_change()?.is_some_and(|next| next <= now)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Compares every table's positions with its upstreams' versions. A view that is behind is recomputed in the recovery

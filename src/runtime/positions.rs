@@ -4,6 +4,9 @@
 //! - `smelt/<table>/<upstream table id>` → Delta version of the upstream table
 //! - `smelt/run/<table>` → planned instant of its last run, µs
 //! - `smelt/clock` → clock of the last commit of a table whose rows come and go with it, µs
+//! - `smelt/watermark/<table>/<source>.<source table>/<topic>/<partition>` → latest event time of that partition, µs; of a model's own rows
+//!   `smelt/watermark/<table>`
+//! - `smelt/closed/<table>` → up to where its windows are closed and written, µs
 //! - `smelt/instance` → number of the smelt instance that owns the table
 //! - `smelt/epoch` → epoch of the commit
 //!
@@ -34,6 +37,21 @@ pub(super) fn table_app(table: &str, upstream_id: &str) -> String {
 /// `txn` of the last run of a table that is made at times.
 pub(super) fn run_app(table: &str) -> String {
     format!("smelt/run/{table}")
+}
+
+/// `txn` of the latest event time in a table's own rows.
+pub(super) fn watermark_app(table: &str) -> String {
+    format!("smelt/watermark/{table}")
+}
+
+/// The same of one partition of a source that it reads.
+pub(super) fn partition_watermark_app(table: &str, source: &str, partition: &SourcePartition) -> String {
+    format!("smelt/watermark/{table}/{source}/{}/{}", partition.topic, partition.partition)
+}
+
+/// `txn` of the watermark up to which the windows of a table are written.
+pub(super) fn closed_app(table: &str) -> String {
+    format!("smelt/closed/{table}")
 }
 
 /// All partitions of `source` that `table` has a position for.

@@ -29,6 +29,7 @@ struct Tally {
     deleted: u64,
     dead_letters: u64,
     quarantined: u64,
+    late: u64,
     violations: BTreeMap<String, usize>,
     /// The last commit.
     version: Option<i64>,
@@ -68,6 +69,7 @@ impl Recorder {
                     tally.deleted += model.deleted;
                     tally.dead_letters += model.dead_letters;
                     tally.quarantined += model.quarantined;
+                    tally.late += model.late;
                     for (name, rows) in &model.violations {
                         *tally.violations.entry(name.clone()).or_default() += rows;
                     }
@@ -86,7 +88,7 @@ impl Recorder {
             Event::Parked { model, error } | Event::RunFailed { model, error, .. } => {
                 tallies.entry((*model).to_string()).or_default().error = Some((*error).clone());
             }
-            Event::Opened { .. } | Event::Note(_) | Event::Restarting { .. } => {}
+            Event::Opened { .. } | Event::Note(_) | Event::Measured(_) | Event::Restarting { .. } => {}
         }
     }
 
@@ -158,7 +160,8 @@ impl Recorder {
                 result = result.response(key, value);
             }
         }
-        for (key, rows) in [("dead_letters", tally.dead_letters), ("quarantined", tally.quarantined)] {
+        let aside = [("dead_letters", tally.dead_letters), ("quarantined", tally.quarantined), ("late", tally.late)];
+        for (key, rows) in aside {
             if rows > 0 {
                 result = result.response(key, rows);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::compute::{How, Outcome};
 use crate::error::Error;
+use crate::plan::Measured;
 use crate::project::{Materialization, Model};
 
 /// What one epoch did.
@@ -43,6 +44,8 @@ pub struct ModelReport {
     pub deleted: u64,
     pub dead_letters: u64,
     pub quarantined: u64,
+    /// Rows of windows that had closed.
+    pub late: u64,
     /// (expectation, rows that violated it).
     pub violations: Vec<(String, usize)>,
     pub version: i64,
@@ -65,6 +68,7 @@ impl ModelReport {
             deleted: 0,
             dead_letters: 0,
             quarantined: 0,
+            late: 0,
             violations: Vec::new(),
             version: -1,
             table_rows: 0,
@@ -92,6 +96,8 @@ pub enum Event<'a> {
     Parked { model: &'a str, error: &'a Error },
     /// A run of a model that is made at times failed; it is tried again after `retry`, or at its next planned instant.
     RunFailed { model: &'a str, planned: i64, error: &'a Error, retry: Option<Duration> },
+    /// Figures of the circuits, by model: from time to time, and at the end.
+    Measured(&'a [(String, Measured)]),
     /// Something worth saying.
     Note(&'a str),
     /// The pipeline is restarted from the lake after an error.

@@ -165,7 +165,7 @@ impl RunLog {
                     let status = if error.code() == "upstream-parked" { "skipped" } else { "error" };
                     let _ = rows.send(RunRow { message: failed(error), ..row(model, status) });
                 }
-                Event::Opened { .. } | Event::Note(_) | Event::Restarting { .. } => {}
+                Event::Opened { .. } | Event::Note(_) | Event::Measured(_) | Event::Restarting { .. } => {}
             }
             also(event);
         })

@@ -281,7 +281,10 @@ impl Pipeline {
     /// Whether to have the model's state again is quicker than to make it again, and the stored one is not the same already.
     fn is_worth_keeping(&self, index: usize) -> bool {
         let node = &self.nodes[index];
-        let Some(circuit) = node.circuit.as_ref().filter(|_| node.runs() && node.job.is_none() && !node.is_timed())
+        let Some(circuit) = node
+            .circuit
+            .as_ref()
+            .filter(|_| node.runs() && node.job.is_none() && !node.is_timed() && node.late.is_none())
         else {
             return false;
         };

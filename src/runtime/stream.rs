@@ -77,7 +77,12 @@ impl Pipeline {
     }
 
     /// `skip_change_commits: true` leaves out a change that retracts; otherwise it is an error for an append-only stream.
-    fn without_change_commits(&self, index: usize, stream: usize, rows: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+    pub(super) fn without_change_commits(
+        &self,
+        index: usize,
+        stream: usize,
+        rows: Vec<SignedBatch>,
+    ) -> Result<Vec<SignedBatch>> {
         let node = &self.nodes[index];
         if !rows.iter().any(SignedBatch::has_retractions) || self.is_changelog(index, stream) {
             return Ok(rows);
@@ -100,7 +105,7 @@ impl Pipeline {
     }
 
     /// Changes of an upstream table since this model's position, then those of this epoch.
-    async fn stream_changes(
+    pub(super) async fn stream_changes(
         &mut self,
         index: usize,
         up: usize,
@@ -115,7 +120,8 @@ impl Pipeline {
             Ok(cell.consumed.get(&table_app(&cell_name(cell)?, &id)).copied())
         };
         let main = position(&node.main)?;
-        let quarantine = position(&node.quarantine)?.max(main);
+        // It has the one or the other side table.
+        let quarantine = position(&node.quarantine)?.max(position(&node.late)?).max(main);
         let name = node.name().to_string();
         let upstream = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
         let table = upstream.ready().await?;
@@ -201,7 +207,7 @@ impl Pipeline {
     }
 
     /// The rows of its stream a table has already consumed.
-    async fn consumed_stream(&mut self, index: usize, stream: usize) -> Result<Vec<SignedBatch>> {
+    pub(super) async fn consumed_stream(&mut self, index: usize, stream: usize) -> Result<Vec<SignedBatch>> {
         let upstream = self.nodes[index].upstreams[stream];
         if let Upstream::Node(up) = upstream {
             // An upload may hold it.
@@ -239,7 +245,7 @@ impl Pipeline {
     }
 
     /// A full refresh of a streaming table: it forgets its rows and positions and reads its stream again.
-    async fn restart_stream(&mut self, index: usize) -> Result<()> {
+    pub(super) async fn restart_stream(&mut self, index: usize) -> Result<()> {
         let node = &mut self.nodes[index];
         let schema = Arc::clone(&node.compiled.schema);
         for (kind, cell) in node.cells() {
@@ -314,7 +320,7 @@ impl Pipeline {
     }
 }
 
-fn step_stream(node: &mut Node, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
+pub(super) fn step_stream(node: &mut Node, inputs: &[Vec<SignedBatch>]) -> Result<Vec<SignedBatch>> {
     let Some(circuit) = &mut node.circuit else { return Err(Error::internal("a cold circuit cannot step")) };
     match tokio::task::block_in_place(|| circuit.step(inputs)) {
         Ok(out) => Ok(out),
@@ -328,31 +334,13 @@ fn step_stream(node: &mut Node, inputs: &[Vec<SignedBatch>]) -> Result<Vec<Signe
 /// Whether a streaming circuit holds state about its stream, which must be loaded after a restart: a deduplication does.
 pub(super) fn remembers(plan: &Plan, stream: usize) -> bool {
     fn reads(plan: &Plan, slot: usize) -> bool {
-        match plan {
-            Plan::Input { slot: own, .. } => *own == slot,
-            Plan::Constant { .. } => false,
-            Plan::Project { input, .. }
-            | Plan::Filter { input, .. }
-            | Plan::Unnest { input, .. }
-            | Plan::Aggregate { input, .. }
-            | Plan::First { input, .. }
-            | Plan::Window { input, .. }
-            | Plan::Temporal { input, .. } => reads(input, slot),
-            Plan::Union { inputs, .. } => inputs.iter().any(|i| reads(i, slot)),
-            Plan::Join { base, arms, .. } => reads(base, slot) || arms.iter().any(|a| reads(&a.input, slot)),
-        }
+        matches!(plan, Plan::Input { slot: own, .. } if *own == slot)
+            || plan.below().into_iter().any(|p| reads(p, slot))
     }
     match plan {
         Plan::First { input, .. } => reads(input, stream),
-        Plan::Input { .. } | Plan::Constant { .. } => false,
-        Plan::Project { input, .. }
-        | Plan::Filter { input, .. }
-        | Plan::Unnest { input, .. }
-        | Plan::Window { input, .. }
-        | Plan::Temporal { input, .. }
-        | Plan::Aggregate { input, .. } => remembers(input, stream),
-        Plan::Union { inputs, .. } => inputs.iter().any(|i| remembers(i, stream)),
         // Dimensions are loaded from their tables; only the base is the stream.
         Plan::Join { base, .. } => remembers(base, stream),
+        other => other.below().into_iter().any(|p| remembers(p, stream)),
     }
 }

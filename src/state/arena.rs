@@ -13,9 +13,17 @@ const LOT: usize = 1 << 16;
 
 /// Strings by id. One that is shorter than the one it replaces takes its place, so keys of fixed width never leave a gap; other gaps
 /// are closed when they are half of everything.
+///
+/// As long as all strings are equally long, as keys of numbers are, nothing is written down of where they stand.
 #[derive(Default)]
 pub(super) struct Arena {
     bytes: Vec<u8>,
+    count: usize,
+    /// The length of every string, while there is one.
+    width: Option<usize>,
+    /// Of strings of one length those that were freed and not replaced, the last one last.
+    freed: Vec<u32>,
+    /// Empty while there is a `width`.
     starts: Narrow,
     lengths: Narrow,
     /// Bytes that belong to no string.
@@ -25,29 +33,65 @@ pub(super) struct Arena {
 impl Arena {
     /// All ids are below this.
     pub fn bound(&self) -> usize {
-        self.starts.len()
+        self.count
     }
 
     #[inline]
     pub fn get(&self, id: u32) -> &[u8] {
+        if let Some(width) = self.width {
+            return &self.bytes[id as usize * width..][..width];
+        }
         let start = self.starts.get(id as usize) as usize;
         &self.bytes[start..start + self.lengths.get(id as usize) as usize]
     }
 
     /// The next id.
     pub fn push(&mut self, string: &[u8]) {
-        self.starts.push(self.bytes.len() as i64);
-        self.lengths.push(string.len() as i64);
+        if self.count == 0 {
+            self.width = Some(string.len());
+        } else if self.width.is_some_and(|width| width != string.len()) {
+            self.tell_apart();
+        }
+        if self.width.is_none() {
+            self.starts.push(self.bytes.len() as i64);
+            self.lengths.push(string.len() as i64);
+        }
         self.bytes.extend_from_slice(string);
+        self.count += 1;
+    }
+
+    /// Writes down where the strings stand, since they are not equally long any more.
+    #[cold]
+    fn tell_apart(&mut self) {
+        let Some(width) = self.width.take() else { return };
+        let (count, width) = (self.count as i64, width as i64);
+        self.starts = Narrow::up_to(self.bytes.len() as i64, (0..self.count).map(|id| id as i64 * width));
+        self.lengths = Narrow::up_to(width, (0..self.count).map(|_| width));
+        debug_assert_eq!(count * width, self.bytes.len() as i64);
+        for id in std::mem::take(&mut self.freed) {
+            self.lengths.set(id as usize, 0);
+        }
     }
 
     /// Whoever had the id was [`Arena::free`]d; `room` is how long it was.
     pub fn replace(&mut self, id: u32, room: u32, string: &[u8]) {
         let at = id as usize;
+        if let Some(width) = self.width {
+            if width == string.len() {
+                self.bytes[at * width..][..width].copy_from_slice(string);
+                // Of stored strings it is not known which are free.
+                if self.freed.last() == Some(&id) {
+                    self.freed.pop();
+                    self.gaps -= width;
+                }
+                return;
+            }
+            self.tell_apart();
+        }
         if string.len() <= room as usize {
             let start = self.starts.get(at) as usize;
             self.bytes[start..start + string.len()].copy_from_slice(string);
-            self.gaps -= string.len();
+            self.gaps = self.gaps.saturating_sub(string.len());
         } else {
             self.starts.set(at, self.bytes.len() as i64);
             self.bytes.extend_from_slice(string);
@@ -57,6 +101,11 @@ impl Arena {
 
     /// Forgets a string; how long it was.
     pub fn free(&mut self, id: u32) -> u32 {
+        if let Some(width) = self.width {
+            self.freed.push(id);
+            self.gaps += width;
+            return width as u32;
+        }
         let length = self.lengths.get(id as usize);
         self.lengths.set(id as usize, 0);
         self.gaps += length as usize;
@@ -65,7 +114,8 @@ impl Arena {
 
     /// Closes the gaps when they are most of it. What freed strings left cannot be reused afterwards.
     pub fn tidy(&mut self) -> bool {
-        if self.gaps < WORTH || self.gaps * 2 < self.bytes.len() {
+        // Equally long ones take each other's places.
+        if self.width.is_some() || self.gaps < WORTH || self.gaps * 2 < self.bytes.len() {
             return false;
         }
         let mut bytes = Vec::with_capacity(self.bytes.len() - self.gaps);
@@ -96,7 +146,7 @@ impl Arena {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.bytes.capacity() + self.starts.heap_size() + self.lengths.heap_size()
+        self.bytes.capacity() + self.freed.capacity() * 4 + self.starts.heap_size() + self.lengths.heap_size()
     }
 }
 
@@ -104,6 +154,11 @@ impl Arena {
 impl From<Strings> for Arena {
     fn from(strings: Strings) -> Self {
         let (lengths, bytes): (Vec<u32>, Buffer) = strings.into_parts();
+        let count = lengths.len();
+        if let Some(width) = lengths.first().filter(|width| lengths.iter().all(|length| length == *width)) {
+            let bytes = bytes.into_vec().unwrap_or_else(|shared| shared.to_vec());
+            return Arena { bytes, count, width: Some(*width as usize), ..Arena::default() };
+        }
         let mut end = 0;
         let start = |length: &u32| {
             let start = end;
@@ -114,6 +169,6 @@ impl From<Strings> for Arena {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let lengths = Narrow::up_to(longest.into(), lengths.iter().map(|length| i64::from(*length)));
         let bytes = bytes.into_vec().unwrap_or_else(|shared| shared.to_vec());
-        Arena { bytes, starts, lengths, gaps: 0 }
+        Arena { bytes, count, starts, lengths, ..Arena::default() }
     }
 }

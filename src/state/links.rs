@@ -7,21 +7,21 @@ use crate::error::Result;
 /// A row that is not in any chain, as opposed to one whose key is [`NONE`].
 const UNLINKED: u32 = u32::MAX - 1;
 
-/// Key id → row ids, doubly linked so that a row leaves in constant time.
-#[derive(Default)]
+/// Key id → row ids, doubly linked where rows leave, so that one does in constant time.
 pub struct Links {
     /// First row by key.
     heads: Vec<u32>,
     /// By row.
     next: Vec<u32>,
-    previous: Vec<u32>,
+    /// None where no row leaves.
+    previous: Option<Vec<u32>>,
     keys: Vec<u32>,
 }
 
 impl Links {
-    /// No chains.
-    pub fn new() -> Self {
-        Self::default()
+    /// No chains. Of an `append_only` one no row is ever unlinked.
+    pub fn new(append_only: bool) -> Self {
+        Links { heads: vec![], next: vec![], previous: (!append_only).then(Vec::new), keys: vec![] }
     }
 
     /// Puts `row` into the chain of `key`. With key [`NONE`] it is remembered without being in any chain.
@@ -29,12 +29,16 @@ impl Links {
         let at = row as usize;
         if at >= self.keys.len() {
             self.next.resize(at + 1, NONE);
-            self.previous.resize(at + 1, NONE);
             self.keys.resize(at + 1, UNLINKED);
+            if let Some(previous) = &mut self.previous {
+                previous.resize(at + 1, NONE);
+            }
         }
         self.keys[at] = key;
-        self.previous[at] = NONE;
         self.next[at] = NONE;
+        if let Some(previous) = &mut self.previous {
+            previous[at] = NONE;
+        }
         if key == NONE {
             return;
         }
@@ -43,26 +47,30 @@ impl Links {
         }
         let head = std::mem::replace(&mut self.heads[key as usize], row);
         self.next[at] = head;
-        if head != NONE {
-            self.previous[head as usize] = row;
+        if let Some(previous) = self.previous.as_mut().filter(|_| head != NONE) {
+            previous[head as usize] = row;
         }
     }
 
     /// Takes `row` out of its chain.
     pub fn unlink(&mut self, row: u32) {
         let at = row as usize;
-        let (key, next, previous) = (self.keys[at], self.next[at], self.previous[at]);
+        let (key, next) = (self.keys[at], self.next[at]);
         self.keys[at] = UNLINKED;
-        if key == NONE || key == UNLINKED {
-            return;
-        }
+        let Some(links) = self.previous.as_mut().filter(|_| key != NONE && key != UNLINKED) else { return };
+        let previous = links[at];
         match previous {
             NONE => self.heads[key as usize] = next,
             previous => self.next[previous as usize] = next,
         }
         if next != NONE {
-            self.previous[next as usize] = previous;
+            links[next as usize] = previous;
         }
+    }
+
+    /// Whether no row is ever unlinked.
+    pub fn is_append_only(&self) -> bool {
+        self.previous.is_none()
     }
 
     /// Whether `row` was linked.
@@ -88,24 +96,27 @@ impl Links {
 
     /// Writes all chains.
     pub fn save(&self, out: &mut StateWriter) {
-        for words in [&self.heads, &self.next, &self.previous, &self.keys] {
+        let none = Vec::new();
+        for words in [&self.heads, &self.next, self.previous.as_ref().unwrap_or(&none), &self.keys] {
             out.words("links", words.iter().copied());
         }
     }
 
-    /// What [`Links::save`] wrote.
-    pub fn restore(from: &mut StateReader) -> Result<Self> {
+    /// What [`Links::save`] wrote of one that is as `append_only`.
+    pub fn restore(from: &mut StateReader, append_only: bool) -> Result<Self> {
         let heads = from.words::<u32>("links")?;
         let next = from.words::<u32>("links")?;
+        let previous = from.exactly("links", if append_only { 0 } else { next.len() })?;
         let links = Links {
-            previous: from.exactly("links", next.len())?,
+            previous: (!append_only).then_some(previous),
             keys: from.exactly("links", next.len())?,
             heads,
             next,
         };
         let rows = links.next.len();
         let known = |row: &u32| *row == NONE || (*row as usize) < rows;
-        if [&links.heads, &links.next, &links.previous].into_iter().flatten().all(known) {
+        let previous = links.previous.iter().flatten();
+        if links.heads.iter().chain(&links.next).chain(previous).all(known) {
             Ok(links)
         } else {
             Err(damaged("a chain leads nowhere"))
@@ -114,6 +125,7 @@ impl Links {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        (self.heads.capacity() + self.next.capacity() + self.previous.capacity() + self.keys.capacity()) * 4
+        let previous = self.previous.as_ref().map_or(0, Vec::capacity);
+        (self.heads.capacity() + self.next.capacity() + previous + self.keys.capacity()) * 4
     }
 }

@@ -1,4 +1,4 @@
-//! Work on large state by several threads at once.
+//! Work by several threads at once.
 
 use crate::error::{Error, Result};
 
@@ -8,7 +8,7 @@ pub fn in_threads<T: Send, R: Send>(lots: Vec<T>, work: impl Fn(T) -> R + Sync) 
     std::thread::scope(|scope| {
         let running: Vec<_> = lots.into_iter().map(|lot| scope.spawn(move || work(lot))).collect();
         let ended = running.into_iter().map(|thread| thread.join());
-        ended.map(|result| result.map_err(|_| Error::internal("loading state panicked"))).collect()
+        ended.map(|result| result.map_err(|_| Error::internal("work in a thread panicked"))).collect()
     })
 }
 

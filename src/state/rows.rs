@@ -60,11 +60,11 @@ impl RowStore {
     pub fn new(schema: &SchemaRef) -> Result<Self> {
         let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
         let codec = RowCodec::new(types.iter().cloned())?;
-        Ok(RowStore { codec: Some(codec), ..Self::scratch(schema) })
+        Ok(RowStore { codec: Some(codec), ..Self::unindexed(schema) })
     }
 
-    /// A store that only keeps what one epoch brings: ids are 0, 1, 2 … in the order rows are applied.
-    pub fn scratch(schema: &SchemaRef) -> Self {
+    /// A store that does not look rows up: each one applied has an id of its own, and goes by that. Ids of an empty one are 0, 1, 2 …
+    pub fn unindexed(schema: &SchemaRef) -> Self {
         RowStore {
             types: schema.fields().iter().map(|f| f.data_type().clone()).collect(),
             codec: None,
@@ -204,14 +204,30 @@ impl RowStore {
     /// Gives the next id to a row.
     fn allocate(&mut self, identity: u128, weight: Weight) {
         self.live += 1;
+        let is_indexed = self.codec.is_some();
         if let Some(id) = self.free.pop() {
-            self.identities[id as usize] = identity;
+            if is_indexed {
+                self.identities[id as usize] = identity;
+            }
             self.weights[id as usize] = weight;
             return;
         }
-        self.identities.push(identity);
+        if is_indexed {
+            self.identities.push(identity);
+        }
         self.weights.push(weight);
         self.locations.push((NONE, 0));
+    }
+
+    /// Takes away a row of a store that does not look rows up, whatever its weight.
+    pub fn remove(&mut self, id: u32) {
+        self.weights[id as usize] = 0;
+        self.dead.push(id);
+    }
+
+    /// Whether there is a row with this id.
+    pub fn contains(&self, id: u32) -> bool {
+        self.weights.get(id as usize).is_some_and(|weight| *weight != 0)
     }
 
     fn find(&mut self, identity: u128) -> Option<u32> {
@@ -268,8 +284,9 @@ impl RowStore {
             return Ok(());
         }
         for id in std::mem::take(&mut self.dead) {
-            let identity = self.identities[id as usize];
-            self.index.remove(identity as u32, id);
+            if let Some(identity) = self.identities.get(id as usize) {
+                self.index.remove(*identity as u32, id);
+            }
             let (chunk, row) = self.locations[id as usize];
             let chunk = &mut self.chunks[chunk as usize];
             chunk.ids[row as usize] = NONE;
@@ -304,7 +321,7 @@ impl RowStore {
     }
 
     fn nothing() -> Self {
-        Self::scratch(&std::sync::Arc::new(arrow::datatypes::Schema::empty()))
+        Self::unindexed(&std::sync::Arc::new(arrow::datatypes::Schema::empty()))
     }
 
     fn push(&mut self, chunk: Chunk) {
@@ -364,8 +381,11 @@ impl RowStore {
         let chunks = *from.exactly::<u64>("rows.chunks", 1)?.first().unwrap_or(&0);
         self.free = from.words("rows.free")?;
         self.identities = from.words("rows.identities")?;
-        let bound = self.identities.len();
-        self.weights = from.exactly("rows.weights", bound)?;
+        self.weights = from.words("rows.weights")?;
+        let bound = self.weights.len();
+        if self.identities.len() != if self.codec.is_some() { bound } else { 0 } {
+            return Err(damaged("identities and weights do not belong together"));
+        }
         self.locations = vec![(NONE, 0); bound];
         let live = bound.checked_sub(self.free.len()).ok_or_else(|| damaged("more free rows than rows"))?;
         (self.chunks, self.chunk_bytes, self.dead, self.live) = (Vec::new(), 0, Vec::new(), 0);
@@ -392,8 +412,10 @@ impl RowStore {
             return Err(damaged("rows are missing"));
         }
         let tags: Vec<u32> = self.identities.iter().map(|identity| *identity as u32).collect();
-        let absent: Vec<bool> = self.locations.iter().map(|(chunk, _)| *chunk == NONE).collect();
-        self.index = Index::load(&tags, &absent, |id| tags[*id as usize]);
+        if self.codec.is_some() {
+            let absent: Vec<bool> = self.locations.iter().map(|(chunk, _)| *chunk == NONE).collect();
+            self.index = Index::load(&tags, &absent, |id| tags[*id as usize]);
+        }
         Ok(())
     }
 
@@ -414,7 +436,11 @@ impl RowStore {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.chunk_bytes + self.index.heap_size() + self.weights.capacity() * (16 + 8 + 8) + self.free.capacity() * 4
+        self.chunk_bytes
+            + self.index.heap_size()
+            + self.weights.capacity() * (8 + 8)
+            + self.identities.capacity() * 16
+            + self.free.capacity() * 4
     }
 }
 

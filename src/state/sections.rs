@@ -302,6 +302,11 @@ impl StateReader {
         self.threads.max(1)
     }
 
+    /// Whether the next section has this name.
+    pub fn is_next(&self, name: &str) -> bool {
+        self.sections.front().is_some_and(|section| section.name == name)
+    }
+
     fn next(&mut self, name: &str) -> Result<Section> {
         let section = self.sections.pop_front().ok_or_else(|| damaged(&format!("`{name}` is missing")))?;
         if section.name != name {

@@ -80,6 +80,63 @@ fn a_row_store_is_a_zset() {
 }
 
 #[test]
+fn a_row_log_gives_back_what_was_appended() {
+    for seed in 0..12 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut log = RowLog::new(&schema());
+        let mut all: Vec<(i64, i64)> = Vec::new();
+        let largest = [30, 3_000, 150_000][seed as usize % 3];
+        for _ in 0..12 {
+            let heavy = rng.random_bool(0.2);
+            let one = |rng: &mut ChaCha8Rng| {
+                (rng.random_range(1..1_000_000), if heavy { rng.random_range(1..300) } else { 1 })
+            };
+            let rows: Vec<(i64, i64)> = (0..rng.random_range(0..largest)).map(|_| one(&mut rng)).collect();
+            // A slice of something larger.
+            let whole = batch(&rows);
+            let from = rng.random_range(0..=rows.len());
+            let part = SignedBatch {
+                rows: whole.rows.slice(from, rows.len() - from),
+                weights: whole.weights.as_ref().map(|w| w.slice(from, rows.len() - from)),
+            };
+            let applied = log.apply(&[part]).unwrap();
+            assert_eq!(applied.ids, (all.len() as u32..(all.len() + rows.len() - from) as u32).collect::<Vec<_>>());
+            all.extend(&rows[from..]);
+            assert_eq!(applied.net, applied.ids.iter().map(|id| (*id, all[*id as usize].1)).collect::<Vec<_>>());
+            if rng.random_bool(0.3) {
+                let mut out = StateWriter::new();
+                log.save(&mut out).unwrap();
+                log = RowLog::new(&schema());
+                log.restore(&mut StateReader::new(out.finish(), 1)).unwrap();
+            }
+            assert_eq!(log.len(), all.len());
+            // Any rows, and some that follow each other.
+            let some = (0..50).filter(|_| !all.is_empty()).map(|_| rng.random_range(0..all.len()) as u32);
+            let mut some: Vec<u32> = some.collect();
+            if rng.random_bool(0.5) {
+                some.push(NONE);
+            }
+            let start = rng.random_range(0..=all.len());
+            let run: Vec<u32> = (start..all.len().min(start + rng.random_range(0..50))).map(|id| id as u32).collect();
+            for ids in [some, run] {
+                let columns = log.columns(&ids, &[1, 0]).unwrap();
+                for (i, id) in ids.iter().enumerate() {
+                    let expected = all.get(*id as usize).map(|row| batch(&[*row]));
+                    let expected = expected.map_or_else(
+                        || arrow::array::new_null_array(&DataType::Utf8, 1),
+                        |b| Arc::clone(b.rows.column(1)),
+                    );
+                    assert_eq!(&columns[0].slice(i, 1), &expected, "seed {seed}");
+                    assert_eq!(columns[1].is_null(i), *id == NONE || all[*id as usize].0 % 7 == 0);
+                }
+                ids.iter().filter(|id| **id != NONE).for_each(|id| assert_eq!(log.weight(*id), all[*id as usize].1));
+            }
+        }
+        assert!(log.apply(&[batch(&[(1, 1), (1, -1)])]).is_err());
+    }
+}
+
+#[test]
 fn what_is_not_there_cannot_be_retracted() {
     let mut store = RowStore::new(&schema()).unwrap();
     assert_eq!(store.apply(&[batch(&[(1, -1)])]).unwrap_err().kind(), ErrorKind::Diverged);
@@ -99,8 +156,48 @@ fn ids_of_removed_keys_are_reused() {
 }
 
 #[test]
+fn keys_keep_their_ids_whatever_their_lengths() {
+    for seed in 0..60 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut index = GroupIndex::new();
+        let mut ids: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+        // Of one length for long, or for ever; the longest ones are freed in pieces that are worth closing.
+        let (width, odd) = (rng.random_range(0..40), if seed % 2 == 0 { 0.0 } else { 0.01 });
+        for _ in 0..2_000 {
+            let n = rng.random_range(0..400u32);
+            let mut key = n.to_le_bytes().repeat(width / 4 + 1);
+            if rng.random_bool(odd) {
+                key.truncate(rng.random_range(0..key.len()));
+                key.extend(vec![7; if rng.random_bool(0.2) { 3_000 } else { 0 }]);
+            }
+            match ids.get(&key).copied() {
+                Some(id) if rng.random_bool(0.5) => {
+                    index.remove(id);
+                    ids.remove(&key);
+                }
+                known => {
+                    let id = index.intern_one(&key).unwrap();
+                    assert!(known.is_none_or(|known| known == id), "seed {seed}");
+                    ids.insert(key, id);
+                }
+            }
+            if rng.random_bool(0.005) {
+                let mut out = StateWriter::new();
+                index.save(&mut out);
+                index = GroupIndex::restore(&mut StateReader::new(out.finish(), 1)).unwrap();
+            }
+            assert_eq!(index.len(), ids.len());
+        }
+        for (key, id) in &ids {
+            assert_eq!(index.find_one(key), *id, "seed {seed}");
+            assert_eq!(index.key(*id), key, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn links_chain_the_rows_of_a_key() {
-    let mut links = Links::new();
+    let mut links = Links::new(false);
     for (row, key) in [(0, 5), (1, 5), (2, 6), (3, 5), (4, NONE)] {
         links.link(row, key);
     }

@@ -91,6 +91,11 @@ impl SignedBatch {
         SignedBatch { rows, weights: self.weights.clone() }
     }
 
+    /// `rows` rows from row `from` on, with their weights; nothing is copied.
+    pub fn slice(&self, from: usize, rows: usize) -> Self {
+        SignedBatch { rows: self.rows.slice(from, rows), weights: self.weights.as_ref().map(|w| w.slice(from, rows)) }
+    }
+
     /// The rows at `indices`, with their weights.
     pub fn take(&self, indices: &UInt64Array) -> Result<Self> {
         let rows = take_record_batch(&self.rows, indices)?;

@@ -187,6 +187,83 @@ fn lists_become_rows() {
 }
 
 #[test]
+fn maps_structs_and_json_become_rows() {
+    let gives = |dialect, sql: &str, values: &[&str]| {
+        let expected = Ok(values.iter().map(|v| v.to_string()).collect::<Vec<_>>());
+        assert_eq!(ask(dialect, &format!("{sql} ORDER BY 1")), expected, "{dialect:?}: {sql}");
+    };
+    let maps = "(VALUES (1, map(['a', 'b'], [10, 20])), (2, NULL)) AS t(id, m)";
+    let structs = "(VALUES (1, make_array(named_struct('a', 1, 'b', 'x'), named_struct('a', 2, 'b', 'y'))), (2, NULL)) AS t(id, r)";
+    let texts = "(VALUES (1, '{\"a\": 1, \"b\": \"x\"}'), (2, 'no JSON')) AS t(id, j)";
+    for dialect in [Dialect::Spark, Dialect::Databricks] {
+        gives(
+            dialect,
+            &format!("SELECT concat(k, v) AS x FROM (SELECT explode(m) AS (k, v) FROM {maps}) AS q"),
+            &["a10", "b20"],
+        );
+        let view = |view: &str| format!("FROM {maps} LATERAL VIEW {view}");
+        gives(
+            dialect,
+            &format!("SELECT concat(p, k, v) AS x {}", view("posexplode(m) e AS p, k, v")),
+            &["0a10", "1b20"],
+        );
+        gives(
+            dialect,
+            &format!("SELECT concat(id, coalesce(k, '-')) AS x {}", view("OUTER explode(m) e AS k, v")),
+            &["1a", "1b", "2-"],
+        );
+        gives(
+            dialect,
+            &format!("SELECT concat(b, id, a) AS x FROM {structs} LATERAL VIEW inline(r) i AS a, b"),
+            &["x11", "y12"],
+        );
+        gives(
+            dialect,
+            &format!("SELECT concat(q, id, p) AS x FROM (SELECT id, inline(r) AS (p, q) FROM {structs}) AS s"),
+            &["x11", "y12"],
+        );
+        gives(
+            dialect,
+            &format!(
+                "SELECT concat(id, coalesce(a, '-'), coalesce(b, '-')) AS x FROM {texts} LATERAL VIEW json_tuple(j, 'a', 'b') e AS a, b"
+            ),
+            &["11x", "2--"],
+        );
+        gives(
+            dialect,
+            &format!(
+                "SELECT coalesce(concat(c0, c1), '-') AS x FROM (SELECT json_tuple(j, 'b', 'a') FROM {texts}) AS s"
+            ),
+            &["-", "x1"],
+        );
+    }
+    let json = "(VALUES (1, '{\"a\": [1, \"x\", {\"n\": 7}], \"b\": null}'), (2, '[]'), (3, NULL)) AS t(id, j)";
+    let flatten = |select: &str, call: &str| format!("SELECT {select} AS x FROM {json}, LATERAL FLATTEN({call}) AS f");
+    let sf = Dialect::Snowflake;
+    gives(
+        sf,
+        &flatten("concat(id, f.key, coalesce(f.value, '-'))", "input => t.j"),
+        &["1a[1, \"x\", {\"n\": 7}]", "1b-"],
+    );
+    gives(sf, &flatten("concat(f.index, f.value)", "input => t.j, path => 'a'"), &["01", "1x", "2{\"n\":7}"]);
+    gives(sf, &flatten("concat(f.value:n, id, f.index)", "input => t.j:a"), &["712", "NULL", "NULL"]);
+    gives(sf, &flatten("concat(id, coalesce(f.key, '-'))", "input => t.j, outer => true"), &["1a", "1b", "2-", "3-"]);
+    let lists = "(VALUES (1, make_array('p', 'q'))) AS t(id, l)";
+    gives(
+        sf,
+        &format!("SELECT concat(f.index, f.value) AS x FROM {lists}, TABLE(FLATTEN(input => t.l)) AS f"),
+        &["0p", "1q"],
+    );
+    for dialect in [Dialect::DataFusion, Dialect::Postgres] {
+        gives(
+            dialect,
+            &format!("SELECT u.a || u.n AS x FROM {lists}, unnest(t.l) WITH ORDINALITY AS u(a, n)"),
+            &["p1", "q2"],
+        );
+    }
+}
+
+#[test]
 fn snowflakes_functions() {
     let rows = rows_of("\n## Snowflake's functions");
     assert!(rows.len() >= 50);

@@ -166,3 +166,266 @@ fn rows_that_expired_while_nobody_ran_are_gone_after_the_next_run() {
     sandbox.smelt(&["run"]).ok();
     assert_eq!(sandbox.rows("select * from recent"), [r#"{"id":2}"#]);
 }
+
+/// A stream with a watermark five minutes behind its latest row, and its hours, written when they close.
+fn closing() -> Sandbox {
+    let watermark = "config: {path: data/orders, watermark: {column: at, delay: 5 minutes}}";
+    Sandbox::with(&[
+        ("smelt.yml", PROJECT),
+        ("models/shop.yml", &SOURCES.replace("config: {path: data/orders}", watermark)),
+        (
+            "queries/bronze.sql",
+            "{{ config(materialized='streaming_table') }}select id, who, at from STREAM {{ source('shop', 'orders') }}",
+        ),
+        (
+            "queries/hours.sql",
+            "{{ config(materialized='streaming_table', emit='on_close') }}select window_start, window_end, count(*) as n from tumble(STREAM {{ ref('bronze') }}, at, interval '1 hour') group by 1, 2",
+        ),
+        ("queries/total.sql", "select sum(n) as n from {{ ref('hours') }}"),
+    ])
+}
+
+fn hours(sandbox: &Sandbox) -> Vec<String> {
+    let rows = sandbox.rows("select date_part('hour', window_start) as h, n from hours");
+    rows.iter().map(|row| row.replace(['{', '}', '"'], "")).collect()
+}
+
+/// The rows set aside, as they came.
+fn late(sandbox: &Sandbox, table: &str) -> Vec<String> {
+    let rows =
+        sandbox.rows(&format!("select row from {table}__late where kind = 'late' and reason like '%watermark%'"));
+    let row = |line: &String| line.replace("\\\"", "\"").replace("{\"row\":\"", "").replace("\"}\"}", "\"}");
+    rows.iter().map(row).collect()
+}
+
+fn order(id: i64, who: &str, at: &str) -> String {
+    format!("{{\"id\":{id},\"who\":\"{who}\",\"at\":\"2024-03-01T{at}Z\"}}")
+}
+
+/// What arrives in a run, what stands in the table after it, and whose rows stand aside.
+type Arrival = (&'static [(i64, &'static str, &'static str, &'static str)], &'static [&'static str], &'static [i64]);
+
+const ARRIVALS: [Arrival; 4] = [
+    (&[(1, "a", "10:00:00", "[]"), (2, "a", "10:30:00", "[]"), (3, "b", "11:02:00", "[]")], &[], &[]),
+    (&[(4, "b", "10:50:00", "[]"), (5, "b", "11:06:00", "[]")], &["h:10,n:3"], &[]),
+    (&[(6, "a", "10:59:00", "[]"), (7, "a", "11:30:00", "[]")], &["h:10,n:3"], &[6]),
+    (&[(8, "a", "12:30:00", "[]"), (9, "c", "10:01:00", "[]")], &["h:10,n:3", "h:11,n:3"], &[6, 9]),
+];
+
+fn late_orders(ids: &[i64]) -> Vec<String> {
+    let rows = ARRIVALS.iter().flat_map(|(rows, _, _)| rows.iter()).filter(|(id, ..)| ids.contains(id));
+    rows.map(|(id, who, at, _)| order(*id, who, at)).collect()
+}
+
+#[test]
+fn each_window_is_written_once_and_late_rows_stand_aside() {
+    let sandbox = closing();
+    for (number, (rows, written, set_aside)) in ARRIVALS.iter().enumerate() {
+        sandbox.write(&format!("data/orders/{number}.json"), orders(rows));
+        let ended = sandbox.smelt(&["run"]).ok();
+        let said = ended.stdout + &ended.stderr;
+        assert_eq!(said.contains(", 1 late"), number >= 2, "{said}");
+        assert_eq!(hours(&sandbox), *written, "after {number}");
+        assert_eq!(late(&sandbox, "hours"), late_orders(set_aside), "after {number}");
+    }
+    // Nothing arrives, nothing closes; the end of input is then made the end of time.
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(hours(&sandbox).len(), 2);
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(hours(&sandbox), ["h:10,n:3", "h:11,n:3", "h:12,n:1"]);
+    assert_eq!(sandbox.rows("select n from total"), [r#"{"n":7}"#]);
+    sandbox.write("data/orders/9.json", orders(&[(10, "a", "12:59:00", "[]"), (11, "a", "13:01:00", "[]")]));
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(hours(&sandbox), ["h:10,n:3", "h:11,n:3", "h:12,n:1", "h:13,n:1"]);
+    assert_eq!(late(&sandbox, "hours"), [vec![order(10, "a", "12:59:00")], late_orders(&[6, 9])].concat());
+    let explained = sandbox.smelt(&["explain", "hours"]).ok();
+    assert!(explained.stdout.contains("bounded by the watermark"), "{}", explained.stdout);
+}
+
+#[test]
+fn a_model_whose_windows_close_is_tested_as_if_all_had_closed() {
+    let sandbox = closing();
+    sandbox.write(
+        "models/tests.yml",
+        "version: 2\nunit_tests:\n  - name: counted\n    model: hours\n    given:\n      - input: ref('bronze')\n        rows: [{id: 1, at: 2024-03-01T10:00:00Z}, {id: 2, at: 2024-03-01T10:59:00Z}, {id: 3, at: 2024-03-01T11:00:00Z}]\n    expect:\n      rows:\n        - {window_start: 2024-03-01T10:00:00Z, window_end: 2024-03-01T11:00:00Z, n: 2}\n        - {window_start: 2024-03-01T11:00:00Z, window_end: 2024-03-01T12:00:00Z, n: 1}\n",
+    );
+    sandbox.smelt(&["test"]).ok();
+    sandbox.smelt(&["build"]).ok();
+}
+
+#[test]
+fn windows_are_written_once_whatever_instant_a_run_is_killed_at() {
+    let sandbox = closing();
+    // Each log entry of a round, of which side tables are the first.
+    let points = [
+        "after-uploads",
+        "before-log-put:7",
+        "after-log-put:7",
+        "after-log-put:8",
+        "after-log-put:9",
+        "after-log-put:10",
+        "before-epochs-row",
+        "after-epochs-row",
+    ];
+    for (number, (rows, _, _)) in ARRIVALS.iter().enumerate() {
+        sandbox.write(&format!("data/orders/{number}.json"), orders(rows));
+        for point in points {
+            sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]);
+        }
+    }
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(hours(&sandbox), ["h:10,n:3", "h:11,n:3"]);
+    assert_eq!(late(&sandbox, "hours"), late_orders(&[6, 9]));
+    assert_eq!(sandbox.rows("select n from total"), [r#"{"n":6}"#]);
+}
+
+#[test]
+fn a_row_is_late_when_all_its_windows_are_closed_and_windows_may_be_grouped_again() {
+    let sandbox = closing();
+    let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";
+    let hops = "hop(STREAM {{ ref('bronze') }}, at, interval '30 minutes', interval '1 hour')";
+    let per_who = "select window_end, who, count(*) as n from tumble(STREAM {{ ref('bronze') }}, at, interval '1 hour') group by 1, 2";
+    sandbox.write(
+        "queries/hops.sql",
+        format!("{on_close} select window_start, window_end, count(*) as n from {hops} where who <> 'z' group by 1, 2"),
+    );
+    sandbox.write(
+        "queries/most.sql",
+        format!("{on_close} select window_end, max(n) as most, count(*) as whos from ({per_who}) as w group by 1"),
+    );
+    sandbox.write(
+        "queries/busiest.sql",
+        format!("{on_close} select window_end, who, n from ({per_who}) as w qualify row_number() over (partition by window_end order by n desc, who) = 1"),
+    );
+    let hops = || {
+        sandbox
+            .rows("select date_part('hour', window_start) * 100 + date_part('minute', window_start) as w, n from hops")
+    };
+    // The watermark stands at 10:35.
+    sandbox.write("data/orders/1.json", orders(&[(1, "a", "10:10:00", "[]"), (2, "b", "10:40:00", "[]")]));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(hops(), [r#"{"w":930,"n":1}"#]);
+    // Of the first, one window is still open; of the second and third, none, and the third is nobody's.
+    let behind = [(3, "b", "10:20:00", "[]"), (4, "a", "09:50:00", "[]"), (5, "z", "09:50:00", "[]")];
+    sandbox.write("data/orders/2.json", orders(&behind));
+    sandbox.smelt(&["run"]).ok();
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(hops(), [r#"{"w":1000,"n":3}"#, r#"{"w":1030,"n":1}"#, r#"{"w":930,"n":1}"#]);
+    assert_eq!(late(&sandbox, "hops"), [order(4, "a", "09:50:00")]);
+    assert_eq!(sandbox.rows("select most, whos from most"), [r#"{"most":2,"whos":2}"#]);
+    assert_eq!(sandbox.rows("select who, n from busiest"), [r#"{"who":"b","n":2}"#]);
+    assert_eq!(late(&sandbox, "most"), [order(4, "a", "09:50:00"), order(5, "z", "09:50:00")]);
+}
+
+/// Calls and the bills that follow them within an hour, each with a watermark five minutes behind its latest row.
+fn joining() -> Sandbox {
+    let watermark = |path: &str| format!("config: {{path: data/{path}, watermark: {{column: at, delay: 5 minutes}}}}");
+    let table = "      - name: orders\n        config: {path: data/orders}\n";
+    let second = SOURCES.split_once(table).unwrap().1.trim_end();
+    let sources = SOURCES.replace("config: {path: data/orders}", &watermark("orders"));
+    let sources = format!("{sources}      - name: bills\n        {}\n{second}\n", watermark("bills"));
+    let bronze = |name: &str| {
+        format!(
+            "{{{{ config(materialized='streaming_table') }}}}select id, who, at from STREAM {{{{ source('shop', '{name}') }}}}"
+        )
+    };
+    Sandbox::with(&[
+        ("smelt.yml", PROJECT),
+        ("models/shop.yml", &sources),
+        ("queries/ordered.sql", &bronze("orders")),
+        ("queries/billed.sql", &bronze("bills")),
+        (
+            "queries/paid.sql",
+            "{{ config(materialized='streaming_table', emit='on_close') }}select o.id as o, b.id as b from STREAM {{ ref('ordered') }} as o left join STREAM {{ ref('billed') }} as b on o.who = b.who and b.at between o.at and o.at + interval '1 hour'",
+        ),
+        ("queries/unpaid.sql", "select count(*) as n from {{ ref('paid') }} where b is null"),
+    ])
+}
+
+type Orders = &'static [(i64, &'static str, &'static str, &'static str)];
+
+/// Orders and bills as they arrive, run by run, and what the table holds after that.
+const DEALS: [(Orders, Orders, &[&str]); 4] = [
+    (&[(1, "a", "10:00:00", "[]"), (2, "b", "10:10:00", "[]")], &[(101, "a", "10:30:00", "[]")], &["1-101"]),
+    // Both streams have come to 11:00, less five minutes: a second bill for the first order, and two that are late.
+    (&[(3, "c", "11:00:00", "[]")], &[(102, "a", "11:00:00", "[]"), (103, "d", "11:00:00", "[]")], &["1-101", "1-102"]),
+    (
+        &[(4, "a", "10:20:00", "[]"), (5, "c", "11:20:00", "[]")],
+        &[(104, "b", "10:50:00", "[]"), (105, "c", "11:10:00", "[]")],
+        &["1-101", "1-102", "3-105"],
+    ),
+    // Orders 2 and 5 have waited long enough.
+    (
+        &[(6, "e", "12:30:00", "[]")],
+        &[(106, "c", "11:15:00", "[]"), (107, "x", "12:40:00", "[]")],
+        &["1-101", "1-102", "2-null", "3-105", "3-106", "5-null"],
+    ),
+];
+
+fn paid(sandbox: &Sandbox) -> Vec<String> {
+    let rows = sandbox.rows("select o, b from paid");
+    rows.iter().map(|row| row.replace(",\"b\":", "-").replace(['{', '}', '"', 'o', ':'], "")).collect()
+}
+
+fn late_deals(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.rows("select topic, get_field(from_json(row, 'STRUCT<id: BIGINT>'), 'id') as id from paid__late")
+}
+
+const LATE_DEALS: [&str; 2] = [r#"{"topic":"billed","id":104}"#, r#"{"topic":"ordered","id":4}"#];
+
+fn arrive(sandbox: &Sandbox, number: usize) {
+    sandbox.write(&format!("data/orders/{number}.json"), orders(DEALS[number].0));
+    sandbox.write(&format!("data/bills/{number}.json"), orders(DEALS[number].1));
+}
+
+#[test]
+fn streams_are_joined_within_an_interval_and_late_rows_stand_aside() {
+    let sandbox = joining();
+    for (number, (_, _, expected)) in DEALS.iter().enumerate() {
+        arrive(&sandbox, number);
+        sandbox.smelt(&["run"]).ok();
+        assert_eq!(paid(&sandbox), *expected, "after {number}");
+    }
+    assert_eq!(late_deals(&sandbox), LATE_DEALS);
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(paid(&sandbox), ["1-101", "1-102", "2-null", "3-105", "3-106", "5-null", "6-null"]);
+    assert_eq!(sandbox.rows("select n from unpaid"), [r#"{"n":3}"#]);
+    let explained = sandbox.smelt(&["explain", "paid"]).ok();
+    assert!(explained.stdout.contains("bounded by the watermarks of both streams"), "{}", explained.stdout);
+}
+
+#[test]
+fn a_join_of_streams_is_the_same_whatever_instant_a_run_is_killed_at() {
+    let sandbox = joining();
+    let points = [
+        "after-uploads",
+        "before-log-put:7",
+        "after-log-put:7",
+        "after-log-put:8",
+        "after-log-put:9",
+        "after-log-put:10",
+        "before-epochs-row",
+        "after-epochs-row",
+    ];
+    let mut killed = 0;
+    for number in 0..DEALS.len() {
+        arrive(&sandbox, number);
+        for point in points {
+            killed += usize::from(sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]).code != Some(0));
+        }
+        sandbox.smelt(&["run"]).ok();
+        assert_eq!(paid(&sandbox), DEALS[number].2, "after {number}");
+    }
+    assert!(killed > 10, "{killed} runs were killed");
+    assert_eq!(late_deals(&sandbox), LATE_DEALS);
+}
+
+#[test]
+fn a_join_of_streams_says_how_far_apart_its_rows_are() {
+    let sandbox = joining();
+    let paid = "{{ config(materialized='streaming_table', emit='on_close') }}select o.id as o, b.id as b from STREAM {{ ref('ordered') }} as o join STREAM {{ ref('billed') }} as b on o.who = b.who and b.at >= o.at";
+    sandbox.write("queries/paid.sql", paid);
+    let failed = sandbox.smelt(&["compile"]);
+    assert!(failed.stderr.contains("error[unbounded-join]"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("b.ts between a.ts - interval '10 minutes'"), "{}", failed.stderr);
+}

@@ -27,6 +27,7 @@ use datafusion::logical_expr::Expr;
 use self::calls::Call;
 use self::keys::Keys;
 use super::eval::{self, arrow_schema};
+use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{self, GroupingSet};
 use crate::state::{GroupIndex, Narrow, StateReader, StateWriter};
@@ -75,70 +76,6 @@ impl Aggregate {
             weights: Narrow::default(),
             touched: Vec::new(),
         })
-    }
-
-    /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
-    pub fn step(&mut self, input: Vec<SignedBatch>, first: bool) -> Result<Vec<SignedBatch>> {
-        let appears = first && !self.permanent.is_empty();
-        if input.is_empty() && !appears {
-            return Ok(vec![]);
-        }
-        let permanent: Vec<u32> =
-            self.permanent.iter().map(|key| self.groups.intern_one(key)).collect::<Result<_>>()?;
-        self.grow();
-        // The groups of every row, and the touched ones in order of first touch.
-        let mut touched: Vec<u32> = Vec::new();
-        if appears {
-            touched.extend(&permanent);
-            permanent.iter().for_each(|id| self.touched[*id as usize] = true);
-        }
-        let mut ids: Vec<Vec<Vec<u32>>> = Vec::with_capacity(input.len());
-        for batch in &input {
-            let mut of_batch = Vec::new();
-            for keys in self.keys.encode(&batch.rows)? {
-                let of_set = self.groups.intern(&keys)?;
-                self.grow();
-                for id in &of_set {
-                    if !std::mem::replace(&mut self.touched[*id as usize], true) {
-                        touched.push(*id);
-                    }
-                }
-                of_batch.push(of_set);
-            }
-            ids.push(of_batch);
-        }
-        touched.iter().for_each(|id| self.touched[*id as usize] = false);
-
-        let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
-        let old = self.output(&before)?;
-
-        let weights: Vec<Vec<Weight>> =
-            input.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).collect()).collect();
-        for (weights, ids) in weights.iter().zip(&ids) {
-            for (id, weight) in ids.iter().flat_map(|of_set| of_set.iter().zip(weights)) {
-                self.weights.add(*id as usize, *weight);
-            }
-        }
-        for call in &mut self.calls {
-            call.update(&input, &weights, &ids)?;
-        }
-        if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
-            return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
-        }
-        let after = self.present(&touched, &permanent);
-        let new = self.output(&after)?;
-        let output = self.difference(&touched, (&before, old), (&after, new))?;
-        for group in touched {
-            if self.weights.get(group as usize) == 0 {
-                for call in &mut self.calls {
-                    call.clear(group)?;
-                }
-                if !permanent.contains(&group) {
-                    self.groups.remove(group);
-                }
-            }
-        }
-        Ok(output)
     }
 
     /// Those of `groups` that have rows, or are `permanent`.
@@ -204,14 +141,81 @@ impl Aggregate {
         }
         Ok(output)
     }
+}
 
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+impl Shard for Aggregate {
+    /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
+    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, first: bool) -> Result<Vec<SignedBatch>> {
+        let input = inputs.pop().unwrap_or_default();
+        let appears = first && !self.permanent.is_empty();
+        if input.is_empty() && !appears {
+            return Ok(vec![]);
+        }
+        let permanent: Vec<u32> =
+            self.permanent.iter().map(|key| self.groups.intern_one(key)).collect::<Result<_>>()?;
+        self.grow();
+        // The groups of every row, and the touched ones in order of first touch.
+        let mut touched: Vec<u32> = Vec::new();
+        if appears {
+            touched.extend(&permanent);
+            permanent.iter().for_each(|id| self.touched[*id as usize] = true);
+        }
+        let mut ids: Vec<Vec<Vec<u32>>> = Vec::with_capacity(input.len());
+        for batch in &input {
+            let mut of_batch = Vec::new();
+            for keys in self.keys.encode(&batch.rows)? {
+                let of_set = self.groups.intern(&keys)?;
+                self.grow();
+                for id in &of_set {
+                    if !std::mem::replace(&mut self.touched[*id as usize], true) {
+                        touched.push(*id);
+                    }
+                }
+                of_batch.push(of_set);
+            }
+            ids.push(of_batch);
+        }
+        touched.iter().for_each(|id| self.touched[*id as usize] = false);
+
+        let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
+        let old = self.output(&before)?;
+
+        let weights: Vec<Vec<Weight>> =
+            input.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).collect()).collect();
+        for (weights, ids) in weights.iter().zip(&ids) {
+            for (id, weight) in ids.iter().flat_map(|of_set| of_set.iter().zip(weights)) {
+                self.weights.add(*id as usize, *weight);
+            }
+        }
+        for call in &mut self.calls {
+            call.update(&input, &weights, &ids)?;
+        }
+        if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
+            return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
+        }
+        let after = self.present(&touched, &permanent);
+        let new = self.output(&after)?;
+        let output = self.difference(&touched, (&before, old), (&after, new))?;
+        for group in touched {
+            if self.weights.get(group as usize) == 0 {
+                for call in &mut self.calls {
+                    call.clear(group)?;
+                }
+                if !permanent.contains(&group) {
+                    self.groups.remove(group);
+                }
+            }
+        }
+        Ok(output)
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.groups.save(out);
         self.weights.save("groups.weights", out);
         self.calls.iter().try_for_each(|call| call.save(out))
     }
 
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+    fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.groups = GroupIndex::restore(from)?;
         let bound = self.groups.bound();
         self.weights = Narrow::restore("groups.weights", bound, from)?;
@@ -219,12 +223,12 @@ impl Aggregate {
         self.calls.iter_mut().try_for_each(|call| call.restore(from, bound))
     }
 
-    pub fn state_rows(&self) -> usize {
+    fn state_rows(&self) -> usize {
         self.groups.len().saturating_sub(self.permanent.len())
             + self.calls.iter().map(|c| c.state_rows()).sum::<usize>()
     }
 
-    pub fn state_bytes(&self) -> usize {
+    fn state_bytes(&self) -> usize {
         self.groups.heap_size()
             + self.weights.heap_size()
             + self.touched.capacity()

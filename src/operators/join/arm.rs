@@ -13,12 +13,12 @@ use std::sync::Arc;
 use super::tuples::Tuples;
 use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate, arrow_schema};
-use crate::plan::incremental::{self, ArmKind};
-use crate::state::{GroupIndex, Links, NONE, RowCodec, RowStore, StateReader, StateWriter};
+use crate::plan::incremental::{self, ArmKind, Node};
+use crate::state::{GroupIndex, Links, NONE, Relation, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Arm {
-    store: RowStore,
+    store: Relation,
     width: usize,
     kind: ArmKind,
     keys: Keys,
@@ -45,19 +45,19 @@ const NOT_THERE: u32 = 0;
 
 impl Arm {
     /// `streamed`: rows of the base are not kept.
-    pub fn new(plan: &incremental::Arm, base: &DFSchema, streamed: bool, session: &SessionState) -> Result<Self> {
+    pub fn new(plan: &incremental::Arm, base: &Node, streamed: bool, session: &SessionState) -> Result<Self> {
         let schema = plan.input.schema();
-        let residual = plan.residual.as_ref().map(|r| Residual::new(r, base, schema, session)).transpose()?;
+        let residual = plan.residual.as_ref().map(|r| Residual::new(r, base.schema(), schema, session)).transpose()?;
         let counts = residual.is_some() && plan.kind != ArmKind::Inner && !streamed;
         Ok(Arm {
-            store: RowStore::new(&arrow_schema(schema))?,
+            store: Relation::new(&arrow_schema(schema), plan.input.is_append_only())?,
             width: schema.fields().len(),
             kind: plan.kind,
-            keys: Keys::new(plan, base, session)?,
+            keys: Keys::new(plan, base.schema(), session)?,
             residual,
             index: GroupIndex::new(),
-            base: Links::new(),
-            rows: Links::new(),
+            base: Links::new(base.is_append_only()),
+            rows: Links::new(plan.input.is_append_only()),
             matches: counts.then(Vec::new),
             present: 0,
             nulls: 0,
@@ -83,7 +83,7 @@ impl Arm {
     }
 
     /// Applies the arm's change. Returns the tuples of base and arm by which it changes the join, the other arms aside. `slot` is this arm's place among `arms`.
-    pub fn apply(&mut self, change: &[SignedBatch], base: &RowStore, slot: usize, arms: usize) -> Result<Tuples> {
+    pub fn apply(&mut self, change: &[SignedBatch], base: &Relation, slot: usize, arms: usize) -> Result<Tuples> {
         let applied = self.store.apply(change)?;
         // Keys of the rows that are new. Those of removed ones are known.
         let mut start = 0;
@@ -105,7 +105,13 @@ impl Arm {
         // Duplicates within the epoch are one row.
         added.sort_unstable();
         added.dedup();
-        let added_at = |id: u32| added.binary_search_by_key(&id, |(row, _)| *row).ok();
+        // Rows of a log follow each other.
+        let first = added.first().map_or(0, |(row, _)| *row);
+        let dense = self.store.is_append_only();
+        let added_at = |id: u32| match dense {
+            true => Some(id.wrapping_sub(first) as usize).filter(|at| *at < added.len()),
+            false => added.binary_search_by_key(&id, |(row, _)| *row).ok(),
+        };
         let key_of = |id: u32| added_at(id).map_or_else(|| self.rows.keys()[id as usize], |at| added[at].1);
         let pairs: Vec<(u32, u32, i64)> = applied.net.iter().map(|(id, w)| (key_of(*id), *id, *w)).collect();
 
@@ -118,9 +124,13 @@ impl Arm {
         let turns = self.kind == ArmKind::NotIn && before != self.presence();
         let stood = if turns { self.standing(before) } else { vec![] };
 
-        let mut keys: Vec<u32> = pairs.iter().map(|(key, ..)| *key).filter(|k| *k != NONE).collect();
-        keys.sort_unstable();
-        keys.dedup();
+        // Whether a base row has a match is a matter of its key, where matches are not counted; an inner join does not ask.
+        let mut keys: Vec<u32> = Vec::new();
+        if self.kind != ArmKind::Inner && self.matches.is_none() {
+            keys.extend(pairs.iter().map(|(key, ..)| *key).filter(|k| *k != NONE));
+            keys.sort_unstable();
+            keys.dedup();
+        }
         let had: Vec<bool> = keys.iter().map(|key| self.rows.head(*key) != NONE).collect();
         for (row, key) in &added {
             self.rows.link(*row, *key);
@@ -218,7 +228,7 @@ impl Arm {
     }
 
     /// `tuples` × this arm's matches. `keys` are key ids by base row.
-    pub fn expand(&self, tuples: Tuples, slot: usize, base: &RowStore, keys: &[u32]) -> Result<Tuples> {
+    pub fn expand(&self, tuples: Tuples, slot: usize, base: &Relation, keys: &[u32]) -> Result<Tuples> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
         if self.shows_matches() {
@@ -261,7 +271,7 @@ impl Arm {
     }
 
     /// The arm's rows that `tuples` match, and by which tuple.
-    fn matching(&self, tuples: &Tuples, base: &RowStore, keys: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
+    fn matching(&self, tuples: &Tuples, base: &Relation, keys: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
         for (i, b) in tuples.base.iter().enumerate() {
@@ -284,7 +294,7 @@ impl Arm {
     }
 
     /// Remembers the keys of base rows; `ids` are the rows of `change`, batches one after the other.
-    pub fn link_base(&mut self, change: &[SignedBatch], ids: &[u32], base: &RowStore) -> Result<()> {
+    pub fn link_base(&mut self, change: &[SignedBatch], ids: &[u32], base: &Relation) -> Result<()> {
         let mut start = 0;
         let mut linked: Vec<(u32, Weight)> = Vec::new();
         for batch in change {
@@ -378,8 +388,8 @@ impl Arm {
     pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.store.restore(from)?;
         self.index = GroupIndex::restore(from)?;
-        self.base = Links::restore(from)?;
-        self.rows = Links::restore(from)?;
+        self.base = Links::restore(from, self.base.is_append_only())?;
+        self.rows = Links::restore(from, self.rows.is_append_only())?;
         if let Some(matches) = &mut self.matches {
             *matches = from.exactly("matches", self.base.keys().len())?;
         }
@@ -512,7 +522,7 @@ impl Residual {
     }
 
     /// Indices of the pairs for which the condition is TRUE.
-    fn passing(&self, base: &RowStore, base_rows: &[u32], arm: &RowStore, arm_rows: &[u32]) -> Result<Vec<u32>> {
+    fn passing(&self, base: &Relation, base_rows: &[u32], arm: &Relation, arm_rows: &[u32]) -> Result<Vec<u32>> {
         let mut passing = Vec::with_capacity(base_rows.len());
         for (n, (lefts, rights)) in base_rows.chunks(PAIRS).zip(arm_rows.chunks(PAIRS)).enumerate() {
             let mut columns = base.columns(lefts, &self.base_columns)?;

@@ -1,6 +1,6 @@
 //! Joins of one base with any number of arms, as one node: inner, left, semi, anti, NOT IN and mark.
 //!
-//! Every input's columns are stored once ([`RowStore`]); base and arm meet through a dictionary of the arm's keys, which gives both
+//! Every input's columns are stored once ([`Relation`]); base and arm meet through a dictionary of the arm's keys, which gives both
 //! sides' rows as chains. An arm's condition sees the base and that arm only, so the result is, over base rows *b* of weight
 //! *w*, the sum of *w · M₁(b) × … × Mₙ(b)*, where *Mᵢ(b)* are the arm's matching rows, or what stands in for
 //! them ([`Arm::stand_in`]): the NULL row of a left arm without a match,
@@ -25,14 +25,15 @@ use datafusion::execution::SessionState;
 use self::arm::Arm;
 use self::tuples::Tuples;
 use super::eval::{self, arrow_schema};
+use super::sharded::Shard;
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::{RowStore, StateReader, StateWriter};
+use crate::state::{Relation, RowStore, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Join {
     base_schema: SchemaRef,
-    base: RowStore,
+    base: Relation,
     arms: Vec<Arm>,
     schema: SchemaRef,
     streamed: bool,
@@ -48,16 +49,69 @@ impl Join {
     ) -> Result<Self> {
         let base_schema = arrow_schema(base.schema());
         Ok(Join {
-            base: RowStore::new(&base_schema)?,
-            arms: arms.iter().map(|a| Arm::new(a, base.schema(), streamed, session)).collect::<Result<_>>()?,
+            base: Relation::new(&base_schema, base.is_append_only())?,
+            arms: arms.iter().map(|a| Arm::new(a, base, streamed, session)).collect::<Result<_>>()?,
             schema: arrow_schema(schema),
             base_schema,
             streamed,
         })
     }
 
+    /// Applies the base's change; the tuples it makes, and the rows of a streamed base, which are not kept.
+    fn base_change(&mut self, change: &[SignedBatch]) -> Result<(Option<Tuples>, Option<Relation>)> {
+        let all: Vec<usize> = (0..self.arms.len()).collect();
+        if self.streamed {
+            let mut scratch = Relation::Set(RowStore::unindexed(&self.base_schema));
+            let applied = scratch.apply(change)?;
+            let keys = self.arms.iter_mut().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
+            let tuples = Tuples::of_base(applied.net, self.arms.len());
+            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
+        }
+        let applied = self.base.apply(change)?;
+        for arm in &mut self.arms {
+            arm.link_base(change, &applied.ids, &self.base)?;
+        }
+        let tuples = self.expanded(Tuples::of_base(applied.net, self.arms.len()), &all, &self.base, None)?;
+        for arm in &mut self.arms {
+            applied.removed.iter().for_each(|row| arm.unlink_base(*row));
+        }
+        Ok((tuples, None))
+    }
+
+    /// `tuples` × the matches of `arms`. `keys` are those of a base that is not linked, by arm and row.
+    fn expanded(
+        &self,
+        mut tuples: Tuples,
+        arms: &[usize],
+        base: &Relation,
+        keys: Option<&[Vec<u32>]>,
+    ) -> Result<Option<Tuples>> {
+        for j in arms {
+            if tuples.is_empty() {
+                return Ok(None);
+            }
+            let arm = &self.arms[*j];
+            tuples = arm.expand(tuples, *j, base, keys.map_or(arm.base_keys(), |k| &k[*j]))?;
+        }
+        Ok((!tuples.is_empty()).then_some(tuples))
+    }
+
+    fn materialise(&self, tuples: Option<Tuples>, base: &Relation) -> Result<Vec<SignedBatch>> {
+        let Some(tuples) = tuples else { return Ok(vec![]) };
+        let all: Vec<usize> = (0..self.base_schema.fields().len()).collect();
+        let mut columns = base.columns(&tuples.base, &all)?;
+        for (arm, rows) in self.arms.iter().zip(&tuples.arms) {
+            columns.extend(arm.columns(rows)?);
+        }
+        let rows = eval::rows(&self.schema, columns, tuples.len())?;
+        let weights: Vec<Weight> = tuples.weights;
+        Ok(vec![SignedBatch::new(rows, weights.into())?])
+    }
+}
+
+impl Shard for Join {
     /// `inputs`: the base's change, then each arm's.
-    pub fn step(&mut self, inputs: Vec<Vec<SignedBatch>>) -> Result<Vec<SignedBatch>> {
+    fn step(&mut self, inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let mut parts: Vec<Tuples> = Vec::new();
         let arms = self.arms.len();
         for i in 0..arms {
@@ -83,72 +137,21 @@ impl Join {
         Ok(output)
     }
 
-    /// Applies the base's change; the tuples it makes, and the rows of a streamed base, which are not kept.
-    fn base_change(&mut self, change: &[SignedBatch]) -> Result<(Option<Tuples>, Option<RowStore>)> {
-        let all: Vec<usize> = (0..self.arms.len()).collect();
-        if self.streamed {
-            let mut scratch = RowStore::scratch(&self.base_schema);
-            let applied = scratch.apply(change)?;
-            let keys = self.arms.iter_mut().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
-            let tuples = Tuples::of_base(applied.net, self.arms.len());
-            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
-        }
-        let applied = self.base.apply(change)?;
-        for arm in &mut self.arms {
-            arm.link_base(change, &applied.ids, &self.base)?;
-        }
-        let tuples = self.expanded(Tuples::of_base(applied.net, self.arms.len()), &all, &self.base, None)?;
-        for arm in &mut self.arms {
-            applied.removed.iter().for_each(|row| arm.unlink_base(*row));
-        }
-        Ok((tuples, None))
-    }
-
-    /// `tuples` × the matches of `arms`. `keys` are those of a base that is not linked, by arm and row.
-    fn expanded(
-        &self,
-        mut tuples: Tuples,
-        arms: &[usize],
-        base: &RowStore,
-        keys: Option<&[Vec<u32>]>,
-    ) -> Result<Option<Tuples>> {
-        for j in arms {
-            if tuples.is_empty() {
-                return Ok(None);
-            }
-            let arm = &self.arms[*j];
-            tuples = arm.expand(tuples, *j, base, keys.map_or(arm.base_keys(), |k| &k[*j]))?;
-        }
-        Ok((!tuples.is_empty()).then_some(tuples))
-    }
-
-    fn materialise(&self, tuples: Option<Tuples>, base: &RowStore) -> Result<Vec<SignedBatch>> {
-        let Some(tuples) = tuples else { return Ok(vec![]) };
-        let all: Vec<usize> = (0..self.base_schema.fields().len()).collect();
-        let mut columns = base.columns(&tuples.base, &all)?;
-        for (arm, rows) in self.arms.iter().zip(&tuples.arms) {
-            columns.extend(arm.columns(rows)?);
-        }
-        let rows = eval::rows(&self.schema, columns, tuples.len())?;
-        let weights: Vec<Weight> = tuples.weights;
-        Ok(vec![SignedBatch::new(rows, weights.into())?])
-    }
-
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.base.save(out)?;
         self.arms.iter().try_for_each(|arm| arm.save(out))
     }
 
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+    fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.base.restore(from)?;
         self.arms.iter_mut().try_for_each(|arm| arm.restore(from))
     }
 
-    pub fn state_rows(&self) -> usize {
+    fn state_rows(&self) -> usize {
         self.base.len() + self.arms.iter().map(Arm::state_rows).sum::<usize>()
     }
 
-    pub fn state_bytes(&self) -> usize {
+    fn state_bytes(&self) -> usize {
         self.base.heap_size() + self.arms.iter().map(Arm::state_bytes).sum::<usize>()
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::changes::{Change, Rows, change, make_valid, smaller};
+use super::changes::{Change, Rows, change, make_valid, ordered_change, smaller};
 use super::queries::Generator;
 use super::shrink::{Shrink, without_runs};
 use super::tables::TABLES;
@@ -18,6 +18,8 @@ const HOUR: i64 = 3_600_000_000;
 pub struct Case {
     pub seed: u64,
     pub sql: String,
+    /// Tables whose rows only come, and which the plan knows as such.
+    pub append_only: Vec<String>,
     pub epochs: Vec<Epoch>,
 }
 
@@ -54,6 +56,14 @@ impl Case {
         case
     }
 
+    /// A query that reads something it names in several places.
+    pub fn shared(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5a7e_0000);
+        let depth = rng.random_range(0..2);
+        let sql = Generator::new(&mut rng).shared(depth).sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);
@@ -64,6 +74,11 @@ impl Case {
     /// The query `sql` under random changes of the tables it names.
     pub fn of(seed: u64, sql: String, rng: &mut ChaCha8Rng) -> Self {
         let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
+        // Of its own, so that the seed means what it always meant.
+        let mut chosen = ChaCha8Rng::seed_from_u64(seed ^ 0x0a99_e4d0);
+        let grows = chosen.random_bool(0.3);
+        let append_only: Vec<&str> =
+            TABLES.iter().map(|t| t.name).filter(|_| grows && chosen.random_bool(0.7)).collect();
         let mut epochs = Vec::new();
         for _ in 0..rng.random_range(20..24) {
             let mut epoch = Epoch { restart: rng.random_bool(0.15), ..Epoch::default() };
@@ -71,19 +86,22 @@ impl Case {
             epoch.saved = ChaCha8Rng::seed_from_u64(seed ^ (epochs.len() as u64 + 1) << 32).random_bool(0.4);
             for table in TABLES.iter().filter(|t| sql.contains(&format!("\"src\".\"{}\"", t.name))) {
                 let rows = rows.entry(table.name).or_default();
-                let new = change(table, rows.clone(), rng);
+                let new = match append_only.contains(&table.name) {
+                    true => ordered_change(table, rows.clone(), true, rng),
+                    false => change(table, rows.clone(), rng),
+                };
                 new.iter().for_each(|c| rows.apply(&c.row, c.weight));
                 epoch.changes.extend(new);
             }
             epochs.push(epoch);
         }
-        Case { seed, sql, epochs }
+        Case { seed, sql, append_only: append_only.into_iter().map(String::from).collect(), epochs }
     }
 
     /// As [`fmt::Display`] writes it.
     pub fn parse(script: &str) -> Self {
         let mut lines = script.lines();
-        let (seed, sql) = serde_json::from_str(lines.next().unwrap()).unwrap();
+        let (seed, sql, append_only) = serde_json::from_str(lines.next().unwrap()).unwrap();
         let mut epochs: Vec<Epoch> = Vec::new();
         for line in lines {
             match line.strip_prefix("epoch") {
@@ -96,7 +114,7 @@ impl Case {
                 None => epochs.last_mut().unwrap().changes.push(serde_json::from_str(line).unwrap()),
             }
         }
-        Case { seed, sql, epochs }
+        Case { seed, sql, append_only, epochs }
     }
 
     fn with_epochs(&self, epochs: Vec<Epoch>) -> Self {
@@ -127,11 +145,11 @@ impl Shrink for Case {
     }
 }
 
-/// A script: seed and SQL, then every epoch with its rows.
+/// A script: seed, SQL and the append-only tables, then every epoch with its rows.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let json = |line: serde_json::Result<String>| line.map_err(|_| fmt::Error);
-        writeln!(f, "{}", json(serde_json::to_string(&(self.seed, &self.sql)))?)?;
+        writeln!(f, "{}", json(serde_json::to_string(&(self.seed, &self.sql, &self.append_only)))?)?;
         for epoch in &self.epochs {
             let (saved, restart) =
                 (if epoch.saved { ", saved" } else { "" }, if epoch.restart { ", restart" } else { "" });

@@ -222,14 +222,14 @@ fn float_sums_do_not_drift() {
 }
 
 #[test]
-fn state_counts_against_the_memory_limit() {
+fn state_that_cannot_be_dealt_out_counts_against_the_memory_limit() {
     let queries = [
-        ("aggregate", "select k1, max(s) as s, sum(f) as f from \"src\".\"t\" group by k1"),
+        ("aggregate", "select count(distinct id) as n, sum(f) as f from \"src\".\"t\""),
         (
             "first row",
-            "select id from (select id, k1, row_number() over (partition by k1 order by id) as n from \"src\".\"t\") as x where n = 1",
+            "select id from (select id, k1, row_number() over (order by id) as n from \"src\".\"t\") as x where n = 1",
         ),
-        ("join", "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1"),
+        ("join", "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on abs(t.k1) = abs(a.k1)"),
     ];
     for (operator, sql) in queries {
         let limit = 256 << 10;
@@ -251,5 +251,52 @@ fn state_counts_against_the_memory_limit() {
         assert!(pool.reserved() <= limit, "{operator}");
         drop(circuit);
         assert_eq!(pool.reserved(), 0, "{operator}: nothing is held for a circuit that is gone");
+    }
+}
+
+#[test]
+fn state_beyond_the_memory_limit_is_spilled() {
+    let queries = [
+        "select k1, max(s) as s, sum(f) as f, count(distinct id) as n from \"src\".\"t\" group by k1",
+        "select id from (select id, k1, row_number() over (partition by k1 order by id) as n from \"src\".\"t\") as x where n = 1",
+        "select id, lag(id) over (partition by k1 order by id) as n from \"src\".\"t\" as x",
+        "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1",
+    ];
+    for (number, sql) in queries.into_iter().enumerate() {
+        // A join keeps whole rows of both sides.
+        let limit = if number == 3 { 1024 << 10 } else { 512 << 10 };
+        let (free, bounded) = (Oracle::new(sql), Oracle::within(sql, Some(limit)));
+        let pool = std::sync::Arc::clone(&bounded.planner.session_state().runtime_env().memory_pool);
+        let (mut expected, mut circuit) = (free.circuit(Mode::View), bounded.circuit(Mode::View));
+        let rows = |number: i64, weight: i64| -> Vec<(&str, Row, i64)> {
+            let of = move |table: &'static str, i: i64| (table, ints(table, &[i, i % 3_000]), weight);
+            (number * 2_000..number * 2_000 + 2_000).flat_map(|i| [of("t", i), of("a", i)]).collect()
+        };
+        let step = |circuit: &mut Circuit, rows: &[(&str, Row, i64)]| {
+            let mut change = Multiset::new();
+            free.contents.add_signed(&mut change, &circuit.step(&epoch(&free, rows)).unwrap());
+            change
+        };
+        for number in 0..6 {
+            assert_eq!(step(&mut circuit, &rows(number, 1)), step(&mut expected, &rows(number, 1)), "{sql}");
+            assert!(pool.reserved() <= limit, "{sql}");
+            assert_eq!(circuit.state_rows(), expected.state_rows(), "{sql}");
+        }
+        assert!(circuit.state_bytes() < expected.state_bytes(), "{sql}: something is spilled");
+        // Spilled state is stored with the rest, and comes back where there is room for it and where there is none.
+        let mut restored = [free.restored(&circuit, Mode::View), bounded.restored(&circuit, Mode::View)];
+        for (number, weight) in [(6, 1), (1, -1), (6, -1)] {
+            let change = step(&mut expected, &rows(number, weight));
+            for circuit in restored.iter_mut().chain([&mut circuit]) {
+                assert_eq!(step(circuit, &rows(number, weight)), change, "{sql}");
+            }
+        }
+        drop(restored);
+        for number in [0, 2, 3, 4, 5] {
+            assert_eq!(step(&mut circuit, &rows(number, -1)), step(&mut expected, &rows(number, -1)), "{sql}");
+        }
+        assert_eq!(circuit.state_rows(), 0, "{sql}");
+        // A small change finds its shard on disk.
+        assert_eq!(step(&mut circuit, &rows(0, 1)[..1]), step(&mut expected, &rows(0, 1)[..1]), "{sql}");
     }
 }

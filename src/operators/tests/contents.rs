@@ -46,13 +46,17 @@ impl Contents {
         total.retain(|_, w| *w != 0);
     }
 
+    /// Rows and their weights.
+    pub fn decoded<'a>(&self, set: impl Iterator<Item = (&'a Vec<u8>, &'a i64)>) -> (RecordBatch, Vec<i64>) {
+        let (rows, weights): (Vec<&[u8]>, Vec<i64>) = set.map(|(row, weight)| (row.as_slice(), *weight)).unzip();
+        let columns = self.codec.decode(rows).unwrap();
+        (RecordBatch::try_new(Arc::clone(&self.schema), columns).unwrap(), weights)
+    }
+
     /// Both multisets where they differ, readable.
     pub fn difference(&self, got: &Multiset, expected: &Multiset) -> String {
         let shown = |set: &Multiset, other: &Multiset| {
-            let only: Vec<(&Vec<u8>, &i64)> = set.iter().filter(|(r, w)| other.get(*r) != Some(*w)).collect();
-            let columns = self.codec.decode(only.iter().map(|(r, _)| r.as_slice())).unwrap();
-            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).unwrap();
-            let weights: Vec<i64> = only.iter().map(|(_, w)| **w).collect();
+            let (rows, weights) = self.decoded(set.iter().filter(|(r, w)| other.get(*r) != Some(*w)));
             format!("weights {weights:?}\n{}", arrow::util::pretty::pretty_format_batches(&[rows]).unwrap())
         };
         format!("maintained {}\nexpected {}", shown(got, expected), shown(expected, got))

@@ -3,8 +3,10 @@
 mod aggregates;
 mod clock;
 mod sets;
+mod shared;
 mod subqueries;
 mod time;
+mod total;
 mod unnest;
 
 use rand::Rng;
@@ -60,6 +62,8 @@ pub struct Generator<'a> {
     pub rng: &'a mut ChaCha8Rng,
     readable: Vec<Readable>,
     names: usize,
+    /// Whether every order is made total by all columns there are ([`total`]), so that another engine has the same.
+    total: bool,
 }
 
 impl<'a> Generator<'a> {
@@ -70,7 +74,7 @@ impl<'a> Generator<'a> {
 
     /// Queries over `readable`, mostly over the first.
     pub fn over(readable: Vec<Readable>, rng: &'a mut ChaCha8Rng) -> Self {
-        Generator { rng, readable, names: 0 }
+        Generator { rng, readable, names: 0, total: false }
     }
 
     pub fn query(&mut self, depth: usize) -> Query {
@@ -348,7 +352,7 @@ impl<'a> Generator<'a> {
                 format!("{}{direction}", self.expr(columns, kind))
             })
             .collect();
-        keys.join(", ")
+        self.in_total(keys, columns)
     }
 
     /// Window functions over one or two partitionings, sometimes with a condition on them.
@@ -361,6 +365,13 @@ impl<'a> Generator<'a> {
             let keys: Vec<String> = (0..self.rng.random_range(0..3)).map(|_| self.any_expr(&columns).0).collect();
             let partition = if keys.is_empty() { String::new() } else { format!("partition by {} ", keys.join(", ")) };
             let order = self.order(&columns);
+            if let Some((order, call, frame)) = self.among_peers(&columns) {
+                let name = self.alias("c");
+                list.push_str(&format!(", {call} over ({partition}order by {order}{frame}) as {name}"));
+                last = (name.clone(), Kind::Int);
+                output.push((name, Kind::Int));
+                continue;
+            }
             for _ in 0..self.rng.random_range(1..3) {
                 let (call, kind) = self.window_call(&columns);
                 let frame = match self.rng.random_range(0..10) {

@@ -20,6 +20,7 @@ use std::cmp::Ordering;
 use self::evaluate::Calls;
 use self::region::{Region, Span, regions, span};
 use super::eval::{self, Exprs, arrow_schema};
+use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
 use crate::state::{GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter};
@@ -112,32 +113,6 @@ impl Window {
         })
     }
 
-    pub fn step(&mut self, input: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
-        let touched = self.touched(&input)?;
-        if touched.is_empty() {
-            return Ok(vec![]);
-        }
-        let mut reached: Vec<Region> = Vec::new();
-        for Touched { partition, changes } in &touched {
-            let rows = &self.partitions[*partition as usize];
-            reached.extend(regions(*partition, rows, changes, self.reach, self.visible));
-        }
-        let Computed { rows, batch } = self.compute(&reached)?;
-        // They will not be there any more.
-        let rows = rows.into_iter().map(|(region, row)| (region, Box::from(row))).collect();
-        let before: Computed<Box<[u8]>> = Computed { rows, batch };
-        for Touched { partition, changes } in &touched {
-            self.apply(*partition, changes)?;
-        }
-        let output = difference(&before, &self.compute(&reached)?, self.input.fields().len())?;
-        for Touched { partition, .. } in &touched {
-            if self.partitions[*partition as usize].is_empty() {
-                self.keys.remove(*partition);
-            }
-        }
-        Ok(output)
-    }
-
     /// The partitions of an epoch's rows, and what becomes of each; what comes and goes within the epoch is nothing.
     fn touched(&mut self, input: &[SignedBatch]) -> Result<Vec<Touched>> {
         let mut all: Vec<(u32, Box<[u8]>, Weight)> = Vec::with_capacity(input.iter().map(SignedBatch::num_rows).sum());
@@ -215,14 +190,44 @@ impl Window {
             if own.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &UInt32Array::from(own))? };
         Ok(Computed { rows, batch })
     }
+}
 
-    pub fn save(&self, out: &mut StateWriter) {
+impl Shard for Window {
+    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        let input = inputs.pop().unwrap_or_default();
+        let touched = self.touched(&input)?;
+        if touched.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut reached: Vec<Region> = Vec::new();
+        for Touched { partition, changes } in &touched {
+            let rows = &self.partitions[*partition as usize];
+            reached.extend(regions(*partition, rows, changes, self.reach, self.visible));
+        }
+        let Computed { rows, batch } = self.compute(&reached)?;
+        // They will not be there any more.
+        let rows = rows.into_iter().map(|(region, row)| (region, Box::from(row))).collect();
+        let before: Computed<Box<[u8]>> = Computed { rows, batch };
+        for Touched { partition, changes } in &touched {
+            self.apply(*partition, changes)?;
+        }
+        let output = difference(&before, &self.compute(&reached)?, self.input.fields().len())?;
+        for Touched { partition, .. } in &touched {
+            if self.partitions[*partition as usize].is_empty() {
+                self.keys.remove(*partition);
+            }
+        }
+        Ok(output)
+    }
+
+    fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.keys.save(out);
         out.words("partitions", [self.partitions.len() as u64]);
         out.multisets("partitions", &self.partitions);
+        Ok(())
     }
 
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+    fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.keys = GroupIndex::restore(from)?;
         let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
         self.partitions = from.multisets("partitions", count as usize)?;
@@ -231,11 +236,11 @@ impl Window {
         Ok(())
     }
 
-    pub fn state_rows(&self) -> usize {
+    fn state_rows(&self) -> usize {
         self.rows
     }
 
-    pub fn state_bytes(&self) -> usize {
+    fn state_bytes(&self) -> usize {
         self.keys.heap_size() + self.partitions.capacity() * size_of::<Multiset>() + self.bytes
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::{Fallback, Lowering, no_subquery, unaliased};
 use crate::functions::{self, Kind};
-use crate::plan::check;
 use crate::plan::incremental::{Aggregate, AggregateClass, GroupingSet, Node, Place, Quantile};
 
 impl Lowering<'_> {
@@ -25,7 +24,7 @@ impl Lowering<'_> {
         no_subquery(&aggregate.group_expr)?;
         no_subquery(&aggregate.aggr_expr)?;
         let input = self.plan(&aggregate.input)?;
-        let append_only = check::append_only(&input, &self.slots.inputs);
+        let append_only = input.is_append_only();
         let results = aggregate.schema.fields().iter().skip(aggregate.group_expr_len()?);
         let aggregates = aggregate
             .aggr_expr

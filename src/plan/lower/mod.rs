@@ -25,7 +25,7 @@ use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
 
-use super::incremental::{Node, UnnestedList};
+use super::incremental::{Node, TemporalRole, UnnestedList};
 use super::relation::{Input, relation_of};
 use super::temporal;
 
@@ -75,6 +75,11 @@ impl Slots {
     pub fn find(&self, source: &super::relation::RelationSource) -> Option<usize> {
         (0..self.inputs.len())
             .find(|i| self.inputs[*i].relation == source.relation && self.streamed[*i] == source.streamed)
+    }
+
+    /// A streamed input beside `stream`.
+    pub fn other_stream(&self, stream: Option<usize>) -> Option<usize> {
+        stream.and_then(|one| (0..self.inputs.len()).find(|slot| *slot != one && self.streamed[*slot]))
     }
 }
 
@@ -140,7 +145,7 @@ impl Lowering<'_> {
             }
             None => self.plan(&filter.input)?,
         };
-        Ok(Node::Temporal { input: Box::new(input), bounds })
+        Ok(Node::Temporal { input: Box::new(input), bounds, role: TemporalRole::Filter })
     }
 
     fn scan(&self, scan: &TableScan) -> Result<Node, Fallback> {
@@ -154,7 +159,8 @@ impl Lowering<'_> {
         }
         let columns = scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
         // The scan's filters are hints; a filter above it applies them.
-        Ok(Node::Input { slot, columns, schema: Arc::clone(&scan.projected_schema) })
+        let append_only = self.slots.inputs.get(slot).is_some_and(|input| input.append_only);
+        Ok(Node::Input { slot, columns, append_only, schema: Arc::clone(&scan.projected_schema) })
     }
 
     /// A table function over constants (`generate_series`): its rows are made here, they never change.
@@ -281,7 +287,7 @@ fn is_column(expr: &Expr) -> bool {
 fn renamed(input: Node, schema: DFSchemaRef) -> Node {
     match input {
         // Names are schemas; the rows stay as they are.
-        Node::Input { slot, columns, .. } => Node::Input { slot, columns, schema },
+        Node::Input { slot, columns, append_only, .. } => Node::Input { slot, columns, append_only, schema },
         Node::Constant { rows, .. } => Node::Constant { rows, schema },
         Node::Project { input, exprs, .. } => Node::Project { input, exprs, schema },
         Node::Union { inputs, .. } => Node::Union { inputs, schema },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::project::{compile_all, model, span};
 use crate::plan::{Planner, PlannerOptions};
-use crate::project::{Dialect, Expectation, Materialization, Model, OnViolation};
+use crate::project::{Dialect, Expectation, Materialization, Model, OnViolation, Watermark};
 
 fn script(name: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/scripts").join(name);
@@ -55,6 +55,11 @@ fn run(input: &str, models: &mut Vec<Arc<Model>>) -> String {
     for option in words {
         match option.split_once('=').unwrap_or((option, "")) {
             ("strict", _) => made.config.incremental_strict = true,
+            ("on_close", _) => made.config.emit_on_close = true,
+            ("watermark", column) => {
+                let (delay, idle_timeout) = (std::time::Duration::ZERO, std::time::Duration::from_secs(30));
+                made.config.watermark = Some(Watermark { column: column.into(), delay, idle_timeout });
+            }
             ("skip_change_commits", _) => made.config.skip_change_commits = true,
             ("expect", text) => made.expectations.push(Expectation {
                 name: "good".into(),
@@ -145,4 +150,14 @@ fn sessions() {
 #[test]
 fn clock() {
     script("clock");
+}
+
+#[test]
+fn shared() {
+    script("shared");
+}
+
+#[test]
+fn on_close() {
+    script("on_close");
 }

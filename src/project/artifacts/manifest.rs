@@ -301,13 +301,16 @@ fn unit_tests(writer: &Writer<'_>) -> BTreeMap<String, Json> {
         let path = slashes(&test.path);
         let mut meta = nodes::object(test.config.get("meta"));
         // dbt has no place for the steps after the first.
-        if let [_, later @ ..] = test.steps.as_slice()
-            && !later.is_empty()
+        if let [first, later @ ..] = test.steps.as_slice()
+            && (!later.is_empty() || first.now.is_some())
         {
-            let steps: Vec<Json> =
-                later.iter().map(|s| json!({"given": given(s), "expect": rows(&s.expect)})).collect();
             let mut smelt = nodes::object(meta.get("smelt"));
-            smelt.insert("then".to_string(), steps.into());
+            if let Some(now) = first.now {
+                smelt.insert("now".to_string(), instant(now));
+            }
+            if !later.is_empty() {
+                smelt.insert("then".to_string(), later.iter().map(later_step).collect());
+            }
             meta.insert("smelt".to_string(), smelt.into());
         }
         let first = test.steps.first();
@@ -331,6 +334,19 @@ fn unit_tests(writer: &Writer<'_>) -> BTreeMap<String, Json> {
         (test.unique_id.clone(), node)
     };
     writer.project.unit_tests.iter().map(one).collect()
+}
+
+fn instant(micros: i64) -> Json {
+    chrono::DateTime::from_timestamp_micros(micros).map(|t| t.to_rfc3339()).into()
+}
+
+/// A step behind the first.
+fn later_step(step: &UnitStep) -> Json {
+    let mut written = json!({"given": given(step), "expect": rows(&step.expect)});
+    if let Some(now) = step.now {
+        written["now"] = instant(now);
+    }
+    written
 }
 
 /// What a step of a unit test gives to each input.

@@ -92,6 +92,11 @@ pub fn write_text(project: &Project, name: &str, text: &str) -> Result<PathBuf> 
     Ok(path)
 }
 
+/// What `target/<name>` holds; None when it is not there, or is no JSON.
+pub fn read(project: &Project, name: &str) -> Option<Json> {
+    serde_json::from_slice(&std::fs::read(target_dir(project).join(name)).ok()?).ok()
+}
+
 fn unwritable(path: &Path, e: std::io::Error) -> Error {
     Error::environment("unwritable-target", format!("cannot write {}: {e}", path.display())).permanent()
 }

@@ -229,11 +229,11 @@ impl Pair<'_> {
                 keys.iter().all(|k| self.same(k)) && reads(self.old) == reads(self.new) && self.same_config()
             }
             "unit_test" => {
-                let then = |node: &Json| bare(&node["config"]["meta"]["smelt"]["then"]);
+                let smelt = |node: &Json| ["now", "then"].map(|key| bare(&node["config"]["meta"]["smelt"][key]));
                 ["model", "overrides"].iter().all(|k| self.same(k))
                     && inputs(self.old) == inputs(self.new)
                     && bare(&self.old["expect"]["rows"]) == bare(&self.new["expect"]["rows"])
-                    && then(self.old) == then(self.new)
+                    && smelt(self.old) == smelt(self.new)
             }
             "test" if !self.new["test_metadata"].is_null() => self.same_config() && self.same("fqn"),
             _ => {

@@ -23,10 +23,12 @@ use super::sources::named;
 use super::yaml::{Node, Text, Value};
 use super::{Dependency, Materialization, SourceMap};
 use crate::error::Span;
+use crate::types::parse_instant;
 
 const KEYS: &[&str] =
-    &["name", "model", "description", "given", "expect", "then", "overrides", "config", "tags", "versions"];
+    &["name", "model", "description", "now", "given", "expect", "then", "overrides", "config", "tags", "versions"];
 const CONFIG_KEYS: &[&str] = &["enabled", "tags", "meta"];
+const STEP_KEYS: &[&str] = &["description", "now", "given", "expect"];
 const GIVEN_KEYS: &[&str] = &["input", "rows", "format", "fixture", "key"];
 const EXPECT_KEYS: &[&str] = &["rows", "format", "fixture"];
 
@@ -64,6 +66,8 @@ pub struct UnitTest {
 /// A change of the inputs, and what the table must hold after it.
 #[derive(Debug, Clone)]
 pub struct UnitStep {
+    /// Where the clock stands from this step on, µs; None: where it stood.
+    pub now: Option<i64>,
     pub given: Vec<UnitInput>,
     /// Where the expected rows begin.
     pub span: Span,
@@ -262,10 +266,18 @@ impl Maker<'_> {
     ) -> Option<Vec<UnitStep>> {
         let mut steps = vec![self.step(node, subject, name, scope, true, p)?];
         for step in node.get("then").map_or(&[][..], |n| n.items("then", p)) {
-            if !step.check_keys("a step of `then`", &["given", "expect", "description"], p) {
+            if !step.check_keys("a step of `then`", STEP_KEYS, p) {
                 return None;
             }
-            steps.push(self.step(step, subject, name, scope, false, p)?);
+            let next = self.step(step, subject, name, scope, false, p)?;
+            if let Some(now) = next.now
+                && steps.iter().filter_map(|earlier| earlier.now).next_back().is_some_and(|before| now < before)
+            {
+                let message = format!("unit test `{name}`: `now` is earlier than in the step before");
+                p.error("bad-now", step.get("now").unwrap_or(step).span(), message, "a clock does not go back");
+                return None;
+            }
+            steps.push(next);
         }
         Some(steps)
     }
@@ -301,7 +313,20 @@ impl Maker<'_> {
             self.check_given(node, name, &given, scope, p);
         }
         let rows = rows::read(expect, self.fixtures, rows::Use::Expected, p)?;
-        Some(UnitStep { given, span: expect.get("rows").unwrap_or(expect).span(), expect: rows })
+        let now = match node.get("now") {
+            None => None,
+            Some(written) => {
+                let text = written.text("now", p)?;
+                let instant = parse_instant(&text);
+                if instant.is_none() {
+                    let message = format!("unit test `{name}`: `{text}` is no date or time");
+                    p.error("bad-now", written.span(), message, "write now: 2026-01-05 06:00:00");
+                    return None;
+                }
+                instant
+            }
+        };
+        Some(UnitStep { now, given, span: expect.get("rows").unwrap_or(expect).span(), expect: rows })
     }
 
     fn input(&self, item: &Node, subject: &Subject<'_>, first: bool, p: &mut Problems) -> Option<UnitInput> {

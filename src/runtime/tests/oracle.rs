@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::scenario::Scenario;
 use super::world::{Ended, World};
+use crate::operators::tests::cases::Case;
 use crate::operators::tests::shrink::shrink;
 use crate::operators::tests::tables::Value;
 
@@ -66,6 +67,59 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
     println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     assert!(skipped * 4 <= count, "{skipped} of {count} hold a query that stock DataFusion cannot execute");
+}
+
+/// How many queries of the engine's oracle are views of one project.
+const TOGETHER: usize = 10;
+
+#[test]
+fn every_twentieth_query_of_the_engine_s_oracle_goes_through_lake_and_restart() {
+    if std::env::var("SMELT_ORACLE_SCRIPT").is_ok() {
+        return;
+    }
+    let seeds = crate::operators::tests::oracle::seeds("0..2000");
+    let queries: Vec<(u64, String)> = seeds.step_by(20).map(|seed| (seed, Case::random(seed).sql)).collect();
+    let different: std::collections::BTreeSet<&String> = queries.iter().map(|(_, sql)| sql).collect();
+    assert!(
+        different.len() * 100 >= queries.len() * 98,
+        "only {} of {} queries differ",
+        different.len(),
+        queries.len()
+    );
+    let scenarios: Vec<Scenario> = queries
+        .chunks(TOGETHER)
+        .map(|some| {
+            let queries: Vec<String> = some.iter().map(|(_, sql)| sql.clone()).collect();
+            Scenario::of_queries(some[0].0, &queries)
+        })
+        .collect();
+    let every_other = |first: usize| {
+        let (mut restored, mut failed) = (0, Vec::new());
+        for scenario in scenarios.iter().skip(first).step_by(2) {
+            match counted(scenario) {
+                Ok((Ended::Passed, [with_state, _])) => restored += with_state,
+                Ok((Ended::Skipped, _)) => failed.push((scenario.seed, "stock DataFusion cannot".to_string())),
+                Err(failure) => {
+                    println!("seeds from {} fail: {failure}", scenario.seed);
+                    let small = shrink(scenario.clone(), 200, |s| outcome(s).is_err());
+                    println!("made small:\n{small}");
+                    failed.push((scenario.seed, outcome(&small).unwrap_err()));
+                }
+            }
+        }
+        (restored, failed)
+    };
+    let (restored, failed) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| every_other(1));
+        let (mut restored, mut failed) = every_other(0);
+        let (more, also) = other.join().unwrap();
+        restored += more;
+        failed.extend(also);
+        (restored, failed)
+    });
+    println!("{} queries, {restored} times one went on with stored state", queries.len());
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(restored * 2 >= queries.len(), "stored state was used {restored} times by {} queries", queries.len());
 }
 
 #[test]

@@ -349,6 +349,34 @@ impl Scenario {
         scenario
     }
 
+    /// These queries over the bronze tables as views of one project: loaded in two epochs, then through a start with stored state, a crash, a start
+    /// after it, and one that has only the lake.
+    pub fn of_queries(seed: u64, queries: &[String]) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let deletion_vectors = [None, Some(false)][rng.random_range(0..2)];
+        let mut scenario = Scenario { seed, deletion_vectors, states: Some(1 << 30), ..Scenario::default() };
+        let mut sources = Sources { keyed: false, rows: BTreeMap::new() };
+        let view = |(i, sql): (usize, &String)| Written {
+            name: format!("v{i}"),
+            sql: sql.clone(),
+            kind: ModelKind::View,
+            expectation: None,
+        };
+        let mut models: Vec<Written> = queries.iter().enumerate().map(view).collect();
+        for number in 0..4 {
+            let mut round = Round { models: std::mem::take(&mut models), ..Round::default() };
+            round.keep = (number != 2).then_some(1);
+            round.crash = (number == 1).then(|| CRASHES.choose(&mut rng).map(|c| c.to_string())).flatten();
+            round.damage = (number == 3).then_some(Damage::Delete);
+            if number == 3 {
+                round.upkeep = vec![Upkeep::Optimize, Upkeep::Vacuum];
+            }
+            round.epochs = (0..[2, 1, 1, 1][number]).map(|_| sources.epoch(&mut rng)).collect();
+            scenario.rounds.push(round);
+        }
+        scenario
+    }
+
     fn disturb(round: &mut Round, author: &mut Author, number: usize, streams: bool) {
         if author.rng.random_bool(0.3) {
             round.upkeep.push(Upkeep::Optimize);

@@ -72,6 +72,8 @@ struct Bench {
     remembers: bool,
     expectations: Expectations,
     contents: Contents,
+    /// Where the clock stands, µs.
+    clock: i64,
 }
 
 impl Bench {
@@ -139,14 +141,27 @@ impl Bench {
         let contents = Contents::new(&compiled.schema).map_err(one)?;
         let inputs = leaves.iter().map(Input::new).collect::<Result<Vec<_>>>().map_err(one)?;
         let keyed = ByKey::new(&compiled, &leaves).map_err(one)?;
-        Ok(Bench { circuit, keyed, remembers, expectations, contents, inputs, leaves, planner, compiled })
+        Ok(Bench { circuit, keyed, remembers, expectations, contents, inputs, leaves, planner, compiled, clock: 0 })
     }
 
     /// The first difference, as a person reads it.
     async fn run(&mut self, test: &UnitTest) -> Result<Option<String>, Vec<Error>> {
         let mut batch = self.contents.empty();
         let several = test.steps.len() > 1;
+        let timed = self.compiled.incremental.as_ref().is_ok_and(Node::is_timed);
+        if timed && test.steps.first().is_some_and(|step| step.now.is_none()) {
+            let message =
+                format!("`{}` compares rows with the clock, and the test does not say where it stands", test.model);
+            let error = Error::user("missing-now", message).with_span(test.span.clone());
+            return Err(vec![
+                error.with_hint("add now: 2026-01-05 06:00:00 beside `given`, and to the steps of `then` that move it"),
+            ]);
+        }
         for (number, step) in test.steps.iter().enumerate() {
+            self.clock = step.now.unwrap_or(self.clock);
+            if let Some(circuit) = &mut self.circuit {
+                circuit.set_clock(self.clock);
+            }
             let changes = self.changes(step, number == 0).await?;
             let maintained = self.maintain(&changes).map_err(|e| vec![e])?;
             let of = if several { format!("step {}: ", number + 1) } else { String::new() };
@@ -279,7 +294,7 @@ impl Bench {
                 };
                 providers.push(table(&input.schema, rows).map_err(one)?);
             }
-            let plan = self.planner.bind(&self.compiled, &providers).map_err(one)?;
+            let plan = self.planner.bind_at(&self.compiled, &providers, self.clock).map_err(one)?;
             let stream = self.planner.execute(&plan).await.map_err(one)?;
             let rows: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| vec![Error::from(e)])?;
             let change = rows.into_iter().map(if sign > 0 { SignedBatch::inserts } else { SignedBatch::retracts });
@@ -402,6 +417,11 @@ fn alone(model: &Model, test: &UnitTest, leaves: &[Leaf]) -> Model {
     if !matches!(model.materialized, Materialization::StreamingTable | Materialization::MaterializedView) {
         alone.materialized = Materialization::Table;
     }
+    if alone.config.emit_on_close {
+        // What all windows hold, closed or not.
+        alone.config.emit_on_close = false;
+        alone.materialized = Materialization::MaterializedView;
+    }
     alone.config.snapshot = None;
     alone.config.incremental = None;
     alone.rerun = None;
@@ -419,6 +439,7 @@ fn has_state_of_rows(node: &Node) -> bool {
         }
         Node::Union { inputs, .. } => inputs.iter().any(has_state_of_rows),
         Node::Join { base, .. } => has_state_of_rows(base),
+        Node::Shared { node, .. } => has_state_of_rows(node),
     }
 }
 

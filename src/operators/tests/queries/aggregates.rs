@@ -97,7 +97,7 @@ impl Generator<'_> {
                 format!("{}{direction}", self.expr(columns, kind))
             })
             .collect();
-        format!("order by {}", keys.join(", "))
+        format!("order by {}", self.in_total(keys, columns))
     }
 
     /// One call of any aggregate function.

@@ -60,7 +60,11 @@ impl Generator<'_> {
             return Query { sql, columns: output };
         }
         // A key that is ordered by twice is none to DataFusion.
-        let order = if order.contains(&key) { String::new() } else { format!(", {order}") };
+        let order = match self.total_but(&columns, &key) {
+            Some(total) => total,
+            None if order.contains(&key) => String::new(),
+            None => format!(", {order}"),
+        };
         Query {
             sql: format!("select distinct on ({key}) {list} from {source}{filter} order by {key}{order}"),
             columns: output,

@@ -20,7 +20,7 @@ impl Generator<'_> {
                 match self.rng.random_range(0..4) {
                     0 => format!(" where {member} or {other}"),
                     1 => format!(" where not ({member})"),
-                    2 => format!(" where {member} is null or {other}"),
+                    2 => format!(" where ({member}) is null or {other}"),
                     _ => format!(" where case when {other} then {member} else true end"),
                 }
             }

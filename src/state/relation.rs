@@ -1,0 +1,88 @@
+//! The rows of an operator's input, by id.
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+
+use super::{Applied, RowLog, RowStore, StateReader, StateWriter};
+use crate::error::Result;
+use crate::types::{SignedBatch, Weight};
+
+/// Rows of which some may go, found by their value; or rows of which none ever goes.
+pub enum Relation {
+    /// Any change.
+    Set(RowStore),
+    /// Insertions.
+    Log(RowLog),
+}
+
+/// The same call of either.
+macro_rules! either {
+    ($relation:expr, $rows:ident => $call:expr) => {
+        match $relation {
+            Relation::Set($rows) => $call,
+            Relation::Log($rows) => $call,
+        }
+    };
+}
+
+impl Relation {
+    /// No rows, of these columns.
+    pub fn new(schema: &SchemaRef, append_only: bool) -> Result<Self> {
+        Ok(if append_only { Relation::Log(RowLog::new(schema)) } else { Relation::Set(RowStore::new(schema)?) })
+    }
+
+    /// Applies the change of one epoch. Insertions go first, whatever the order of rows: only what is missing at the end of the
+    /// epoch is missing.
+    pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
+        either!(self, rows => rows.apply(batches))
+    }
+
+    /// Whether no row ever goes.
+    pub fn is_append_only(&self) -> bool {
+        matches!(self, Relation::Log(_))
+    }
+
+    /// Weight of a row.
+    #[inline]
+    pub fn weight(&self, id: u32) -> Weight {
+        either!(self, rows => rows.weight(id))
+    }
+
+    /// These columns of the rows `ids`; [`super::NONE`] gives NULLs.
+    pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        either!(self, rows => rows.columns(ids, columns))
+    }
+
+    /// Frees the rows that died in this epoch.
+    pub fn sweep(&mut self) -> Result<()> {
+        match self {
+            Relation::Set(rows) => rows.sweep(),
+            Relation::Log(_) => Ok(()),
+        }
+    }
+
+    /// Writes rows, weights and ids; between two epochs only.
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        either!(self, rows => rows.save(out))
+    }
+
+    /// Becomes what [`Relation::save`] wrote of one of the same kind and columns.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
+        either!(self, rows => rows.restore(from))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        either!(self, rows => rows.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_size(&self) -> usize {
+        either!(self, rows => rows.heap_size())
+    }
+}
