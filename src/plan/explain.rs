@@ -4,7 +4,7 @@
 mod facts;
 mod measured;
 
-use datafusion::common::NullHandling;
+use datafusion::common::{NullHandling, ScalarValue};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::fmt::Write;
 
@@ -14,6 +14,7 @@ use super::incremental::{
     Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Moving, Node, Rank, Reach, TemporalRole,
     UnnestedList, Visible,
 };
+use super::reach::Distance;
 use super::relation::Input;
 use super::session::Planner;
 use super::shape::shape;
@@ -391,8 +392,17 @@ fn by(group: &[Expr], sets: &[GroupingSet]) -> String {
 fn reached(reach: Reach) -> String {
     let side = |extent: Extent, side: &str| match extent {
         _ if extent.is_all() => Some(format!("all {side} it")),
-        Extent { rows: 0, peers: false } => None,
-        Extent { rows: 0, peers: true } => Some(format!("its peers {side} it")),
+        Extent { distance: Some(Distance::Number { units, scale }), .. } => {
+            let distance = ScalarValue::Decimal128(Some(units), 38, scale);
+            Some(format!("those up to {distance} {side} it"))
+        }
+        Extent { distance: Some(Distance::Time { nanos }), .. } => {
+            Some(format!("those up to {} s {side} it", nanos as f64 / 1e9))
+        }
+        Extent { groups: 1, .. } => Some(format!("one group of peers {side} it")),
+        Extent { groups: 2.., .. } => Some(format!("{} groups of peers {side} it", extent.groups)),
+        Extent { rows: 0, peers: false, .. } => None,
+        Extent { rows: 0, peers: true, .. } => Some(format!("its peers {side} it")),
         Extent { rows: 1, .. } => Some(format!("one row {side} it")),
         Extent { rows, .. } => Some(format!("{rows} rows {side} it")),
     };

@@ -8,6 +8,7 @@ use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::sync::Arc;
 
+pub use super::reach::{Extent, Reach};
 pub use super::temporal::{Bound, Moving};
 
 /// One node and what is below it.
@@ -176,47 +177,6 @@ pub struct UnnestedList {
     pub column: usize,
     /// How many levels of lists in lists become rows, 1 or more.
     pub depth: usize,
-}
-
-/// Where, in the order of its partition, the rows stand that the values of a row depend on, besides itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reach {
-    pub before: Extent,
-    pub after: Extent,
-}
-
-/// How far they stand, in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// At most so many rows away.
-    pub rows: usize,
-    /// Its peers, too: rows that the order does not tell apart.
-    pub peers: bool,
-}
-
-impl Extent {
-    /// Any row of the partition.
-    pub const ALL: Extent = Extent { rows: usize::MAX, peers: true };
-
-    /// Whether there is no bound.
-    pub fn is_all(self) -> bool {
-        self.rows == usize::MAX
-    }
-
-    /// What both reach.
-    pub fn and(self, other: Extent) -> Extent {
-        Extent { rows: self.rows.max(other.rows), peers: self.peers || other.peers }
-    }
-}
-
-impl Reach {
-    /// The whole partition.
-    pub const ALL: Reach = Reach { before: Extent::ALL, after: Extent::ALL };
-
-    /// What both reach.
-    pub fn and(self, other: Reach) -> Reach {
-        Reach { before: self.before.and(other.before), after: self.after.and(other.after) }
-    }
 }
 
 /// The first rows of each partition: those whose rank is at most so much.

@@ -3,7 +3,7 @@
 //! A model passes through here once, at compile time:
 //!
 //! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered; [`time_windows`] and [`spelling`] replace calls by what they mean.
-//! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names.
+//! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names; [`using`]: one column of what outer joins name in USING.
 //! 3. [`lateral`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
@@ -45,9 +45,11 @@ mod order_key;
 mod output;
 mod parse;
 mod precedence;
+pub(crate) mod reach;
 mod relation;
 mod rerun;
 mod resolve;
+mod rolled_up;
 mod seed;
 mod session;
 mod set_operations;
@@ -63,6 +65,7 @@ pub mod stored;
 mod subqueries;
 mod temporal;
 mod time_windows;
+mod using;
 mod watermark;
 mod window_keys;
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::fields::{FieldPlanner, Seen};
 use super::parse::{At, Sql, at};
 use super::relation::{STREAM, Scope};
 use super::session::{Context, Planner};
-use super::{spelling, time_windows};
+use super::{spelling, time_windows, using};
 
 /// A query as DataFusion's SQL planner made it, not yet analysed.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Planner {
             let mut names = Names { sql: &sql, nested: &nested };
             let _ = VisitMut::visit(&mut query, &mut names);
             spelling::translate(&mut query, self.dialect);
-            let (result, seen) = self.attempt(&query, scope);
+            let (result, seen) = self.attempt_merged(&query, scope);
             match result {
                 Ok(plan) => {
                     // Struct accesses are known once they are planned; name their outputs and plan again.
@@ -72,6 +72,24 @@ impl Planner {
                     if seen.fault.is_some() || !respell(&mut sql, &query, scope, &error)? {
                         return Err(diagnose::faults(&error, seen, &sql, self));
                     }
+                }
+            }
+        }
+    }
+
+    /// The plan of `query`, columns of USING merged.
+    fn attempt_merged(&self, query: &Query, scope: &Scope) -> (Result<LogicalPlan, DataFusionError>, Seen) {
+        match self.attempt(query, scope) {
+            (Ok(plan), seen) => match using::merge(query, &plan) {
+                Ok(None) => (Ok(plan), seen),
+                Ok(Some(merged)) => self.attempt(&merged, scope),
+                Err(fault) => (Err(fault.into()), seen),
+            },
+            (Err(error), seen) => {
+                let merged = using::merge_written(query).map(|merged| self.attempt(&merged, scope));
+                match merged {
+                    Some((Ok(plan), seen)) => (Ok(plan), seen),
+                    _ => (Err(error), seen),
                 }
             }
         }

@@ -14,6 +14,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
+use super::rolled_up::ForgetKeys;
 use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, set_operations, subqueries};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
@@ -91,9 +93,7 @@ impl Planner {
         let mut builder = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime.build_arc().map_err(Error::from)?)
-            .with_physical_optimizer_rules(
-                PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT).collect(),
-            )
+            .with_physical_optimizer_rules(physical_rules())
             .with_default_features();
         builder.type_planner().replace(Arc::new(Types));
         let mut state = builder.build();
@@ -160,6 +160,13 @@ impl Planner {
         state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
         optimizer.optimize(plan, &state, observe)
     }
+}
+
+/// Rules for physical plans.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT);
+    // What is wrongly known is forgotten before anything asks.
+    std::iter::once(Arc::new(ForgetKeys) as Arc<dyn PhysicalOptimizerRule + Send + Sync>).chain(rules).collect()
 }
 
 fn register_functions(state: &mut SessionState, options: &PlannerOptions) -> Result<()> {

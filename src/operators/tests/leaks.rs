@@ -399,11 +399,13 @@ names! { rank_name, RANKS, Rank:
     Rank::DenseRank => "top dense rank",
 }
 
-const EXTENTS: &[&str] = &["nothing", "rows", "peers", "all"];
+const EXTENTS: &[&str] = &["nothing", "rows", "peers", "groups", "distance", "all"];
 
 fn extent_name(extent: Extent) -> &'static str {
     match extent {
         all if all.is_all() => "all",
+        Extent { distance: Some(_), .. } => "distance",
+        Extent { groups: 1.., .. } => "groups",
         Extent { peers: true, .. } => "peers",
         Extent { rows: 0, .. } => "nothing",
         _ => "rows",

@@ -2,11 +2,14 @@
 //!
 //! The rows of every partition are kept in order. A change reaches some rows: those whose frame it falls into ([`Reach`]). They are
 //! evaluated by DataFusion's own functions as they were and as they are, with as many neighbours as their frames want, and those that
-//! differ are given out. So every function and every frame is maintained; what it costs is what it reaches. Where only the first
+//! differ are given out. So every function and every frame is maintained; what it costs is what it reaches. Frames from the first row
+//! on ([`running`]) go on from a checkpoint near the change. Where only the first
 //! ranks are asked for ([`Visible`]), nothing behind them is looked at: a top-k.
 
 mod evaluate;
+mod order;
 mod region;
+mod running;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, take_record_batch};
@@ -16,13 +19,17 @@ use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, SortExpr};
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use self::evaluate::Calls;
-use self::region::{Region, Span, regions, span};
+use self::evaluate::{Calls, Values};
+use self::order::Order;
+use self::region::{Region, Span, first_seen, regions, span};
+use self::running::{Checkpoint, EVERY, State, Stretch};
 use super::eval::{self, Exprs, arrow_schema};
 use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
+use crate::plan::reach::reach_between_checkpoints;
 use crate::state::{GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
@@ -39,13 +46,14 @@ pub(super) struct Spec<'a> {
 pub(super) struct Window {
     partition: Exprs,
     order: Exprs,
+    ordering: Order,
     calls: Calls,
     reach: Reach,
+    /// What is looked at besides the rows behind a checkpoint. None: there are no checkpoints.
+    near: Option<Reach>,
     visible: Option<Visible>,
     /// Of the partition's key.
     key_codec: RowCodec,
-    /// Of the order's values, each with its direction.
-    order_codec: RowCodec,
     /// Of the order's values, then all columns: bytes order as rows do, and equal bytes are equal rows.
     row_codec: RowCodec,
     input: SchemaRef,
@@ -53,6 +61,8 @@ pub(super) struct Window {
     keys: GroupIndex,
     /// Rows by partition: their bytes, and how many of these their order takes ([`peers`]).
     partitions: Vec<Multiset>,
+    /// By partition, in order: a cache.
+    checkpoints: Vec<Vec<Checkpoint>>,
     rows: usize,
     bytes: usize,
 }
@@ -83,6 +93,8 @@ struct Computed<R> {
     /// Region and bytes of each row.
     rows: Vec<(u32, R)>,
     batch: RecordBatch,
+    /// Checkpoints that were passed, by partition.
+    passed: Vec<(u32, Vec<Checkpoint>)>,
 }
 
 impl Window {
@@ -91,16 +103,18 @@ impl Window {
         let rows = arrow_schema(input);
         let partition = Exprs::new(spec.partition, input, session)?;
         let order = Exprs::new(spec.order.iter().map(|o| &o.expr), input, session)?;
-        let options = spec.order.iter().map(|o| SortOptions { descending: !o.asc, nulls_first: o.nulls_first });
-        let ordered = order.types.iter().zip(options).map(|(t, o)| SortField::new_with_options(t.clone(), o));
+        let options = |o: &SortExpr| SortOptions { descending: !o.asc, nulls_first: o.nulls_first };
+        let options: Vec<SortOptions> = spec.order.iter().map(options).collect();
+        let ordered = order.types.iter().zip(&options).map(|(t, o)| SortField::new_with_options(t.clone(), *o));
         let ordered: Vec<SortField> = ordered.collect();
         let all = rows.fields().iter().map(|f| SortField::new(f.data_type().clone()));
         Ok(Window {
             key_codec: RowCodec::new(partition.types.iter().cloned())?,
-            order_codec: RowCodec::ordered(ordered.clone())?,
+            ordering: Order::new(order.types.clone(), &options)?,
             row_codec: RowCodec::ordered(ordered.into_iter().chain(all).collect())?,
             calls: Calls::new(spec.calls, input, session)?,
             reach: spec.reach,
+            near: reach_between_checkpoints(spec.calls).filter(|_| spec.visible.is_none()),
             visible: spec.visible,
             partition,
             order,
@@ -108,6 +122,7 @@ impl Window {
             schema: arrow_schema(schema),
             keys: GroupIndex::new(),
             partitions: Vec::new(),
+            checkpoints: Vec::new(),
             rows: 0,
             bytes: 0,
         })
@@ -120,7 +135,7 @@ impl Window {
             let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
             let keys = self.keys.intern(&keys)?;
             let mut columns = self.order.evaluate(&batch.rows)?;
-            let order = self.order_codec.encode(&columns, batch.num_rows())?;
+            let order = self.ordering.encode(&columns, batch.num_rows())?;
             columns.extend_from_slice(batch.rows.columns());
             let rows = self.row_codec.encode(&columns, batch.num_rows())?;
             for (i, key) in keys.into_iter().enumerate() {
@@ -130,6 +145,7 @@ impl Window {
         }
         if self.keys.bound() > self.partitions.len() {
             self.partitions.resize_with(self.keys.bound(), Multiset::default);
+            self.checkpoints.resize_with(self.keys.bound(), Vec::new);
         }
         all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let mut touched: Vec<Touched> = Vec::new();
@@ -171,13 +187,40 @@ impl Window {
         // Rows with their neighbours, region by region; which of them are the region's own.
         let mut all: Vec<&[u8]> = Vec::new();
         let mut spans: Vec<Span> = Vec::with_capacity(regions.len());
+        let mut starts: Vec<Option<&Checkpoint>> = Vec::with_capacity(regions.len());
         for region in regions {
             let rows = &self.partitions[region.partition as usize];
-            spans.push(span(region, rows, self.reach, self.visible, &mut all));
+            let start = self.checkpoint_before(region, rows);
+            let resumed = start.map(|start| &*start.at);
+            spans.push(span(region, rows, self.reach, self.visible, &self.ordering, resumed, &mut all));
+            starts.push(start);
         }
         let columns = self.row_codec.decode(all.iter().map(|row| columns(row)))?.split_off(self.order.types.len());
         let batch = eval::rows(&self.input, columns, all.len())?;
-        let values = self.calls.evaluate(&batch, &spans)?;
+
+        let peers: Vec<Vec<Range<usize>>> = match self.calls.any_running() {
+            true => spans.iter().map(|span| ranges_of_peers(&all[span.shown.clone()])).collect(),
+            false => vec![vec![]; spans.len()],
+        };
+        let marks: Vec<Vec<usize>> = match self.near {
+            Some(_) => {
+                let marks = |((region, span), peers): ((&Region, &Span), &Vec<_>)| {
+                    self.marks(region, &all[span.shown.clone()], peers)
+                };
+                regions.iter().zip(&spans).zip(&peers).map(marks).collect()
+            }
+            None => vec![vec![]; spans.len()],
+        };
+        let stretches: Vec<Stretch> = (starts.into_iter().zip(&peers).zip(&marks))
+            .map(|((start, peers), marks)| Stretch { start, peers, marks })
+            .collect();
+        let Values { columns: values, states } = self.calls.evaluate(&batch, &spans, &stretches)?;
+        let mut passed = Vec::new();
+        for (number, ((region, span), stretch)) in regions.iter().zip(&spans).zip(&stretches).enumerate() {
+            let states = states.iter().map(|of_call| of_call[number].as_slice()).collect::<Vec<_>>();
+            passed.push((region.partition, checkpoints(stretch, &all[span.shown.clone()], &states)));
+        }
+
         let mut rows = Vec::new();
         let mut own: Vec<u32> = Vec::new();
         for (number, span) in spans.iter().enumerate() {
@@ -188,8 +231,75 @@ impl Window {
         let batch = eval::rows(&self.schema, all, batch.num_rows())?;
         let batch =
             if own.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &UInt32Array::from(own))? };
-        Ok(Computed { rows, batch })
+        Ok(Computed { rows, batch, passed })
     }
+
+    /// The last checkpoint from which all is seen that the frames of `region` see.
+    fn checkpoint_before(&self, region: &Region, rows: &Multiset) -> Option<&Checkpoint> {
+        let first = first_seen(region, rows, self.near?.before, &self.ordering)?;
+        let checkpoints = &self.checkpoints[region.partition as usize];
+        let before = checkpoints.partition_point(|checkpoint| *checkpoint.at <= *first);
+        checkpoints.get(before.checked_sub(1)?)
+    }
+
+    /// Before which `peers` of a stretch of `rows` new checkpoints are due: behind the last one, [`EVERY`] so many rows.
+    fn marks(&self, region: &Region, rows: &[&[u8]], peers: &[Range<usize>]) -> Vec<usize> {
+        let last = self.checkpoints[region.partition as usize].last().map(|checkpoint| &*checkpoint.at);
+        let mut marks = Vec::new();
+        let mut since = 0;
+        for (group, range) in peers.iter().enumerate() {
+            let at = self::peers(rows[range.start]);
+            if last.is_some_and(|last| at <= last) {
+                since = 0;
+            } else if since >= EVERY {
+                marks.push(group);
+                since = 0;
+            }
+            since += range.len();
+        }
+        marks
+    }
+
+    fn keep(&mut self, passed: Vec<(u32, Vec<Checkpoint>)>) {
+        for (partition, checkpoints) in passed {
+            self.bytes += checkpoints.iter().map(Checkpoint::size).sum::<usize>();
+            self.checkpoints[partition as usize].extend(checkpoints);
+        }
+    }
+
+    /// Drops the checkpoints of `partition` that a change of the row `first`, or of one behind it, is in.
+    fn drop_behind(&mut self, partition: u32, first: &[u8]) {
+        let checkpoints = &mut self.checkpoints[partition as usize];
+        let valid = checkpoints.partition_point(|checkpoint| *checkpoint.at <= *first);
+        self.bytes -= checkpoints.drain(valid..).map(|checkpoint| checkpoint.size()).sum::<usize>();
+    }
+}
+
+/// Rows that the order does not tell apart, by their places.
+fn ranges_of_peers(rows: &[&[u8]]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        match ranges.last_mut() {
+            Some(last) if peers(rows[last.start]) == peers(row) => last.end = at + 1,
+            _ => ranges.push(at..at + 1),
+        }
+    }
+    ranges
+}
+
+/// The checkpoints at the marks of a stretch of `rows`; `states` by running function and mark.
+fn checkpoints(stretch: &Stretch<'_>, rows: &[&[u8]], states: &[&[State]]) -> Vec<Checkpoint> {
+    let (before, groups) = stretch.start.map_or((0, 0), |start| (start.rows, start.groups));
+    let checkpoint = |(mark, group): (usize, &usize)| {
+        let start = stretch.peers[*group].start;
+        Checkpoint {
+            at: peers(rows[start]).into(),
+            rows: before + start,
+            groups: groups + group,
+            states: states.iter().map(|states| states[mark].clone()).collect(),
+        }
+    };
+    stretch.marks.iter().enumerate().map(checkpoint).collect()
 }
 
 impl Shard for Window {
@@ -202,18 +312,26 @@ impl Shard for Window {
         let mut reached: Vec<Region> = Vec::new();
         for Touched { partition, changes } in &touched {
             let rows = &self.partitions[*partition as usize];
-            reached.extend(regions(*partition, rows, changes, self.reach, self.visible));
+            reached.extend(regions(*partition, rows, changes, self.reach, self.visible, &self.ordering));
         }
-        let Computed { rows, batch } = self.compute(&reached)?;
+        let Computed { rows, batch, passed } = self.compute(&reached)?;
         // They will not be there any more.
         let rows = rows.into_iter().map(|(region, row)| (region, Box::from(row))).collect();
-        let before: Computed<Box<[u8]>> = Computed { rows, batch };
+        let before: Computed<Box<[u8]>> = Computed { rows, batch, passed: vec![] };
+        self.keep(passed);
         for Touched { partition, changes } in &touched {
             self.apply(*partition, changes)?;
+            if let Some((first, _)) = changes.first() {
+                self.drop_behind(*partition, first);
+            }
         }
-        let output = difference(&before, &self.compute(&reached)?, self.input.fields().len())?;
+        let mut after = self.compute(&reached)?;
+        let passed = std::mem::take(&mut after.passed);
+        let output = difference(&before, &after, self.input.fields().len())?;
+        self.keep(passed);
         for Touched { partition, .. } in &touched {
             if self.partitions[*partition as usize].is_empty() {
+                self.drop_behind(*partition, &[]);
                 self.keys.remove(*partition);
             }
         }
@@ -231,6 +349,7 @@ impl Shard for Window {
         self.keys = GroupIndex::restore(from)?;
         let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
         self.partitions = from.multisets("partitions", count as usize)?;
+        self.checkpoints = (0..count).map(|_| Vec::new()).collect();
         self.rows = self.partitions.iter().map(Multiset::len).sum();
         self.bytes = self.partitions.iter().map(Multiset::bytes).sum();
         Ok(())
@@ -241,7 +360,10 @@ impl Shard for Window {
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.heap_size() + self.partitions.capacity() * size_of::<Multiset>() + self.bytes
+        self.keys.heap_size()
+            + self.partitions.capacity() * size_of::<Multiset>()
+            + self.checkpoints.capacity() * size_of::<Vec<Checkpoint>>()
+            + self.bytes
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::order::{Order, Side};
 use super::peers;
 use crate::plan::incremental::{Extent, Rank, Reach, Visible};
 use crate::state::Multiset;
@@ -33,6 +34,7 @@ pub fn regions(
     changes: &[(Box<[u8]>, Weight)],
     reach: Reach,
     visible: Option<Visible>,
+    order: &Order,
 ) -> Vec<Region> {
     let Some((first, _)) = changes.first() else { return vec![] };
     let all = || vec![Region { partition, from: None, to: None }];
@@ -45,8 +47,8 @@ pub fn regions(
     }
     let mut regions: Vec<Region> = Vec::new();
     for (at, (row, _)) in changes.iter().enumerate() {
-        let from = start(rows, changes, at, reach.after);
-        let to = end(rows, changes, at, reach.before);
+        let from = start(rows, changes, at, reach.after, order);
+        let to = end(rows, changes, at, reach.before, order);
         match regions.last_mut() {
             // One that is open at its end holds everything that follows.
             Some(Region { to: None, .. }) => break,
@@ -81,8 +83,14 @@ fn is_hidden(rows: &Multiset, first: &[u8], visible: Visible) -> bool {
     }
 }
 
-/// The first row whose frame a change at `at` falls into.
-fn start(rows: &Multiset, changes: &[(Box<[u8]>, Weight)], at: usize, after: Extent) -> Option<Box<[u8]>> {
+/// No row whose frame a change at `at` falls into stands before this.
+fn start(
+    rows: &Multiset,
+    changes: &[(Box<[u8]>, Weight)],
+    at: usize,
+    after: Extent,
+    order: &Order,
+) -> Option<Box<[u8]>> {
     let row = &*changes[at].0;
     if after.is_all() {
         return None;
@@ -94,11 +102,22 @@ fn start(rows: &Multiset, changes: &[(Box<[u8]>, Weight)], at: usize, after: Ext
     if after.peers {
         from = from.min(peers(row));
     }
-    Some(from.into())
+    if after.groups > 0 {
+        from = from.min(nth_unchanged_group(rows.below(peers(row)), changes, after.groups)?);
+    }
+    let Some(distance) = after.distance else { return Some(from.into()) };
+    let far = order.moved(peers(row), distance, Side::Before)?;
+    Some(from.min(&far).into())
 }
 
-/// The last one.
-fn end(rows: &Multiset, changes: &[(Box<[u8]>, Weight)], at: usize, before: Extent) -> Option<Box<[u8]>> {
+/// Nor behind this.
+fn end(
+    rows: &Multiset,
+    changes: &[(Box<[u8]>, Weight)],
+    at: usize,
+    before: Extent,
+    order: &Order,
+) -> Option<Box<[u8]>> {
     let row = &*changes[at].0;
     if before.is_all() {
         return None;
@@ -108,15 +127,51 @@ fn end(rows: &Multiset, changes: &[(Box<[u8]>, Weight)], at: usize, before: Exte
     if before.rows > 0 {
         to = nth_unchanged(behind(), changes, before.rows)?;
     }
+    let mut past = None;
     if before.peers {
-        let group = peers(row);
-        to = behind()
-            .map(|(row, _)| row)
-            .take_while(|row| row.starts_with(group))
-            .last()
-            .map_or(to, |last| to.max(last));
+        past = Some(above(peers(row))?);
     }
-    Some(to.into())
+    if before.groups > 0 {
+        let group = nth_unchanged_group(rows.at_least(past.as_deref()?), changes, before.groups)?;
+        past = Some(above(group)?);
+    }
+    if let Some(distance) = before.distance {
+        let far = above(&order.moved(peers(row), distance, Side::Behind)?)?;
+        past = past.max(Some(far));
+    }
+    Some(past.as_deref().map_or(to, |past| to.max(past)).into())
+}
+
+/// The first bytes above all that begin with `bytes`. None: there are none.
+fn above(bytes: &[u8]) -> Option<Vec<u8>> {
+    let last = bytes.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut above = bytes[..=last].to_vec();
+    above[last] += 1;
+    Some(above)
+}
+
+/// The order's bytes of the `n`th group of `rows`, of those groups that are there before and after.
+fn nth_unchanged_group<'a>(
+    rows: impl Iterator<Item = (&'a [u8], Weight)>,
+    changes: &[(Box<[u8]>, Weight)],
+    n: usize,
+) -> Option<&'a [u8]> {
+    let (mut count, mut last) = (0, None);
+    for (row, weight) in rows {
+        let group = peers(row);
+        if last != Some(group) && weight.min(weight + change_of(row, changes)) > 0 {
+            last = Some(group);
+            count += 1;
+            if count == n {
+                return last;
+            }
+        }
+    }
+    None
+}
+
+fn change_of(row: &[u8], changes: &[(Box<[u8]>, Weight)]) -> Weight {
+    changes.binary_search_by(|(changed, _)| (**changed).cmp(row)).map_or(0, |at| changes[at].1)
 }
 
 /// The `n`th of `rows`, of those that are there before and after. None: there are not so many.
@@ -127,8 +182,7 @@ fn nth_unchanged<'a>(
 ) -> Option<&'a [u8]> {
     let mut count = 0;
     for (row, weight) in rows {
-        let change = changes.binary_search_by(|(changed, _)| (**changed).cmp(row)).map_or(0, |at| changes[at].1);
-        count += usize::try_from(weight.min(weight + change)).unwrap_or(0);
+        count += usize::try_from(weight.min(weight + change_of(row, changes))).unwrap_or(0);
         if count >= n {
             return Some(row);
         }
@@ -136,57 +190,89 @@ fn nth_unchanged<'a>(
     None
 }
 
-/// The rows of `region` and those that their frames see, appended to `all`: each as often as it is there.
+/// The first row that frames of `region` see, where they reach `before` so far; None if it is the partition's first.
+pub fn first_seen<'a>(region: &'a Region, rows: &'a Multiset, before: Extent, order: &'a Order) -> Option<&'a [u8]> {
+    let from = region.from.as_deref()?;
+    Some(seen(rows.at_least(from).next(), rows.below(from), before, order, Side::Before).last().map_or(from, |r| r.0))
+}
+
+/// Of `beside`, the rows on one side of a region, those that frames of the region see: they reach `extent` from `edge`, the region's row on that side.
+fn seen<'a>(
+    edge: Option<(&'a [u8], Weight)>,
+    beside: impl Iterator<Item = (&'a [u8], Weight)>,
+    extent: Extent,
+    order: &Order,
+    side: Side,
+) -> impl Iterator<Item = (&'a [u8], Weight)> {
+    let edge = edge.map(|(row, _)| peers(row));
+    // Without an edge there is no row of the region, and no frame. What cannot be told is seen.
+    let far = edge.zip(extent.distance).map(|(edge, distance)| order.moved(edge, distance, side));
+    let is_near = move |group: &[u8]| match (&far, side) {
+        (None, _) => false,
+        (Some(None), _) => true,
+        (Some(Some(far)), Side::Before) => group >= far.as_slice(),
+        (Some(Some(far)), Side::Behind) => group <= far.as_slice(),
+    };
+    let (mut count, mut groups, mut last) = (0, 0, edge);
+    beside.take_while(move |(row, weight)| {
+        let group = peers(row);
+        if last != Some(group) {
+            groups += 1;
+            last = Some(group);
+        }
+        let is_peer = extent.peers && edge == Some(group);
+        let is_seen = count < extent.rows || is_peer || groups <= extent.groups || is_near(group);
+        count += usize::try_from(*weight).unwrap_or(0);
+        is_seen
+    })
+}
+
+/// The rows of `region` and those that their frames see, appended to `all`: each as often as it is there. `resumed`: those from there on are enough.
 pub fn span<'a>(
     region: &Region,
     rows: &'a Multiset,
     reach: Reach,
     visible: Option<Visible>,
+    order: &Order,
+    resumed: Option<&[u8]>,
     all: &mut Vec<&'a [u8]>,
 ) -> Span {
     let begin = all.len();
-    let repeat = |all: &mut Vec<&'a [u8]>, row: &'a [u8], times: usize| all.extend(std::iter::repeat_n(row, times));
     let times = |weight: Weight| usize::try_from(weight).unwrap_or(0);
+    let repeat = |all: &mut Vec<&'a [u8]>, (row, weight): (&'a [u8], Weight)| {
+        all.extend(std::iter::repeat_n(row, times(weight)));
+    };
     if let Some(visible) = visible {
         let mut count = Counter::new(visible);
         for (row, weight) in rows.iter() {
             match count.take(row, weight) {
                 0 => break,
-                taken => repeat(all, row, taken),
+                taken => all.extend(std::iter::repeat_n(row, taken)),
             }
         }
         return Span { shown: begin..all.len(), own: begin..all.len() };
     }
-    if let Some(from) = region.from.as_deref() {
-        let first = rows.at_least(from).next().map(|(row, _)| peers(row));
-        let is_peer = |row: &[u8]| reach.before.peers && first.is_some_and(|first| row.starts_with(first));
-        let mut seen = 0;
-        for (row, weight) in rows.below(from) {
-            if seen >= reach.before.rows && !is_peer(row) {
-                break;
-            }
-            repeat(all, row, times(weight));
-            seen += times(weight);
+    match (region.from.as_deref(), resumed) {
+        (Some(from), Some(resumed)) => {
+            rows.at_least(resumed).take_while(|(row, _)| *row < from).for_each(|row| repeat(all, row));
         }
-        all[begin..].reverse();
+        (Some(from), None) => {
+            let edge = rows.at_least(from).next();
+            seen(edge, rows.below(from), reach.before, order, Side::Before).for_each(|row| repeat(all, row));
+            all[begin..].reverse();
+        }
+        (None, _) => {}
     }
     let own = all.len();
     let from = region.from.as_deref().unwrap_or(&[]);
     let mut rest = rows.at_least(from).peekable();
-    while let Some((row, weight)) = rest.next_if(|(row, _)| region.to.as_deref().is_none_or(|to| *row <= to)) {
-        repeat(all, row, times(weight));
+    let mut last = None;
+    while let Some(row) = rest.next_if(|(row, _)| region.to.as_deref().is_none_or(|to| *row <= to)) {
+        repeat(all, row);
+        last = Some(row);
     }
     let own = own..all.len();
-    let last = all.last().filter(|_| !own.is_empty()).map(|row| peers(row));
-    let is_peer = |row: &[u8]| reach.after.peers && last.is_some_and(|last| row.starts_with(last));
-    let mut seen = 0;
-    for (row, weight) in rest {
-        if seen >= reach.after.rows && !is_peer(row) {
-            break;
-        }
-        repeat(all, row, times(weight));
-        seen += times(weight);
-    }
+    seen(last, rest, reach.after, order, Side::Behind).for_each(|row| repeat(all, row));
     Span { shown: begin..all.len(), own }
 }
 
@@ -253,14 +339,15 @@ mod tests {
     fn reached(before: &[(u8, u8)], inserted: &[(u8, u8)], reach: Reach) -> Vec<(Option<u8>, Option<u8>, usize)> {
         let set = rows(before);
         let changes: Vec<_> = inserted.iter().map(|(peers, column)| (row(*peers, *column), 1)).collect();
-        let regions = regions(0, &set, &changes, reach, None);
+        let order = Order::new(vec![], &[]).unwrap();
+        let regions = regions(0, &set, &changes, reach, None, &order);
         let of = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map(|bytes| bytes[0]);
-        let shown = |region: &Region| span(region, &set, reach, None, &mut vec![]).shown.len();
+        let shown = |region: &Region| span(region, &set, reach, None, &order, None, &mut vec![]).shown.len();
         regions.iter().map(|r| (of(&r.from), of(&r.to), shown(r))).collect()
     }
 
     fn rows_away(rows: usize) -> Extent {
-        Extent { rows, peers: false }
+        Extent::rows(rows)
     }
 
     #[test]
@@ -284,10 +371,10 @@ mod tests {
     #[test]
     fn peers_are_reached_together() {
         let some = [(1, 0), (2, 0), (2, 1), (2, 5), (3, 0), (4, 0)];
-        let to_peers = Reach { before: rows_away(0), after: Extent { rows: 0, peers: true } };
+        let to_peers = Reach { before: rows_away(0), after: Extent::PEERS };
         assert_eq!(reached(&some, &[(2, 3)], to_peers), [(Some(2), Some(2), 3)]);
-        let from_peers = Reach { before: Extent { rows: 0, peers: true }, after: rows_away(0) };
-        assert_eq!(reached(&some, &[(2, 3)], from_peers), [(Some(2), Some(2), 3)]);
+        let from_peers = Reach { before: Extent::PEERS, after: rows_away(0) };
+        assert_eq!(reached(&some, &[(2, 3)], from_peers), [(Some(2), Some(3), 3)], "all below 3");
     }
 
     #[test]
@@ -296,8 +383,9 @@ mod tests {
         let reached = |rank, most, inserted: (u8, u8)| {
             let visible = Some(Visible { rank, most });
             let changes = [(row(inserted.0, inserted.1), 1)];
-            let regions = regions(0, &some, &changes, Reach::ALL, visible);
-            regions.first().map(|region| span(region, &some, Reach::ALL, visible, &mut vec![]).own.len())
+            let order = Order::new(vec![], &[]).unwrap();
+            let regions = regions(0, &some, &changes, Reach::ALL, visible, &order);
+            regions.first().map(|region| span(region, &some, Reach::ALL, visible, &order, None, &mut vec![]).own.len())
         };
         assert_eq!(reached(Rank::RowNumber, 2, (2, 1)), None);
         assert_eq!(reached(Rank::RowNumber, 2, (1, 7)), Some(2));

@@ -6,8 +6,8 @@ use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprFunctionExt, FetchType, Limit, LogicalPlan, Operator, SkipType, Sort, Window, WindowFrame,
-    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+    BinaryExpr, Expr, ExprFunctionExt, FetchType, Limit, LogicalPlan, Operator, SkipType, Sort, Window,
+    WindowFunctionDefinition, lit,
 };
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::first::stripped;
 use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, renamed, unaliased};
 use crate::plan::determinism;
 use crate::plan::incremental::{Extent, Node, Rank, Reach, Visible};
+use crate::plan::reach::reach_of;
 
 /// The column that numbers rows for a LIMIT.
 const NUMBER: &str = "__row_number";
@@ -118,60 +119,6 @@ impl Lowering<'_> {
         let skipped = Expr::Column(Column::new_unqualified(NUMBER)).gt(lit(skip as u64));
         let node = if skip > 0 { filter_of(node, skipped) } else { node };
         Ok(project(node, columns_of(&of_input), of_input)?)
-    }
-}
-
-/// Which rows a function looks at.
-fn reach_of(function: &WindowFunction) -> Reach {
-    let arguments = &function.params.args;
-    let is_shift = |name: &str| matches!(name, "lag" | "lead") && function.params.null_treatment.is_none();
-    match &function.fun {
-        WindowFunctionDefinition::WindowUDF(f) => match f.name() {
-            "row_number" | "rank" | "dense_rank" => Reach { before: Extent::ALL, after: Extent::default() },
-            name if is_shift(name) => {
-                let shift = arguments.get(1).map_or(Some(1), |shift| match shift {
-                    Expr::Literal(value, _) => match value.cast_to(&DataType::Int64) {
-                        Ok(ScalarValue::Int64(shift)) => shift,
-                        _ => None,
-                    },
-                    _ => None,
-                });
-                let Some(shift) = shift else { return Reach::ALL };
-                let rows = Extent { rows: usize::try_from(shift.unsigned_abs()).unwrap_or(usize::MAX), peers: false };
-                match (name == "lag") == (shift >= 0) {
-                    true => Reach { before: rows, after: Extent::default() },
-                    false => Reach { before: Extent::default(), after: rows },
-                }
-            }
-            "first_value" | "last_value" | "nth_value" => reach_of_frame(&function.params.window_frame),
-            _ => Reach::ALL,
-        },
-        WindowFunctionDefinition::AggregateUDF(_) => reach_of_frame(&function.params.window_frame),
-    }
-}
-
-fn reach_of_frame(frame: &WindowFrame) -> Reach {
-    use WindowFrameBound::{CurrentRow, Following, Preceding};
-    let rows = |distance: &ScalarValue| match distance.cast_to(&DataType::UInt64) {
-        Ok(ScalarValue::UInt64(Some(rows))) => {
-            Extent { rows: usize::try_from(rows).unwrap_or(usize::MAX), peers: false }
-        }
-        _ => Extent::ALL,
-    };
-    let none = Extent::default();
-    match frame.units {
-        WindowFrameUnits::Rows => Reach {
-            before: if let Preceding(distance) = &frame.start_bound { rows(distance) } else { none },
-            after: if let Following(distance) = &frame.end_bound { rows(distance) } else { none },
-        },
-        // Distances between values, and numbers of groups, are no numbers of rows.
-        WindowFrameUnits::Range | WindowFrameUnits::Groups => {
-            let extent = |bound: &WindowFrameBound| match bound {
-                CurrentRow => Extent { rows: 0, peers: true },
-                _ => Extent::ALL,
-            };
-            Reach { before: extent(&frame.start_bound), after: extent(&frame.end_bound) }
-        }
     }
 }
 

@@ -215,3 +215,22 @@ fn a_generated_series_is_compiled_by_a_task_that_has_used_up_its_budget() {
     let incremental = receiver.recv_timeout(Duration::from_secs(60)).expect("compiling ends");
     assert!(incremental.unwrap());
 }
+
+/// A partition without rows has the total of nothing; there is one total all the same, whatever the optimizer knows of its keys.
+#[tokio::test]
+async fn a_rollup_has_one_total_over_any_number_of_partitions() {
+    let mut options = PlannerOptions::new(Dialect::DataFusion);
+    options.target_partitions = 3;
+    let planner = Planner::new(options).unwrap();
+    for key in ["date '2024-03-01'", "s.site_id - s.site_id", "1"] {
+        let sql = format!(
+            r#"select b, count(*) as n from (select u.city as b, l.x from "ref"."users" as u cross join lateral (
+               select {key} as x from "ref"."sites" as s where s.site_id = u.user_id) as l) as r group by rollup (x, b)"#
+        );
+        let model = compile_view(&sql).unwrap();
+        let there = [("user_id", ints(&[1, 1, 1])), ("site_id", ints(&[1, 2, 3])), ("city", texts(&["b", "b", "c"]))];
+        let tables: Vec<_> = (0..model.inputs.len()).map(|slot| table(&model, slot, &there)).collect();
+        let found = rows(&planner, &model, &tables).await.unwrap();
+        assert_eq!(found, "|   | 3 |\n|   | 3 |\n| b | 2 |\n| c | 1 |", "{key}");
+    }
+}

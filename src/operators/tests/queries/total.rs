@@ -28,9 +28,9 @@ impl<'a> Generator<'a> {
         self.total.then(|| others.map(|(name, _)| format!(", {name}")).collect())
     }
 
-    /// An order with peers, a call of integers that is the same for all of them, and a frame. Now and then, and only if orders are to be total.
+    /// An order with peers, a call of integers that is the same for all of them, and a frame. Now and then, mostly if orders are to be total.
     pub(super) fn among_peers(&mut self, columns: &[Column]) -> Option<(String, String, &'static str)> {
-        if !self.total || !self.rng.random_bool(0.4) {
+        if !self.rng.random_bool(if self.total { 0.4 } else { 0.15 }) {
             return None;
         }
         let kind = columns.iter().map(|(_, kind)| *kind).filter(|k| !k.is_nested()).collect::<Vec<_>>();
@@ -47,8 +47,26 @@ impl<'a> Generator<'a> {
             1 => format!("max({int})"),
             _ => "count(*)".to_string(),
         };
+        let distances: &[&str] = match kind {
+            Kind::Int | Kind::Float | Kind::Decimal => &[
+                " range between 2 preceding and 1 following",
+                " range between 3 preceding and current row",
+                " range between 1 following and 4 following",
+                " range between 3 preceding and 1 preceding",
+            ],
+            Kind::Time => &[
+                " range between interval '90 minutes' preceding and current row",
+                " range between interval '1 day' preceding and interval '1 hour' following",
+            ],
+            Kind::Day => &[" range between interval '2 days' preceding and interval '1 day' following"],
+            _ => &[],
+        };
+        if let Some(frame) = distances.choose(self.rng).filter(|_| self.rng.random_bool(0.4)) {
+            return Some((order, call, *frame));
+        }
         let frames = [
             "",
+            " range between unbounded preceding and current row",
             " groups between 1 preceding and current row",
             " groups between 1 preceding and 2 following",
             " range between current row and unbounded following",
