@@ -113,3 +113,40 @@ fn membership_as_a_value_is_null_where_it_is_unknown() {
         Err("Physical plan does not support logical expression InSubquery"),
     );
 }
+
+const ONE: &str = r#"(select a.k1 from "src"."a" as a) as a"#;
+const OTHER: &str = r#"(select t.id, t.k1 from "src"."t" as t) as z"#;
+
+fn some_of_each() -> Vec<(&'static str, Vec<Row>)> {
+    vec![("t", rows_of("t", &[&[Int(10), Int(1)], &[Int(20), Int(2)]])), ("a", rows_of("a", &[&[Int(1)], &[Int(5)]]))]
+}
+
+#[test]
+fn a_full_join_shows_the_key_of_either_side() {
+    differs(
+        &format!("select k1, id from {ONE} full join {OTHER} using (k1)"),
+        some_of_each(),
+        json!([[1, 10], [5, null], [2, 20]]),
+        Ok(json!([[1, 10], [5, null], [null, 20]])),
+    );
+}
+
+#[test]
+fn all_columns_of_a_left_join_are_those_of_its_left_side_first() {
+    differs(
+        &format!("select * from {OTHER} left join {ONE} using (k1)"),
+        some_of_each(),
+        json!([[10, 1], [20, 2]]),
+        Ok(json!([[10, 1], [20, null]])),
+    );
+}
+
+#[test]
+fn three_relations_joined_by_one_name_have_one_column_of_it() {
+    differs(
+        &format!("select k1, z.id from {ONE} join {OTHER} using (k1) join (select 1 as k1) as o using (k1)"),
+        some_of_each(),
+        json!([[1, 10]]),
+        Err("Ambiguous reference to unqualified field k1"),
+    );
+}
