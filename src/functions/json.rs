@@ -3,6 +3,11 @@
 //! A path is a list of arguments: texts are keys, integers are places in arrays (from 0; −1 is the last). There is no type for JSON: a
 //! part that is an object or an array is JSON text. What is not there, or of another kind than the function gives, is NULL, and so is
 //! everything in a text that is no JSON. Where a key stands twice the last one counts, as in JSON sources.
+//!
+//! They are not the crate's, which stops reading where it has found something: it gives the first of two values of a key, and a value out of a text
+//! that is cut off or goes on behind its end, so a column of a JSON source and `json_get` of the same record would differ. It also gives
+//! `json_contains` of NULL as false, lengths as unsigned integers, whole numbers by way of doubles, and takes one column at most in a path.
+//! `tests/json.rs` shows each of these, and that both agree on everything else.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder,
@@ -261,6 +266,33 @@ fn number(json: &str) -> Option<&str> {
     json.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(json)
 }
 
+/// The value of a number or a string that reads as one.
+fn read<T: std::str::FromStr>(json: &str) -> Option<T> {
+    match string(json) {
+        Some(text) => text.parse().ok(),
+        None => json.parse().ok(),
+    }
+}
+
+/// A whole number, however it is written: `7`, `7.0`, `70e-1`, `"7"`.
+fn integer(json: &str) -> Option<i64> {
+    let Some(number) = number(json) else { return read(json) };
+    if let Ok(value) = number.parse() {
+        return Some(value);
+    }
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    if significant.trim_start_matches('-').is_empty() {
+        return Some(0);
+    }
+    // Digits behind the last significant one: zeros to be written, or a fraction that there must not be.
+    let places = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let zeros = usize::try_from(places.checked_add(i64::try_from(digits.len() - significant.len()).ok()?)?).ok()?;
+    (zeros < 19).then(|| format!("{significant}{}", "0".repeat(zeros)).parse().ok())?
+}
+
 /// The spans of what stands directly in an array, or the keys of an object.
 fn inside(json: &str) -> Option<Vec<String>> {
     let mut scan = Scan::default();
@@ -283,27 +315,23 @@ fn inside(json: &str) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// What stands directly in a JSON array or object, in its order: the key of a member, and the value as text, None for `null`. None for everything else.
-pub(super) fn contents(json: &str) -> Option<Vec<(Option<String>, Option<String>)>> {
+/// What stands directly in a JSON array or object, in its order: the key of a member, and the value as it is written. None for everything else.
+pub(super) fn contents(json: &str) -> Option<Vec<(Option<String>, &str)>> {
     let mut scan = Scan::default();
     scan.start(json.as_bytes());
     scan.space();
     let mut found = Vec::new();
-    let text = |part: &str| match part {
-        "null" => None,
-        part => Some(string(part).map_or_else(|| part.to_string(), Cow::into_owned)),
-    };
     match scan.peek() {
         b'[' => elements(&mut scan, |scan, _| {
             let from = scan.at;
             scan.skip()?;
-            found.push((None, text(json.get(from..scan.at).unwrap_or_default())));
+            found.push((None, json.get(from..scan.at).unwrap_or_default()));
             Ok(())
         }),
         b'{' => members(&mut scan, |scan, key| {
             let from = scan.at;
             scan.skip()?;
-            found.push((Some(key.text()?), text(json.get(from..scan.at).unwrap_or_default())));
+            found.push((Some(key.text()?), json.get(from..scan.at).unwrap_or_default()));
             Ok(())
         }),
         _ => return None,
@@ -311,6 +339,11 @@ pub(super) fn contents(json: &str) -> Option<Vec<(Option<String>, Option<String>
     .ok()?;
     scan.end().ok()?;
     Some(found)
+}
+
+/// A JSON value as a text: a string without its quotes, `null` as None, anything else as it is written.
+pub(super) fn plain(json: &str) -> Option<Cow<'_, str>> {
+    (json != "null").then(|| string(json).unwrap_or(Cow::Borrowed(json)))
 }
 
 impl Give {
@@ -325,9 +358,7 @@ impl Give {
                         (Give::Json, part) => texts.append_option(part),
                         (Give::Str, part) => texts.append_option(part.and_then(string)),
                         (_, part) => {
-                            texts.append_option(
-                                part.filter(|p| *p != "null").and_then(|p| string(p).or(Some(p.into()))),
-                            );
+                            texts.append_option(part.and_then(plain));
                         }
                     }
                 }
@@ -338,7 +369,7 @@ impl Give {
                 for part in parts.map(found) {
                     numbers.append_option(part.and_then(|part| match self {
                         Give::Length => inside(part).and_then(|all| i64::try_from(all.len()).ok()),
-                        _ => number(part).and_then(|n| n.parse().ok()),
+                        _ => integer(part),
                     }));
                 }
                 Arc::new(numbers.finish())
@@ -346,7 +377,7 @@ impl Give {
             Give::Float => {
                 let mut numbers = Float64Builder::with_capacity(rows);
                 for part in parts.map(found) {
-                    numbers.append_option(part.and_then(number).and_then(|n| n.parse().ok()));
+                    numbers.append_option(part.and_then(read::<f64>));
                 }
                 Arc::new(numbers.finish())
             }
@@ -355,7 +386,7 @@ impl Give {
                 for part in parts {
                     values.append_option(match (self, part) {
                         (Give::Contains, part) => part.map(|p| p.is_some()),
-                        (_, part) => part.flatten().and_then(|p| p.parse().ok()),
+                        (_, part) => part.flatten().and_then(read),
                     });
                 }
                 Arc::new(values.finish())

@@ -13,15 +13,16 @@
 //! | [`to_json`] | `to_json`, `parse_json`, `object_construct`: values as JSON text |
 //! | [`flatten`] | `flatten_values`, `flatten_keys`, `flatten_indexes`: what Snowflake's `flatten` is made of |
 //! | [`split`] | `regexp_split`: Spark's `split` |
+//! | [`spark`] | in the dialects spark and databricks: functions of `datafusion-spark`, and what it lacks |
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`units`], [`months_between`] | `dateadd`, `datediff`, `last_day`; `months_between` |
 //! | [`time_windows`] | `tumble_start`, `hop_starts`, `window_end`, `session_…`: what `tumble`, `hop` and `session` in FROM are made of |
 //! | [`coalesce`] | `coalesce` of dates and texts |
 //! | [`floats`] | what expressions make of floats, in one representation |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
-//! | [`aggregate`] | `sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
+//! | [`aggregate`] | `sum`, `try_sum`, `avg`, variances, `corr`, `regr_*`: exact for floats, checked for integers and decimals; `min`, `max`; ordered aggregates |
 //!
-//! Everything here is immutable: the same arguments give the same value, in any order of rows.
+//! Everything here is immutable, but for Spark's `shuffle`: the same arguments give the same value, in any order of rows.
 
 mod aggregate;
 mod arithmetic;
@@ -35,6 +36,7 @@ mod from_json;
 mod json;
 mod json_path;
 mod months_between;
+mod spark;
 mod split;
 mod surrogate_key;
 mod time_windows;
@@ -42,7 +44,9 @@ mod to_char;
 mod to_json;
 mod units;
 
-pub use aggregate::{Finish, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, is_exact, kind, smallest};
+pub use aggregate::{
+    Finish, IntegerTotal, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, is_exact, kind, smallest,
+};
 pub use dialect::null_ordering;
 pub use to_json::RAW as RAW_JSON;
 pub use units::is_unit;
@@ -72,7 +76,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
             ScalarUDF::from(split::Split::new()),
             ScalarUDF::from(surrogate_key::SurrogateKey::new()),
         ]);
-    for function in scalars {
+    for function in scalars.chain(is_spark(dialect).then(spark::functions).into_iter().flatten()) {
         registry.register_udf(Arc::new(function))?;
     }
     for function in aggregate::functions() {
@@ -84,8 +88,16 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
 }
 
 /// What plans the operators of these functions, to be asked before DataFusion's own planners.
-pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
-    vec![Arc::new(json::Operators)]
+pub fn planners(dialect: Dialect) -> Vec<Arc<dyn ExprPlanner>> {
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(json::Operators)];
+    if is_spark(dialect) {
+        planners.push(Arc::new(spark::Expressions));
+    }
+    planners
+}
+
+fn is_spark(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::Spark | Dialect::Databricks)
 }
 
 #[cfg(test)]

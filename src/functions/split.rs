@@ -54,26 +54,38 @@ impl ScalarUDFImpl for Split {
         let (texts, patterns) = (cast(texts, &DataType::Utf8)?, cast(patterns, &DataType::Utf8)?);
         let (texts, patterns) = (texts.as_string::<i32>(), patterns.as_string::<i32>());
         let mut lists = ListBuilder::new(StringBuilder::new());
-        let mut last: Option<(String, Regex)> = None;
+        let mut splitter = Splitter::default();
         for row in 0..rows {
             let limit = limit.first().map(|limit| (limit.is_valid(row), limit.as_primitive::<Int64Type>().value(row)));
             if texts.is_null(row) || patterns.is_null(row) || limit.is_some_and(|(there, _)| !there) {
                 lists.append_null();
                 continue;
             }
-            let pattern = patterns.value(row);
-            if last.as_ref().is_none_or(|(text, _)| text != pattern) {
-                last = Some((pattern.to_string(), compile(pattern)?));
-            }
-            let Some((_, regex)) = &last else { continue };
             let most = limit.and_then(|(_, limit)| usize::try_from(limit).ok()).filter(|most| *most > 0);
-            lists.append_value(parts(texts.value(row), regex, most).into_iter().map(Some));
+            let parts = splitter.split(texts.value(row), patterns.value(row), most)?;
+            lists.append_value(parts.into_iter().map(Some));
         }
         let lists = lists.finish();
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&lists, 0)?));
         }
         Ok(ColumnarValue::Array(Arc::new(lists)))
+    }
+}
+
+/// Splits texts by a pattern that seldom changes.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    last: Option<(String, Regex)>,
+}
+
+impl Splitter {
+    /// The parts of `text` between matches of `pattern`; `most`: so many at most, the last with all that is left.
+    pub fn split<'a>(&mut self, text: &'a str, pattern: &str, most: Option<usize>) -> Result<Vec<&'a str>> {
+        if self.last.as_ref().is_none_or(|(of, _)| of != pattern) {
+            self.last = Some((pattern.to_string(), compile(pattern)?));
+        }
+        Ok(self.last.as_ref().map_or_else(Vec::new, |(_, regex)| parts(text, regex, most)))
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 
 mod json;
+mod spark;
 
 fn session(dialect: Dialect) -> SessionContext {
     let mut session = SessionContext::new();

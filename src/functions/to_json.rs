@@ -2,7 +2,7 @@
 //!
 //! | written | gives |
 //! |---|---|
-//! | `to_json(x)` | a STRUCT, LIST, MAP or plain value as JSON; NULL of NULL. Fields that are NULL are left out, as Spark does |
+//! | `to_json(x)`, `json_from_scalar(x)` | a STRUCT, LIST, MAP or plain value as JSON; NULL of NULL. Fields that are NULL are left out, as Spark does |
 //! | `parse_json(t)` | the text, compact; an error if it is no JSON. `try_parse_json`: NULL |
 //! | `object_construct(k, v, …)` | an object; members whose key or value is NULL are left out. `object_construct_keep_null`: values are `null` |
 //!
@@ -44,13 +44,16 @@ pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
     .into_iter()
     .map(|(name, make)| {
         let signature = Signature::user_defined(Volatility::Immutable);
-        ScalarUDF::from(ToJson { name, make, signature })
+        // The names that `datafusion-functions-json` has for it.
+        let aliases: &[&str] = if make == Make::Value { &["json_from_scalar", "scalar_to_json"] } else { &[] };
+        ScalarUDF::from(ToJson { name, aliases: aliases.iter().map(|a| a.to_string()).collect(), make, signature })
     })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ToJson {
     name: &'static str,
+    aliases: Vec<String>,
     make: Make,
     signature: Signature,
 }
@@ -58,6 +61,10 @@ struct ToJson {
 impl ScalarUDFImpl for ToJson {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

@@ -15,10 +15,11 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint,
     JoinOperator, LateralView, ObjectName, Select, SelectItem, SetExpr, Statement, TableAlias, TableAliasColumnDef,
-    TableFactor, Value, VisitMut,
+    TableFactor, Value, VisitMut, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use std::ops::ControlFlow;
 
 use super::json_access::call;
 use super::spelling::Fill;
@@ -79,9 +80,14 @@ fn places(list: &Expr) -> Expr {
 
 /// The list, or one NULL where it has no element.
 fn outer(list: Expr) -> Expr {
-    let null = call("make_array", vec![Expr::value(Value::Null)]);
+    filled(&list.clone(), list, Expr::value(Value::Null))
+}
+
+/// `list`, or `alone` as its only element where `counted` has none.
+fn filled(counted: &Expr, list: Expr, alone: Expr) -> Expr {
+    let alone = call("make_array", vec![alone]);
     let filled = Expr::BinaryOp {
-        left: Box::new(call("coalesce", vec![call("array_length", vec![list.clone()]), number(0)])),
+        left: Box::new(call("coalesce", vec![call("array_length", vec![counted.clone()]), number(0)])),
         op: BinaryOperator::Gt,
         right: Box::new(number(0)),
     };
@@ -90,7 +96,7 @@ fn outer(list: Expr) -> Expr {
         end_token: AttachedToken::empty(),
         operand: None,
         conditions: vec![CaseWhen { condition: filled, result: list }],
-        else_result: Some(Box::new(null)),
+        else_result: Some(Box::new(alone)),
     }
 }
 
@@ -257,8 +263,9 @@ fn unnest(array_exprs: Vec<Expr>, alias: TableAlias) -> TableFactor {
     }
 }
 
-/// Snowflake's `lateral flatten(input => x) f` and `table(flatten(…)) f`, with `outer` and `path`.
-pub(crate) fn flatten(factor: &mut TableFactor) {
+/// Snowflake's `lateral flatten(input => x) f` and `table(flatten(…)) f`, with `outer`, `path`, `mode` and `recursive`. `wanted`: columns that cost
+/// something, of `path` and `this`, which the query asks for.
+pub(crate) fn flatten(factor: &mut TableFactor, wanted: &[&'static str]) {
     let (args, written) = match factor {
         TableFactor::Function { name, args, alias, with_ordinality: false, .. }
             if one_word(name).as_deref() == Some("flatten") =>
@@ -273,7 +280,8 @@ pub(crate) fn flatten(factor: &mut TableFactor) {
         }
         _ => return,
     };
-    let (mut input, mut path, mut keeps) = (None, None, false);
+    let (mut input, mut path, mut keeps) = (None, String::new(), false);
+    let (mut mode, mut recursive) = (MODES[0].to_string(), false);
     for arg in args {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if input.is_none() => input = Some(expr.clone()),
@@ -281,8 +289,15 @@ pub(crate) fn flatten(factor: &mut TableFactor) {
                 match (name.value.to_lowercase().as_str(), expr) {
                     ("input", expr) => input = Some(expr.clone()),
                     ("outer", Expr::Value(value)) => keeps = value.value == Value::Boolean(true),
+                    ("recursive", Expr::Value(value)) => recursive = value.value == Value::Boolean(true),
                     ("path", Expr::Value(value)) => match &value.value {
-                        Value::SingleQuotedString(text) => path = Some(text.clone()),
+                        Value::SingleQuotedString(text) => path = text.clone(),
+                        _ => return,
+                    },
+                    ("mode", Expr::Value(value)) => match &value.value {
+                        Value::SingleQuotedString(text) if MODES.contains(&&*text.to_lowercase()) => {
+                            mode = text.to_lowercase()
+                        }
                         _ => return,
                     },
                     _ => return,
@@ -292,16 +307,53 @@ pub(crate) fn flatten(factor: &mut TableFactor) {
         }
     }
     let Some(mut input) = input else { return };
-    if let Some(path) = path.filter(|path| !path.is_empty()) {
-        let path = Expr::value(Value::SingleQuotedString(format!("$.{path}")));
-        input = call("get_json_object", vec![input, path]);
+    let text = |text: String| Expr::value(Value::SingleQuotedString(text));
+    if !path.is_empty() {
+        input = call("get_json_object", vec![input, text(format!("$.{path}"))]);
     }
     let name = written.as_ref().map_or_else(|| Ident::new("flatten"), |alias| alias.name.clone());
-    let part = |part| call(part, vec![input.clone()]);
+    let part = |part: &str| {
+        let mut arguments = vec![input.clone()];
+        if mode != MODES[0] || recursive || part == "flatten_paths" {
+            arguments.extend([text(mode.clone()), Expr::value(Value::Boolean(recursive)), text(path.clone())]);
+        }
+        call(part, arguments)
+    };
     let values = part("flatten_values");
-    let values = if keeps { outer(values) } else { values };
-    let columns = ["value", "index", "key"].map(Ident::new).into();
-    *factor = unnest(vec![values, part("flatten_indexes"), part("flatten_keys")], alias(name, columns));
+    let mut lists =
+        vec![if keeps { outer(values.clone()) } else { values.clone() }, part("flatten_indexes"), part("flatten_keys")];
+    let mut columns = vec![Ident::new("value"), Ident::new("index"), Ident::new("key")];
+    for name in wanted {
+        // The row that stays where there is nothing has them.
+        let (list, alone) = match *name {
+            "path" => (part("flatten_paths"), text(path.clone())),
+            _ => (part("flatten_this"), input.clone()),
+        };
+        lists.push(if keeps { filled(&values, list, alone) } else { list });
+        columns.push(Ident::new(*name));
+    }
+    *factor = unnest(lists, alias(name, columns));
+}
+
+const MODES: [&str; 3] = ["both", "array", "object"];
+
+/// The columns of `flatten` that cost something, among those a query mentions.
+pub(crate) fn wanted(parsed: &mut impl VisitMut) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let _ = visit_expressions_mut(parsed, |expr| {
+        let last = match expr {
+            Expr::Identifier(ident) => Some(ident),
+            Expr::CompoundIdentifier(parts) => parts.last_mut(),
+            _ => None,
+        };
+        for name in ["path", "this"] {
+            if last.as_ref().is_some_and(|ident| ident.value.eq_ignore_ascii_case(name)) && !found.contains(&name) {
+                found.push(name);
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
 }
 
 /// `unnest(x) with ordinality`: the places from 1, as one list more.

@@ -2,11 +2,18 @@
 //!
 //! DataFusion plans it as a join whose right side refers to columns of its left, and has no way to run that. What stands right is a chain of
 //! projections, filters and unnests over one empty row; over the left rows themselves it gives exactly the join: every step hands
-//! the left columns on. LEFT JOIN keeps a row whose list has no element, once, with NULL.
+//! the left columns on. LEFT JOIN keeps a row whose list has no element, once, with NULL. Where a condition decides which rows have
+//! anything, or values are computed above the list, those that have nothing are found by an anti join: the rows of the inner join, and the left rows that are
+//! not among them.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, NullHandling, ScalarValue};
-use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Projection, Unnest};
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, ExprSchema, JoinConstraint, NullEquality, NullHandling, ScalarValue,
+};
+use datafusion::logical_expr::{
+    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Unnest, build_join_schema,
+};
 use std::sync::Arc;
 
 /// Replaces every such join.
@@ -43,12 +50,25 @@ fn applied(
     filter: Option<&Expr>,
 ) -> Result<Option<LogicalPlan>, DataFusionError> {
     let filter = filter.filter(|f| !matches!(f, Expr::Literal(ScalarValue::Boolean(Some(true)), _)));
-    let outer = match (join_type, filter) {
-        (JoinType::Inner, _) => false,
-        // A condition would decide which rows keep nothing.
-        (JoinType::Left, None) => true,
+    let plan = match (join_type, filter) {
+        (JoinType::Inner, _) => chained(left, right, false, filter)?,
+        (JoinType::Left, None) => chained(left, right, true, None)?,
+        (JoinType::Left, _) => None,
         _ => return Ok(None),
     };
+    match plan {
+        None if join_type == JoinType::Left => with_absent(left, right, filter),
+        plan => Ok(plan),
+    }
+}
+
+/// The same without an anti join; None where it takes one.
+fn chained(
+    left: &Arc<LogicalPlan>,
+    right: &LogicalPlan,
+    outer: bool,
+    filter: Option<&Expr>,
+) -> Result<Option<LogicalPlan>, DataFusionError> {
     let plan = match right {
         // `from t, unnest(t.xs) as u(x) join a on …`: the join binds more tightly than the comma, and means the same behind it.
         LogicalPlan::Join(inner) => {
@@ -72,6 +92,90 @@ fn applied(
         (Some(plan), Some(condition)) => Some(LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::new(plan))?)),
         (plan, _) => plan,
     })
+}
+
+/// The rows of the inner join, and those of `left` that are not among them, with NULLs. Left rows that agree in the columns that `right` and the condition
+/// refer to have a partner or have none together, so those columns say which are missing.
+fn with_absent(
+    left: &Arc<LogicalPlan>,
+    right: &LogicalPlan,
+    filter: Option<&Expr>,
+) -> Result<Option<LogicalPlan>, DataFusionError> {
+    let keys = referred(left.schema(), right, filter)?;
+    let map = |c: &Column| left.schema().field_from_column(c).map(|f| matches!(f.data_type(), DataType::Map(..)));
+    // All is computed twice, and must be the same; maps cannot be compared.
+    let dice = is_volatile(left)? || is_volatile(right)? || filter.is_some_and(Expr::is_volatile);
+    if dice || keys.iter().any(|key| map(key).unwrap_or(true)) {
+        return Ok(None);
+    }
+    let Some(inner) = chained(left, right, false, filter)? else { return Ok(None) };
+    let schema = build_join_schema(left.schema(), right.schema(), &JoinType::Left)?;
+    let (name, key_name) = (|i: usize| format!("__lateral_{i}"), |i: usize| format!("__lateral_key_{i}"));
+    let columns = |schema: &DFSchema| -> Vec<Expr> { schema.iter().map(|c| Expr::Column(Column::from(c))).collect() };
+
+    let present = columns(inner.schema()).into_iter().enumerate().map(|(i, c)| c.alias(name(i)));
+    let present = LogicalPlanBuilder::from(inner.clone()).project(present)?.build()?;
+    let found = keys.iter().enumerate().map(|(i, key)| Expr::Column(key.clone()).alias(key_name(i)));
+    let found = LogicalPlanBuilder::from(inner).project(found)?.build()?;
+    let on = keys
+        .iter()
+        .enumerate()
+        .map(|(i, key)| (Expr::Column(key.clone()), Expr::Column(Column::from_name(key_name(i)))));
+    let absent = LogicalPlan::Join(Join::try_new(
+        Arc::clone(left),
+        Arc::new(found),
+        on.collect(),
+        None,
+        JoinType::LeftAnti,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNull,
+        false,
+    )?);
+    let nulls = schema.fields().iter().skip(left.schema().fields().len());
+    let nulls = nulls.map(|f| Ok(Expr::Literal(ScalarValue::try_from(f.data_type())?, None)));
+    let all =
+        columns(left.schema()).into_iter().map(Ok).chain(nulls).collect::<Result<Vec<Expr>, DataFusionError>>()?;
+    let absent = LogicalPlanBuilder::from(absent)
+        .project(all.into_iter().enumerate().map(|(i, c)| c.alias(name(i))))?
+        .build()?;
+    let named = schema.iter().enumerate().map(|(i, (qualifier, field))| {
+        Expr::Column(Column::from_name(name(i))).alias_qualified(qualifier.cloned(), field.name())
+    });
+    Ok(Some(LogicalPlanBuilder::from(present).union(absent)?.project(named)?.build()?))
+}
+
+/// The columns of the left rows that decide what `right` makes of them.
+fn referred(left: &DFSchema, right: &LogicalPlan, filter: Option<&Expr>) -> Result<Vec<Column>, DataFusionError> {
+    let mut found: Vec<Column> = Vec::new();
+    let mut see = |column: &Column| {
+        if left.has_column(column) && !found.contains(column) {
+            found.push(column.clone());
+        }
+    };
+    right.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::OuterReferenceColumn(_, column) = e {
+                    see(column);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    filter.into_iter().flat_map(Expr::column_refs).for_each(see);
+    found.sort();
+    Ok(found)
+}
+
+fn is_volatile(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
 }
 
 /// Whether what stands first in `plan` is lateral.

@@ -122,8 +122,9 @@ impl Planner {
     }
 
     pub(crate) fn analyze(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-        let plan = lateral::unnest(plan)?;
         let plan = set_operations::count_duplicates(plan)?;
+        // Its anti joins are no set operations.
+        let plan = lateral::unnest(plan)?;
         let plan = grouping_sets::over_columns(plan)?;
         let plan = aggregate_subqueries::below(plan)?;
         let plan = distinct_on::first_rows(plan)?;
@@ -224,7 +225,7 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     pub fn new(planner: &'a Planner, scope: &'a Scope, fields: Arc<FieldPlanner>) -> Self {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![fields];
-        planners.extend(crate::functions::planners());
+        planners.extend(crate::functions::planners(planner.dialect));
         planners.extend(planner.state.expr_planners().iter().cloned());
         Context { planner, scope, planners }
     }

@@ -5,7 +5,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Select, TableFactor, Value, VisitMut, VisitorMut,
+    ObjectNamePart, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -113,11 +113,14 @@ const UNIT_ARGUMENT: &[(&str, usize)] = &[
 
 /// Replaces the dialect's spellings in a parsed query.
 pub(crate) fn translate(parsed: &mut impl VisitMut, dialect: Dialect) {
-    let _ = VisitMut::visit(parsed, &mut Translate { dialect });
+    let wanted = if dialect == Dialect::Snowflake { explode::wanted(parsed) } else { Vec::new() };
+    let _ = VisitMut::visit(parsed, &mut Translate { dialect, wanted });
 }
 
 struct Translate {
     dialect: Dialect,
+    /// Columns of `flatten` that are made where they are asked for.
+    wanted: Vec<&'static str>,
 }
 
 impl VisitorMut for Translate {
@@ -132,7 +135,7 @@ impl VisitorMut for Translate {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if self.dialect == Dialect::Snowflake {
-            explode::flatten(factor);
+            explode::flatten(factor, &self.wanted);
         }
         explode::ordinality(factor);
         ControlFlow::Continue(())
@@ -141,6 +144,11 @@ impl VisitorMut for Translate {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Some(replaced) = json_access::read(expr, self.dialect) {
             *expr = replaced;
+        }
+        if let Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: operand } = expr
+            && matches!(self.dialect, Dialect::Spark | Dialect::Databricks)
+        {
+            *expr = json_access::call("bitwise_not", vec![operand.as_ref().clone()]);
         }
         if let Expr::Function(function) = expr {
             named_arguments::compare(function);
@@ -250,12 +258,8 @@ fn spark(function: &mut Function) -> Option<Expr> {
         return None;
     }
     let arguments = plain_arguments(function)?;
-    match (&*name, arguments.len()) {
-        ("split", 2 | 3) => return Some(json_access::call("regexp_split", arguments)),
-        ("struct", 1..) => return Some(json_access::call("named_struct", spelling_spark::named(arguments))),
-        // NULL if any is: DataFusion's leaves NULLs out.
-        ("concat", 2..) => return fill(&places(arguments.len(), " || "), &arguments),
-        _ => {}
+    if let Some(replaced) = spelling_spark::rewritten(&name, &arguments) {
+        return Some(replaced);
     }
     let (_, _, template) = SPARK.iter().find(|(n, count, _)| *n == name && *count == arguments.len())?;
     fill(template, &arguments)
@@ -310,7 +314,7 @@ fn order_within(function: &mut Function, separated: bool) {
 }
 
 /// The expression of a template, `$1` and so on being the arguments.
-fn fill(template: &str, arguments: &[Expr]) -> Option<Expr> {
+pub(crate) fn fill(template: &str, arguments: &[Expr]) -> Option<Expr> {
     let mut parser = Parser::new(&GenericDialect {}).try_with_sql(template).ok()?;
     let mut expr = parser.parse_expr().ok()?;
     let _ = VisitMut::visit(&mut expr, &mut Fill(arguments));

@@ -187,6 +187,39 @@ fn lists_become_rows() {
 }
 
 #[test]
+fn left_rows_stay_where_the_list_gives_none() {
+    let lists = "(VALUES (1, make_array(1, 2, 5)), (2, make_array()), (3, NULL), (4, make_array(0, NULL)), (1, make_array(1, 2, 5))) AS t(id, xs)";
+    let gives = |right: &str, values: &[&str]| {
+        let sql = format!(
+            "SELECT t.id || ':' || coalesce(cast(u.x AS varchar), '-') AS v FROM {lists} LEFT JOIN {right} ORDER BY 1"
+        );
+        let expected = Ok(values.iter().map(|v| v.to_string()).collect::<Vec<_>>());
+        assert_eq!(ask(Dialect::DataFusion, &sql), expected, "{right}");
+    };
+    gives("unnest(t.xs) AS u(x) ON true", &["1:1", "1:1", "1:2", "1:2", "1:5", "1:5", "2:-", "3:-", "4:-", "4:0"]);
+    gives("unnest(t.xs) AS u(x) ON u.x > 1", &["1:2", "1:2", "1:5", "1:5", "2:-", "3:-", "4:-"]);
+    gives("unnest(t.xs) AS u(x) ON u.x = t.id + 1", &["1:2", "1:2", "2:-", "3:-", "4:-"]);
+    gives("unnest(t.xs) AS u(x) ON u.x IS NULL", &["1:-", "1:-", "2:-", "3:-", "4:-"]);
+    gives("unnest(t.xs) AS u(x) ON false", &["1:-", "1:-", "2:-", "3:-", "4:-"]);
+    gives(
+        "LATERAL (SELECT coalesce(l.y, 9) AS x FROM unnest(t.xs) AS l(y)) AS u ON true",
+        &["1:1", "1:1", "1:2", "1:2", "1:5", "1:5", "2:-", "3:-", "4:0", "4:9"],
+    );
+    gives(
+        "LATERAL (SELECT l.y * 10 AS x FROM unnest(t.xs) AS l(y) WHERE l.y > 0) AS u ON u.x < 50",
+        &["1:10", "1:10", "1:20", "1:20", "2:-", "3:-", "4:-"],
+    );
+    // Two of them, and a join behind.
+    let sql = format!(
+        "SELECT t.id || ':' || coalesce(cast(u.x AS varchar), '-') || coalesce(cast(w.y AS varchar), '-') AS v FROM {lists} \
+         LEFT JOIN unnest(t.xs) AS u(x) ON u.x > 1 LEFT JOIN unnest(make_array(u.x, t.id)) AS w(y) ON w.y > 2 \
+         JOIN (VALUES (1), (4)) AS i(id) ON i.id = t.id ORDER BY 1"
+    );
+    let expected = ["1:2-", "1:2-", "1:55", "1:55", "4:-4"].map(String::from).to_vec();
+    assert_eq!(ask(Dialect::DataFusion, &sql), Ok(expected));
+}
+
+#[test]
 fn maps_structs_and_json_become_rows() {
     let gives = |dialect, sql: &str, values: &[&str]| {
         let expected = Ok(values.iter().map(|v| v.to_string()).collect::<Vec<_>>());
@@ -248,12 +281,36 @@ fn maps_structs_and_json_become_rows() {
     gives(sf, &flatten("concat(f.index, f.value)", "input => t.j, path => 'a'"), &["01", "1x", "2{\"n\":7}"]);
     gives(sf, &flatten("concat(f.value:n, id, f.index)", "input => t.j:a"), &["712", "NULL", "NULL"]);
     gives(sf, &flatten("concat(id, coalesce(f.key, '-'))", "input => t.j, outer => true"), &["1a", "1b", "2-", "3-"]);
+    // Paths and what values stand in; one kind of them; all levels, each value before what it contains.
+    gives(sf, &flatten("concat(id, f.path)", "input => t.j"), &["1a", "1b"]);
+    gives(sf, &flatten("concat(id, f.path)", "input => t.j, path => 'a'"), &["1a[0]", "1a[1]", "1a[2]"]);
+    gives(sf, &flatten("f.this", "input => t.j, path => 'a'"), &["[1,\"x\",{\"n\":7}]"; 3]);
+    gives(
+        sf,
+        &flatten("concat(id, f.path, f.this)", "input => t.j, outer => true, mode => 'array'"),
+        &["1{\"a\": [1, \"x\", {\"n\": 7}], \"b\": null}", "2[]", "NULL"],
+    );
+    gives(sf, &flatten("f.path", "input => t.j, recursive => true"), &["a", "a[0]", "a[1]", "a[2]", "a[2].n", "b"]);
+    gives(sf, &flatten("f.path", "input => t.j, recursive => true, mode => 'object'"), &["a", "b"]);
+    gives(
+        sf,
+        &flatten("coalesce(f.value, '-')", "input => t.j, recursive => true"),
+        &["-", "1", "7", "[1, \"x\", {\"n\": 7}]", "x", "{\"n\": 7}"],
+    );
+    let unlisted = "SELECT f.value AS x FROM (VALUES (make_array(1))) AS t(l), LATERAL FLATTEN(input => t.l, recursive => true) AS f";
+    assert_eq!(ask(sf, unlisted), Err("sql"));
     let lists = "(VALUES (1, make_array('p', 'q'))) AS t(id, l)";
     gives(
         sf,
         &format!("SELECT concat(f.index, f.value) AS x FROM {lists}, TABLE(FLATTEN(input => t.l)) AS f"),
         &["0p", "1q"],
     );
+    gives(
+        sf,
+        &format!("SELECT concat(f.path, array_size(f.this)) AS x FROM {lists}, TABLE(FLATTEN(input => t.l)) AS f"),
+        &["[0]2", "[1]2"],
+    );
+    gives(sf, &format!("SELECT f.value AS x FROM {lists}, TABLE(FLATTEN(input => t.l, mode => 'object')) AS f"), &[]);
     for dialect in [Dialect::DataFusion, Dialect::Postgres] {
         gives(
             dialect,

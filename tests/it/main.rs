@@ -52,6 +52,7 @@ mod selection;
 mod shapes;
 mod snowflake;
 mod source_folders;
+mod spark;
 mod state;
 mod support;
 mod time;

@@ -24,7 +24,7 @@ use datafusion::logical_expr::AggregateUDF;
 pub use bits::{Parity, bits_as, for_each_integer};
 pub use extremes::smallest;
 pub use moments::{Pairs, Spread};
-pub use total::{Finish, Total};
+pub use total::{Finish, IntegerTotal, Total};
 pub use udaf::{Kind, is_exact, kind};
 
 /// All of them.

@@ -18,6 +18,8 @@ use std::fmt::Debug;
 pub enum Finish {
     /// The total, as this type.
     Sum(DataType),
+    /// The same; NULL where it does not fit.
+    TrySum(DataType),
     /// The total, rounded to a double, divided by the number of rows.
     Avg,
     /// What the moments say.
@@ -102,7 +104,7 @@ impl Total for IntegerTotal {
     }
 
     fn finish(&self, _: i64, finish: &Finish) -> Result<ScalarValue> {
-        let Finish::Sum(data_type) = finish else {
+        let (Finish::Sum(data_type) | Finish::TrySum(data_type)) = finish else {
             return internal_err!("averages of integers are averages of doubles");
         };
         let fits = |limit: u8| {
@@ -118,6 +120,9 @@ impl Total for IntegerTotal {
             DataType::Decimal128(p, s) => fits(*p).then_some(ScalarValue::Decimal128(Some(self.low), *p, *s)),
             other => return internal_err!("{other} is not summed as an integer"),
         };
+        if let (None, Finish::TrySum(_)) = (&value, finish) {
+            return ScalarValue::try_from(data_type);
+        }
         value.ok_or_else(|| {
             let name = sql_type_name(data_type);
             let remedy = match data_type {
@@ -225,7 +230,7 @@ impl Total for ExactSum {
     fn finish(&self, rows: i64, finish: &Finish) -> Result<ScalarValue> {
         let sum = self.value();
         Ok(ScalarValue::Float64(Some(match finish {
-            Finish::Sum(_) => sum,
+            Finish::Sum(_) | Finish::TrySum(_) => sum,
             Finish::Avg => sum / rows as f64,
             Finish::Statistic(_) => return internal_err!("a sum has no moments"),
         })))

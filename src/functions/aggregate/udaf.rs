@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// `sum`, `avg` (`mean`), variances, covariances, `corr`, the `regr_*` family and `bit_xor`. `regr_count` is exact as it is.
+/// `sum` and `try_sum`, `avg` (`mean`), variances, covariances, `corr`, the `regr_*` family and `bit_xor`. `regr_count` is exact as it is.
 pub fn functions() -> Vec<AggregateUDF> {
     let moments = [
         (variance::var_samp_udaf(), Statistic::VarSamp),
@@ -38,7 +38,7 @@ pub fn functions() -> Vec<AggregateUDF> {
         (regr::regr_syy_udaf(), Statistic::Syy),
         (regr::regr_sxy_udaf(), Statistic::Sxy),
     ];
-    [(sum_udaf(), Wanted::Sum), (avg_udaf(), Wanted::Avg), (bit_xor_udaf(), Wanted::Xor)]
+    [(sum_udaf(), Wanted::Sum), (sum_udaf(), Wanted::TrySum), (avg_udaf(), Wanted::Avg), (bit_xor_udaf(), Wanted::Xor)]
         .into_iter()
         .chain(moments.into_iter().map(|(stock, statistic)| (stock, Wanted::Moment(statistic))))
         .map(|(stock, wanted)| AggregateUDF::from(Exact { stock, wanted }))
@@ -55,6 +55,8 @@ struct Exact {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Wanted {
     Sum,
+    /// NULL where the sum does not fit its type.
+    TrySum,
     Avg,
     Xor,
     Moment(Statistic),
@@ -95,15 +97,18 @@ impl Exact {
                 Kind::Pairs(Finish::Statistic(statistic))
             }
             (Wanted::Avg, DataType::Float64) => Kind::Float(Finish::Avg),
-            (Wanted::Sum, DataType::Float64) => Kind::Float(Finish::Sum(result.clone())),
+            (Wanted::Sum | Wanted::TrySum, DataType::Float64) => Kind::Float(Finish::Sum(result.clone())),
             (
-                Wanted::Sum,
+                wanted @ (Wanted::Sum | Wanted::TrySum),
                 DataType::Int64
                 | DataType::UInt64
                 | DataType::Decimal32(..)
                 | DataType::Decimal64(..)
                 | DataType::Decimal128(..),
-            ) => Kind::Integer(Finish::Sum(result.clone())),
+            ) => Kind::Integer(match wanted {
+                Wanted::TrySum => Finish::TrySum(result.clone()),
+                _ => Finish::Sum(result.clone()),
+            }),
             (Wanted::Xor, argument) if argument.is_integer() => Kind::Parity(Finish::Sum(result.clone())),
             // Stock averages of decimals are exact: they add in a wider decimal.
             _ => return None,
@@ -130,7 +135,10 @@ fn one<T: Total>(finish: Finish, args: &AccumulatorArgs) -> Result<Box<dyn Accum
 
 impl AggregateUDFImpl for Exact {
     fn name(&self) -> &str {
-        self.stock.name()
+        match self.wanted {
+            Wanted::TrySum => "try_sum",
+            _ => self.stock.name(),
+        }
     }
 
     fn aliases(&self) -> &[String] {

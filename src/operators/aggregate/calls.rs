@@ -16,10 +16,10 @@ use super::ranks::Ranks;
 use super::recompute::Recompute;
 use super::sums::{Averages, Booleans, Counts, DecimalSums, FloatSums, IntegerSums};
 use crate::error::{Error, Result};
-use crate::functions::{self, Kind, Pairs, Parity, Spread};
+use crate::functions::{self, IntegerTotal, Kind, Pairs, Parity, Spread};
 use crate::operators::eval::{Exprs, Predicate};
 use crate::plan::incremental::{Aggregate, AggregateClass};
-use crate::state::{StateReader, StateWriter};
+use crate::state::{ExactSum, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 /// A batch as one call sees it.
@@ -140,10 +140,12 @@ impl Call {
     fn total(plan: &Aggregate, args: &[DataType], output: &DataType) -> Result<Option<Box<dyn GroupStates>>> {
         let Expr::AggregateFunction(call) = &plan.call else { return Ok(None) };
         Ok(match functions::kind(&call.func, args, output, plan.distinct) {
+            Some(Kind::Integer(finish)) => Some(Box::new(Cells::<IntegerTotal>::new(finish, output)?)),
+            Some(Kind::Float(finish)) => Some(Box::new(Cells::<ExactSum>::new(finish, output)?)),
             Some(Kind::Spread(finish)) => Some(Box::new(Cells::<Spread>::new(finish, output)?)),
             Some(Kind::Pairs(finish)) => Some(Box::new(Cells::<Pairs>::new(finish, output)?)),
             Some(Kind::Parity(finish)) => Some(Box::new(Cells::<Parity>::new(finish, output)?)),
-            _ => None,
+            None => None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Aggregates of an exact total: variances, covariances, correlations, regressions, bit_xor.
+//! Aggregates of an exact total: variances, covariances, correlations, regressions, bit_xor, try_sum.
 //!
 //! The totals are those of the bulk functions ([`crate::functions`]), and so is what is made of them: the same rows give the same bits.
 

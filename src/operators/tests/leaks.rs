@@ -21,6 +21,7 @@ const QUERIES: &[(&str, &str)] = &[
     ("linear", "select id + 1 as n from {t} where b union all select av from {a}"),
     ("constant rows", "select t.id, v.n from {t} join (values (1, 'one'), (2, 'two')) as v (k, n) on t.k1 = v.k"),
     ("unnest", "select id, unnest(li) as x from {t}"),
+    ("unnest where a condition holds", "select id, x from {t} left join unnest(t.li) as u(x) on u.x > t.k1"),
     ("groups over unnest", "select x, count(*) as n from {t}, unnest(t.li) as u(x) group by x"),
     ("sums", "select k1, count(*) as n, count(s) as s, sum(id) as i, sum(f) as f, avg(d) as d from {t} group by k1"),
     (

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Fallback, Lowering, no_subquery, unaliased};
-use crate::functions::{self, Kind};
+use crate::functions;
 use crate::plan::incremental::{Aggregate, AggregateClass, GroupingSet, Node, Place, Quantile};
 
 impl Lowering<'_> {
@@ -121,8 +121,8 @@ fn class(call: &AggregateFunction, input: &DFSchema, result: &DataType) -> (Aggr
             None => (AggregateClass::Recompute, false),
         },
         _ => match functions::kind(&call.func, &types, result, distinct) {
-            Some(Kind::Spread(_) | Kind::Pairs(_) | Kind::Parity(_)) => (AggregateClass::Total, distinct),
-            _ => (AggregateClass::Recompute, false),
+            Some(_) => (AggregateClass::Total, distinct),
+            None => (AggregateClass::Recompute, false),
         },
     }
 }

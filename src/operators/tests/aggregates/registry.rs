@@ -112,6 +112,15 @@ const CALLS: &[(&str, &[&str])] = &[
         &["string_agg(s, ','{o})", "string_agg(distinct s, ',')", "string_agg(distinct s, ',' order by s desc)"],
     ),
     ("sum", &["sum({d}id)", "sum({d}f)", "cast(sum({d}d) as decimal(12,2))", "sum({d}id + k1)"]),
+    (
+        "try_sum",
+        &[
+            "try_sum({d}id)",
+            "try_sum({d}f)",
+            "cast(try_sum({d}d) as decimal(12,2))",
+            "try_sum(9223372036854770000 - id)",
+        ],
+    ),
     ("var_pop", &["var_pop({d}f)", "var_pop({d}id)"]),
     ("var", &["var({d}f)", "var({d}id)"]),
 ];

@@ -48,13 +48,28 @@ impl Generator<'_> {
         for _ in 0..self.rng.random_range(1..3) {
             let list = self.list(&columns);
             let (alias, name) = (self.alias("u"), self.alias("x"));
-            source = match self.rng.random_range(0..4) {
+            source = match self.rng.random_range(0..6) {
                 0 => format!("{source} cross join unnest({list}) as {alias}({name})"),
                 1 => format!("{source} left join unnest({list}) as {alias}({name}) on true"),
                 2 => {
                     let inner = self.alias("u");
                     format!(
                         "{source} cross join lateral (select {name} from unnest({list}) as {inner}({name}) where {name} > 0) as {alias}"
+                    )
+                }
+                // Rows that stay where no element meets the condition, or where none is left of those that are computed.
+                3 => {
+                    let mut seen = columns.clone();
+                    seen.push((format!("{alias}.{name}"), Kind::Int));
+                    let condition = self.predicate(&seen);
+                    format!("{source} left join unnest({list}) as {alias}({name}) on {condition}")
+                }
+                4 => {
+                    let (inner, x) = (self.alias("u"), self.alias("x"));
+                    let least = self.rng.random_range(-2..3);
+                    format!(
+                        "{source} left join lateral (select coalesce({x}, 7) % 5 as {name} from unnest({list}) as {inner}({x}) \
+                         where {x} is null or {x} > {least}) as {alias} on {alias}.{name} <> 2"
                     )
                 }
                 _ => format!("{source}, unnest({list}) as {alias}({name})"),
