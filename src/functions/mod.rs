@@ -17,6 +17,7 @@
 //! | [`surrogate_key`] | `surrogate_key` (dbt's `generate_surrogate_key`) |
 //! | [`units`], [`months_between`] | `dateadd`, `datediff`, `last_day`; `months_between` |
 //! | [`time_windows`] | `tumble_start`, `hop_starts`, `window_end`, `session_…`: what `tumble`, `hop` and `session` in FROM are made of |
+//! | [`sessions`] | `session_window_start`, `session_window_end`: the session of a row, as window functions |
 //! | [`coalesce`] | `coalesce` of dates and texts |
 //! | [`floats`] | what expressions make of floats, in one representation |
 //! | [`arithmetic`] | `+`, `-`, `*` of integers, checked |
@@ -36,6 +37,7 @@ mod from_json;
 mod json;
 mod json_path;
 mod months_between;
+mod sessions;
 mod spark;
 mod split;
 mod surrogate_key;
@@ -48,6 +50,8 @@ pub use aggregate::{
     Finish, IntegerTotal, Kind, Pairs, Parity, Spread, Total, bits_as, for_each_integer, is_exact, kind, smallest,
 };
 pub use dialect::null_ordering;
+pub use sessions::{SESSION_WINDOW_END, SESSION_WINDOW_START};
+pub use time_windows::{Length, SESSION_END, SESSION_TIME};
 pub use to_json::RAW as RAW_JSON;
 pub use units::is_unit;
 
@@ -78,6 +82,9 @@ pub fn register(registry: &mut dyn FunctionRegistry, dialect: Dialect) -> Result
         ]);
     for function in scalars.chain(is_spark(dialect).then(spark::functions).into_iter().flatten()) {
         registry.register_udf(Arc::new(function))?;
+    }
+    for function in sessions::functions() {
+        registry.register_udwf(Arc::new(function))?;
     }
     for function in aggregate::functions() {
         registry.register_udaf(Arc::new(function))?;

@@ -18,6 +18,11 @@ use std::sync::Arc;
 /// Windows one row may lie in.
 const MOST_WINDOWS: i64 = 10_000;
 
+/// The instant of a row of `session`.
+pub const SESSION_TIME: &str = "session_time";
+/// That instant and the gap: when its session ends if no row follows within it.
+pub const SESSION_END: &str = "session_end";
+
 /// All functions of this family.
 pub fn functions() -> Vec<ScalarUDF> {
     [Kind::TumbleStart, Kind::HopStarts, Kind::WindowEnd, Kind::SessionTime, Kind::SessionEnd]
@@ -46,8 +51,8 @@ impl Kind {
             Kind::TumbleStart => "tumble_start",
             Kind::HopStarts => "hop_starts",
             Kind::WindowEnd => "window_end",
-            Kind::SessionTime => "session_time",
-            Kind::SessionEnd => "session_end",
+            Kind::SessionTime => SESSION_TIME,
+            Kind::SessionEnd => SESSION_END,
         }
     }
 
@@ -77,16 +82,18 @@ fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// A length of time: calendar months, or µs.
+/// A length of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Length {
+pub enum Length {
+    /// Of the calendar.
     Months(i64),
+    /// µs.
     Micros(i64),
 }
 
 impl Length {
     /// Of an interval; the error says what is wrong with it.
-    fn of(interval: IntervalMonthDayNano) -> Result<Length, &'static str> {
+    pub fn of(interval: IntervalMonthDayNano) -> Result<Length, &'static str> {
         let IntervalMonthDayNano { months, days, nanoseconds } = interval;
         if nanoseconds % 1000 != 0 {
             return Err("must be whole microseconds");
@@ -142,7 +149,8 @@ impl Length {
         }
     }
 
-    fn after(self, time: i64) -> Option<i64> {
+    /// The instant (µs) that is so much later than `time`; None if there is none.
+    pub fn after(self, time: i64) -> Option<i64> {
         match self {
             Length::Micros(n) => time.checked_add(n),
             Length::Months(n) => {

@@ -18,6 +18,7 @@ use super::join::Join;
 use super::linear::{Filter, Project, conform, cut};
 use super::make;
 use super::metrics::{NodeMetrics, Running};
+use super::session::Sessions;
 use super::sharded::{Means, Sharded};
 use super::temporal::Temporal;
 use super::top_k::TopK;
@@ -252,6 +253,7 @@ enum Kind {
     Join(Sharded<Join>),
     Window(Sharded<Window>),
     TopK(Sharded<TopK>),
+    Sessions(Sharded<Sessions>),
     Shared { id: usize, schema: SchemaRef },
 }
 
@@ -271,6 +273,7 @@ impl Kind {
             Kind::Join(_) => "join",
             Kind::Window(_) => "window",
             Kind::TopK(_) => "first rows",
+            Kind::Sessions(_) => "session",
             Kind::Shared { .. } => "shared",
         }
     }
@@ -283,6 +286,7 @@ impl Kind {
             Kind::Join(node) => node.state_rows(),
             Kind::Window(node) => node.state_rows(),
             Kind::TopK(node) => node.state_rows(),
+            Kind::Sessions(node) => node.state_rows(),
             _ => 0,
         }
     }
@@ -295,6 +299,7 @@ impl Kind {
             Kind::Join(node) => node.state_bytes(),
             Kind::Window(node) => node.state_bytes(),
             Kind::TopK(node) => node.state_bytes(),
+            Kind::Sessions(node) => node.state_bytes(),
             _ => 0,
         }
     }
@@ -363,6 +368,13 @@ impl Operator {
                     Kind::Window(Sharded::new(means(), by, move || make::window(&plan, &session))?)
                 };
                 (kind, vec![below(input)?])
+            }
+            Node::Session { input, partition, closes, .. } => {
+                // All of them have one clock.
+                let by = make::routes_by(input, partition).filter(|_| !closes);
+                let (plan, session) = (plan.clone(), Arc::clone(session));
+                let sessions = Sharded::new(means(), by, move || Sessions::new(&plan, &session))?;
+                (Kind::Sessions(sessions), vec![below(input)?])
             }
             Node::Temporal { input, bounds, role: TemporalRole::Late } => {
                 let (Node::Input { slot, .. }, [bound]) = (&**input, bounds.as_slice()) else {
@@ -440,6 +452,7 @@ impl Operator {
             Kind::Join(join) => join.step(below, first, &mut self.memory)?,
             Kind::Window(window) => window.step(vec![only()], first, &mut self.memory)?,
             Kind::TopK(node) => node.step(vec![only()], first, &mut self.memory)?,
+            Kind::Sessions(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::Shared { id, schema } => {
                 let output = epoch.shared.get(*id).ok_or_else(|| Error::internal("what is shared was not computed"))?;
                 conform(output, |i| i, schema)?
@@ -454,6 +467,7 @@ impl Operator {
         match &mut self.kind {
             Kind::Temporal(node) => node.set_clock(now),
             Kind::Gate(gate) => gate.set_clock(now),
+            Kind::Sessions(node) => node.only_mut().into_iter().for_each(|node| node.set_clock(now)),
             _ => {}
         }
         self.inputs.iter_mut().for_each(|input| input.set_clock(now));
@@ -462,6 +476,7 @@ impl Operator {
     fn last_change(&self) -> Result<Option<i64>> {
         let mut last = match &self.kind {
             Kind::Temporal(node) => node.last_change()?,
+            Kind::Sessions(node) => node.only().map(Sessions::last_change).transpose()?.flatten(),
             _ => None,
         };
         for input in &self.inputs {
@@ -480,6 +495,7 @@ impl Operator {
     fn next_change(&self) -> Result<Option<i64>> {
         let mut next = match &self.kind {
             Kind::Temporal(node) => node.next_change()?,
+            Kind::Sessions(node) => node.only().map(Sessions::next_change).transpose()?.flatten(),
             _ => None,
         };
         for input in &self.inputs {
@@ -497,6 +513,7 @@ impl Operator {
             Kind::Join(node) => node.save(out)?,
             Kind::Window(node) => node.save(out)?,
             Kind::TopK(node) => node.save(out)?,
+            Kind::Sessions(node) => node.save(out)?,
             _ => {}
         }
         self.inputs.iter().try_for_each(|input| input.save(out))
@@ -511,6 +528,7 @@ impl Operator {
             Kind::Join(node) => node.restore(from, &mut self.memory)?,
             Kind::Window(node) => node.restore(from, &mut self.memory)?,
             Kind::TopK(node) => node.restore(from, &mut self.memory)?,
+            Kind::Sessions(node) => node.restore(from, &mut self.memory)?,
             _ => {}
         }
         self.memory.resize(self.kind.state_bytes())?;
@@ -531,13 +549,14 @@ fn streams(node: &Node, mode: Mode) -> bool {
         Node::Input { slot: s, .. } => *s == slot,
         Node::Constant { .. } => false,
         // Its rows are taken out again: what stands above is maintained.
-        Node::Temporal { role: TemporalRole::Open, .. } => false,
+        Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
         Node::Project { input, .. }
         | Node::Filter { input, .. }
         | Node::Unnest { input, .. }
         | Node::Aggregate { input, .. }
         | Node::First { input, .. }
         | Node::Window { input, .. }
+        | Node::Session { input, .. }
         | Node::Temporal { input, .. } => streams(input, mode),
         Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
         Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),

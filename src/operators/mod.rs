@@ -25,6 +25,7 @@ mod make;
 mod memory;
 mod merge;
 mod metrics;
+mod session;
 mod sharded;
 mod spill;
 mod temporal;

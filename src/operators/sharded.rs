@@ -181,6 +181,22 @@ impl<T: Shard> Sharded<T> {
         Ok(output)
     }
 
+    /// The shard of what cannot be dealt out.
+    pub fn only(&self) -> Option<&T> {
+        match self.shards.as_slice() {
+            [Slot::Here(shard)] => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn only_mut(&mut self) -> Option<&mut T> {
+        match self.shards.as_mut_slice() {
+            [Slot::Here(shard)] => Some(shard),
+            _ => None,
+        }
+    }
+
     fn bring_back(&mut self, number: usize) -> Result<&mut T> {
         let slot = &mut self.shards[number];
         if let Slot::Away(spilled) = slot {

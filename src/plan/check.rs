@@ -145,6 +145,13 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
             let message = "a window function or LIMIT over a stream would have to change rows already written";
             Err(Fault::new("not-a-stream", message).hint(downstream))
         }
+        Node::Session { input, .. } => {
+            if !stream_node(input, streamed)? {
+                return Ok(false);
+            }
+            let message = "a row of a stream can make a session longer, or one of two, and would have to change rows already written";
+            Err(Fault::new("not-a-stream", message).hint(downstream))
+        }
         Node::First { input, .. } => {
             let below = stream_node(input, streamed)?;
             if below && streamed.changes != ChangeKind::Append {
@@ -191,7 +198,7 @@ fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
             source_column(input, column)
         }
         Node::Shared { node, .. } => source_column(node, column),
-        Node::Window { input, .. } if column < input.schema().fields().len() => source_column(input, column),
+        Node::Window { input, .. } | Node::Session { input, .. } if column < input.schema().fields().len() => source_column(input, column),
         Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
         _ => None,
     }

@@ -20,6 +20,7 @@ use super::relation::{Input, Named, Relation, RelationSource, Scope, relation_of
 use super::rerun::CompiledRerun;
 use super::resolve::Planned;
 use super::session::{Planner, PlannerOptions};
+use super::session_ends::compact;
 use super::share::share;
 use super::snapshot::CompiledSnapshot;
 use super::{check, contract, determinism, diagnose, interval_join, on_close, seed, single_row, sources};
@@ -352,7 +353,7 @@ impl Compiler<'_> {
             schema,
             bulk,
             // What is late is told in one place for each stream.
-            incremental: incremental.map(|tree| if closes { tree } else { share(tree) }),
+            incremental: incremental.map(compact).map(|tree| if closes { tree } else { share(tree) }),
             append_only,
             stream: stream_slot,
             joined_stream,

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::order_key::order_key;
 use super::session::Planner;
+use crate::functions::{SESSION_WINDOW_END, SESSION_WINDOW_START};
 
 /// Aggregates whose result depends on the order of their rows.
 const ORDERED_AGGREGATES: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
@@ -119,6 +120,12 @@ fn window_of(expr: &Expr) -> Option<&WindowFunction> {
 /// Whether ties in the window's order can change its result.
 fn is_order_sensitive(window: &WindowFunction) -> bool {
     match &window.fun {
+        // Of a session, peers have one time and one end.
+        WindowFunctionDefinition::WindowUDF(f)
+            if [SESSION_WINDOW_START, SESSION_WINDOW_END].contains(&f.name()) =>
+        {
+            window.params.order_by.first().map(|key| &key.expr) != window.params.args.first()
+        }
         WindowFunctionDefinition::WindowUDF(f) => !TIE_PROOF.contains(&f.name()),
         WindowFunctionDefinition::AggregateUDF(f) => {
             let frame = &window.params.window_frame;

@@ -11,8 +11,8 @@ use std::fmt::Write;
 pub use self::measured::{Measured, NodeFigures};
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Moving, Node, Rank, Reach, TemporalRole,
-    UnnestedList, Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Length, Moving, Node, Rank, Reach, SessionEnd,
+    TemporalRole, UnnestedList, Visible,
 };
 use super::reach::Distance;
 use super::relation::Input;
@@ -286,6 +286,23 @@ impl<'a> Tree<'a> {
                 };
                 let order = order.iter().map(SortExpr::to_string).collect::<Vec<_>>().join(", ");
                 self.line(depth, &format!("{label}first row per {} by {order}: incremental; {keeps}", list(partition)));
+                self.node(input, depth + 1, "");
+            }
+            Node::Session { input, partition, time, gap, ends, closes, .. } => {
+                let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
+                let gap = match gap {
+                    Length::Micros(micros) => length(*micros),
+                    Length::Months(months) => format!("{months} months"),
+                };
+                let reaches = match ends {
+                    SessionEnd::Each => "a change reaches its session",
+                    SessionEnd::Absent | SessionEnd::Last => "a change reaches its session where that begins anew",
+                };
+                let state = match closes {
+                    true => format!("the rows of open sessions in the order of time, bounded by the watermark; {reaches}"),
+                    false => format!("the rows in the order of time; {reaches}"),
+                };
+                self.line(depth, &format!("{label}session of {time} within {gap} per {per}: incremental; state: {state}"));
                 self.node(input, depth + 1, "");
             }
             Node::Window { input, partition, order, calls, reach, visible, .. } => {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub use super::reach::{Extent, Reach};
 pub use super::temporal::{Bound, Moving};
+pub use crate::functions::Length;
 
 /// One node and what is below it.
 #[derive(Debug, Clone)]
@@ -55,6 +56,19 @@ pub enum Node {
         visible: Option<Visible>,
         schema: DFSchemaRef,
     },
+    /// `session` in FROM: rows of one `partition` whose times follow one another within `gap` share a session. A row without a time is left
+    /// out. Output = input columns, then when the session of the row begins and, where `ends` says so, when it ends.
+    Session {
+        input: Box<Node>,
+        partition: Vec<Expr>,
+        /// TIMESTAMP of a row.
+        time: Expr,
+        gap: Length,
+        ends: SessionEnd,
+        /// Below `emit: on_close`: rows leave when the watermark has passed the end of their session.
+        closes: bool,
+        schema: DFSchemaRef,
+    },
     /// Rows while all conditions on them and the clock hold. Output schema = input schema.
     Temporal { input: Box<Node>, bounds: Vec<Bound>, role: TemporalRole },
     /// What several places of the tree read, computed once per epoch: the same `node` under each `id`. Ids count from 0; what is below `node`
@@ -90,6 +104,7 @@ impl Node {
             | Node::Aggregate { input, .. }
             | Node::First { input, .. }
             | Node::Window { input, .. }
+            | Node::Session { input, .. }
             | Node::Temporal { input, .. } => vec![input],
             Node::Union { inputs, .. } => inputs.iter().collect(),
             Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
@@ -107,6 +122,7 @@ impl Node {
             | Node::Aggregate { input, .. }
             | Node::First { input, .. }
             | Node::Window { input, .. }
+            | Node::Session { input, .. }
             | Node::Temporal { input, .. } => vec![input],
             Node::Union { inputs, .. } => inputs.iter_mut().collect(),
             Node::Join { base, arms, .. } => {
@@ -121,7 +137,7 @@ impl Node {
             // It is given out once.
             Node::Constant { .. } => false,
             Node::Join { .. } | Node::Aggregate { .. } | Node::First { .. } | Node::Window { .. } => false,
-            Node::Temporal { .. } => false,
+            Node::Session { .. } | Node::Temporal { .. } => false,
             other => other.below().into_iter().all(Node::is_stateless),
         }
     }
@@ -144,7 +160,7 @@ impl Node {
             Node::Aggregate { input, group, aggregates, .. } => {
                 aggregates.is_empty() && !group.is_empty() && input.is_append_only()
             }
-            Node::First { .. } | Node::Window { .. } => false,
+            Node::First { .. } | Node::Window { .. } | Node::Session { .. } => false,
             // What only comes stays.
             Node::Temporal { input, bounds, .. } => {
                 bounds.iter().all(|b| matches!(b.operator, Operator::Lt | Operator::LtEq)) && input.is_append_only()
@@ -177,6 +193,18 @@ pub struct UnnestedList {
     pub column: usize,
     /// How many levels of lists in lists become rows, 1 or more.
     pub depth: usize,
+}
+
+/// Whether, and with which rows, a [`Node::Session`] says when a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// It does not.
+    Absent,
+    /// With each row.
+    Each,
+    /// With one of the last rows of the session, and NULL with the others: of all rows of a session, the maximum is its end. A row that extends a
+    /// session then changes one other row, not all of them.
+    Last,
 }
 
 /// The first rows of each partition: those whose rank is at most so much.
@@ -336,6 +364,7 @@ impl Node {
             | Node::Unnest { schema, .. }
             | Node::Join { schema, .. }
             | Node::Window { schema, .. }
+            | Node::Session { schema, .. }
             | Node::Shared { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
             Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => input.schema(),

@@ -52,6 +52,7 @@ mod resolve;
 mod rolled_up;
 mod seed;
 mod session;
+mod session_ends;
 mod set_operations;
 mod shape;
 mod share;

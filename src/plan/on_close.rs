@@ -4,6 +4,9 @@
 //! what remembers rows stands one that takes them out again when their window has closed, so that state is bounded: what is computed of a
 //! window then goes as it came, since every GROUP BY and PARTITION BY on the way has `window_end` among its keys. At the top stands one that
 //! holds results back until the window closes, and does not look at what becomes of them after that.
+//!
+//! When a session ends is not known from a row alone. So a row is late when its time is behind the watermark, and the session node takes rows
+//! out when the watermark has passed the end of their session: no later row can belong to it.
 
 use arrow::datatypes::Schema;
 use datafusion::logical_expr::{Expr, Operator};
@@ -91,6 +94,19 @@ fn open(node: Node, end: usize, stream: &Stream<'_>) -> Result<Node, Fault> {
             has_end(&partition, &input, end)?;
             let input = Box::new(open(*input, end, stream)?);
             Ok(Node::Window { input, partition, order, calls, reach, visible, schema })
+        }
+        Node::Session { input, partition, time, gap, ends, schema, .. } => {
+            if end != input.schema().fields().len() + 1 {
+                return Err(lost());
+            }
+            if remembers(&input) {
+                return Err(Fault::new("not-a-stream", "sessions that close are those of a stream's own rows")
+                    .hint("write what is computed below them into a streaming_table of its own, and read that here"));
+            }
+            // No row comes that lies before the watermark, so none is in a session that ends there.
+            let judgement = Judgement { instant: time.clone(), operator: Operator::GtEq, conditions: vec![] };
+            let input = Box::new(lateness::judged(*input, judgement, stream)?);
+            Ok(Node::Session { input, partition, time, gap, ends, closes: true, schema })
         }
         Node::Join { base, arms, schema } => {
             if end >= base.schema().fields().len() || arms.iter().any(|a| reads(&a.input, stream.slot)) {

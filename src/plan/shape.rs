@@ -60,6 +60,9 @@ fn write(plan: &Node, out: &mut String) {
             write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
+        Node::Session { partition, time, gap, ends, closes, .. } => {
+            write!(out, "session by {} at {time} {gap:?} {ends:?} {closes}", exprs(partition))
+        }
         Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
         Node::Window { partition, order, calls, visible, .. } => {
             let visible = visible.map(|v| format!(" {:?} <= {}", v.rank, v.most)).unwrap_or_default();

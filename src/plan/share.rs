@@ -157,6 +157,10 @@ fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
             exprs.extend(placed(calls, input.schema())?);
             (exprs, format!("{} {} {reach:?} {visible:?}", partition.len(), directions(order)))
         }
+        Node::Session { input, partition, time, gap, ends, closes, .. } => {
+            let exprs = placed(partition.iter().chain([time]), input.schema())?;
+            (exprs, format!("{} {gap:?} {ends:?} {closes}", partition.len()))
+        }
         Node::Temporal { input, bounds, role } => {
             let bounded = bounds.iter().map(|b| format!("{:?} {:?}; ", b.operator, b.moving)).collect::<String>();
             let detail = format!("{role:?} {bounded}");

@@ -1,8 +1,8 @@
 //! `FROM tumble(T, ts, size)`, `hop(T, ts, slide, size)` and `session(T, ts, gap, key…)`: T with the columns window_start and window_end.
 //!
 //! They are replaced in the parsed query by the SELECT they stand for, so names, types and incremental rules are those of SQL: tumble
-//! is a projection, hop a projection and an UNNEST of the windows of each row, session a chain of window functions. Arguments keep
-//! their places. T may be a relation, a common table expression or a subquery in parentheses; a row without a time lies in no window.
+//! is a projection, hop a projection and an UNNEST of the windows of each row, session two window functions (`functions::sessions`), which
+//! lowering makes one node of. Arguments keep their places. T may be a relation, a common table expression or a subquery in parentheses; a row without a time lies in no window.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Query, Spanned, TableAlias, TableFactor,
@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use super::fault::{Fault, Place};
 use super::parse::place;
+use crate::functions::{SESSION_END, SESSION_TIME, SESSION_WINDOW_END, SESSION_WINDOW_START};
 
 /// The names of the functions.
 pub(super) const FUNCTIONS: [&str; 3] = ["tumble", "hop", "session"];
@@ -146,17 +147,13 @@ fn template(function: &str, arguments: usize) -> Option<String> {
         ),
         "session" => {
             let keys: Vec<String> = (3..arguments).map(|n| format!("${n}")).collect();
-            let by = if keys.is_empty() { String::new() } else { format!("PARTITION BY {}", keys.join(", ")) };
-            let within = [keys, vec!["__session".to_string()]].concat().join(", ");
-            // A row that comes before the gap behind the row before it has passed belongs to that row's session. Rows of one instant are
-            // peers in every order here, so it does not matter which of them comes first.
+            let by = if keys.is_empty() { String::new() } else { format!("PARTITION BY {} ", keys.join(", ")) };
             format!(
-                "SELECT * EXCLUDE (__time, __end, __first, __session), \
-                 min(__time) OVER (PARTITION BY {within}) AS window_start, max(__end) OVER (PARTITION BY {within}) AS window_end \
-                 FROM (SELECT *, sum(__first) OVER ({by} ORDER BY __time) AS __session \
-                 FROM (SELECT *, CASE WHEN __time < lag(__end) OVER ({by} ORDER BY __time) THEN 0 ELSE 1 END AS __first \
-                 FROM (SELECT *, session_time($1) AS __time, session_end($1, $2) AS __end FROM t) AS t \
-                 WHERE __time IS NOT NULL) AS t) AS t"
+                "SELECT * EXCLUDE (__time, __end), \
+                 {SESSION_WINDOW_START}(__time, __end) OVER ({by}ORDER BY __time) AS window_start, \
+                 {SESSION_WINDOW_END}(__time, __end) OVER ({by}ORDER BY __time) AS window_end \
+                 FROM (SELECT *, {SESSION_TIME}($1) AS __time, {SESSION_END}($1, $2) AS __end FROM t) AS t \
+                 WHERE __time IS NOT NULL"
             )
         }
         _ => return None,

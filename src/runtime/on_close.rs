@@ -8,8 +8,8 @@
 //!
 //! One commit holds the windows, the position in the stream and the watermark up to which they are written. So after a crash the same rows
 //! meet the same clock. Late rows are committed before; those the side table holds already are told from its position. A circuit
-//! that was lost is filled with the rows that were consumed: those of closed windows it leaves out, those that were late in a join of streams,
-//! where rows stay behind the watermark for a while, it is told of by the side table.
+//! that was lost is filled with the rows that were consumed: those of closed windows it leaves out. Where rows stay behind the watermark for a
+//! while, in a join of streams and in sessions, it is told by the side table which were late.
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
@@ -190,9 +190,7 @@ fn of_stream(rows: &SignedBatch, name: &str) -> Result<SignedBatch> {
 /// Whether rows are remembered although the watermark has passed them, so that the time alone does not say which rows were late.
 fn keeps_rows_behind(plan: &Plan) -> bool {
     match plan {
-        Plan::Temporal { role: TemporalRole::Settle, .. } => true,
-        Plan::Project { input, .. } | Plan::Filter { input, .. } => keeps_rows_behind(input),
-        Plan::Union { inputs, .. } => inputs.iter().any(keeps_rows_behind),
-        _ => false,
+        Plan::Temporal { role: TemporalRole::Settle, .. } | Plan::Session { closes: true, .. } => true,
+        other => other.below().into_iter().any(keeps_rows_behind),
     }
 }

@@ -31,6 +31,18 @@ impl Relation {
         Ok(if append_only { Relation::Log(RowLog::new(schema)) } else { Relation::Set(RowStore::new(schema)?) })
     }
 
+    /// Rows of these columns that come, and go by their ids.
+    pub fn unindexed(schema: &SchemaRef) -> Self {
+        Relation::Set(RowStore::unindexed(schema))
+    }
+
+    /// Takes a row of [`Relation::unindexed`] away.
+    pub fn remove(&mut self, id: u32) {
+        if let Relation::Set(rows) = self {
+            rows.remove(id);
+        }
+    }
+
     /// Applies the change of one epoch. Insertions go first, whatever the order of rows: only what is missing at the end of the
     /// epoch is missing.
     pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {

@@ -242,6 +242,100 @@ fn each_window_is_written_once_and_late_rows_stand_aside() {
     assert!(explained.stdout.contains("bounded by the watermark"), "{}", explained.stdout);
 }
 
+const VISITS: &str = "{{ config(materialized='streaming_table', emit='on_close') }}select who, window_start, window_end, count(*) as n from session(STREAM {{ ref('bronze') }}, at, interval '10 minutes', who) where who <> 'z' group by 1, 2, 3";
+
+/// What arrives in a run, the visits that are written after it (who, minute of the start, minute of the end, rows), and whose rows stand aside.
+const VISITORS: [Arrival; 4] = [
+    // The watermark stands at 10:15, 10:26, 10:40.
+    (&[(1, "a", "10:00:00", "[]"), (2, "a", "10:09:00", "[]"), (3, "b", "10:20:00", "[]")], &[], &[]),
+    // A row joins the session of a row that lies behind the watermark; one that does itself is late, though its session is open.
+    (
+        &[(4, "a", "10:16:00", "[]"), (5, "a", "10:14:00", "[]"), (6, "z", "10:31:00", "[]")],
+        &["who:a,s:0,e:26,n:3"],
+        &[5],
+    ),
+    // At the very end of a session another begins, in one run with a late one.
+    (
+        &[(7, "a", "10:26:00", "[]"), (8, "b", "10:25:00", "[]"), (9, "c", "10:45:00", "[]")],
+        &["who:a,s:0,e:26,n:3", "who:a,s:26,e:36,n:1", "who:b,s:20,e:30,n:1"],
+        &[5, 8],
+    ),
+    (
+        &[(10, "c", "10:54:00", "[]"), (11, "b", "10:39:00", "[]"), (12, "c", "11:03:00", "[]")],
+        &["who:a,s:0,e:26,n:3", "who:a,s:26,e:36,n:1", "who:b,s:20,e:30,n:1"],
+        &[5, 8, 11],
+    ),
+];
+
+fn visits(sandbox: &Sandbox) -> Vec<String> {
+    let minute = |column: &str| format!("date_part('hour', {column}) * 60 + date_part('minute', {column}) - 600");
+    let sql = format!("select who, {} as s, {} as e, n from visits", minute("window_start"), minute("window_end"));
+    sandbox.rows(&sql).iter().map(|row| row.replace(['{', '}', '"'], "")).collect()
+}
+
+fn late_visitors(ids: &[i64]) -> Vec<String> {
+    let rows = VISITORS.iter().flat_map(|(rows, _, _)| rows.iter()).filter(|(id, ..)| ids.contains(id));
+    let mut rows: Vec<String> = rows.map(|(id, who, at, _)| order(*id, who, at)).collect();
+    rows.sort();
+    rows
+}
+
+fn sorted_late(sandbox: &Sandbox) -> Vec<String> {
+    let mut rows = late(sandbox, "visits");
+    rows.sort();
+    rows
+}
+
+#[test]
+fn each_session_is_written_once_and_rows_behind_the_watermark_stand_aside() {
+    let sandbox = closing();
+    sandbox.write("queries/visits.sql", VISITS);
+    for (number, (rows, written, set_aside)) in VISITORS.iter().enumerate() {
+        sandbox.write(&format!("data/orders/{number}.json"), orders(rows));
+        sandbox.smelt(&["run"]).ok();
+        assert_eq!(visits(&sandbox), *written, "after {number}");
+        assert_eq!(sorted_late(&sandbox), late_visitors(set_aside), "after {number}");
+    }
+    sandbox.smelt(&["run", "--final"]).ok();
+    let all = [VISITORS[3].1, &["who:c,s:45,e:73,n:3"]].concat();
+    assert_eq!(visits(&sandbox), all);
+    sandbox.write("data/orders/9.json", orders(&[(13, "c", "11:12:00", "[]"), (14, "c", "11:13:00", "[]")]));
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(visits(&sandbox), [all.as_slice(), &["who:c,s:73,e:83,n:1"]].concat());
+    assert_eq!(sorted_late(&sandbox).len(), 4);
+}
+
+#[test]
+fn sessions_are_written_once_whatever_instant_a_run_is_killed_at() {
+    let sandbox = closing();
+    sandbox.write("queries/visits.sql", VISITS);
+    let points = [
+        "after-uploads",
+        "before-log-put:3",
+        "before-log-put:7",
+        "after-log-put:7",
+        "after-log-put:8",
+        "after-log-put:9",
+        "after-log-put:10",
+        "after-log-put:11",
+        "after-log-put:12",
+        "before-epochs-row",
+        "after-epochs-row",
+    ];
+    for (number, (rows, _, _)) in VISITORS.iter().enumerate() {
+        sandbox.write(&format!("data/orders/{number}.json"), orders(rows));
+        for point in points {
+            sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]);
+        }
+        sandbox.smelt(&["run"]).ok();
+        let (_, written, set_aside) = VISITORS[number];
+        assert_eq!(visits(&sandbox), written, "after {number}");
+        assert_eq!(sorted_late(&sandbox), late_visitors(set_aside), "after {number}");
+    }
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(visits(&sandbox), [VISITORS[3].1, &["who:c,s:45,e:73,n:3"]].concat());
+}
+
 #[test]
 fn a_model_whose_windows_close_is_tested_as_if_all_had_closed() {
     let sandbox = closing();

@@ -64,6 +64,13 @@ impl Case {
         Self::of(seed, sql, &mut rng)
     }
 
+    /// A query over sessions.
+    pub fn sessions(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5e55_1000);
+        let sql = Generator::new(&mut rng).sessions().sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);

@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::stock_sessions::in_stock_functions;
 use crate::plan::stored::to_stored;
 use crate::plan::{CompiledModel, Planner};
 use crate::state::RowCodec;
@@ -74,6 +75,7 @@ pub async fn stock(
     clock: i64,
 ) -> Option<Vec<RecordBatch>> {
     let plan = planner.bind_at(model, providers, clock).unwrap();
+    let (plan, _) = in_stock_functions(plan);
     let collected = match planner.execute(&plan).await {
         Ok(stream) => stream.try_collect::<Vec<RecordBatch>>().await.map_err(crate::error::Error::from),
         Err(error) => Err(error),

@@ -362,6 +362,7 @@ names! { node_name, NODES, Node:
     Node::Aggregate { .. } => "node aggregate",
     Node::First { .. } => "node first",
     Node::Window { .. } => "node window",
+    Node::Session { .. } => "node session",
     Node::Temporal { .. } => "node temporal",
     Node::Shared { .. } => "node shared",
 }

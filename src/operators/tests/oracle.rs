@@ -331,6 +331,14 @@ fn what_is_read_twice_is_computed_once_and_equal() {
 }
 
 #[test]
+fn sessions_are_those_of_stock_window_functions() {
+    let seeds = seeds("0..200");
+    let count = seeds.end - seeds.start;
+    let maintained = run_all(seeds, Case::sessions);
+    assert!(maintained * 10 >= count * 9, "only {maintained} of {count} queries were maintained");
+}
+
+#[test]
 fn a_failing_case_is_made_small_and_its_script_replays_it() {
     // Wrong on purpose: three rows are said to be a difference.
     let wrong: Equal = |maintained, _| maintained.values().sum::<i64>() < 3;

@@ -35,6 +35,10 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Window { partition, visible: Some(visible), .. } if node.forgets_hidden_rows() => {
             (keys(&list(partition)), format!("{} rows of each key", visible.most))
         }
+        Node::Session { closes: true, .. } => return Some(format!("output {output}; state bounded by the watermark")),
+        Node::Session { input, partition, .. } => {
+            (keys(&list(partition)), grows("the rows of its input", only_grows(input)))
+        }
         Node::Window { input, partition, .. } => {
             (keys(&list(partition)), grows("the rows of its input", only_grows(input)))
         }

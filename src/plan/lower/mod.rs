@@ -8,6 +8,7 @@
 mod aggregate;
 mod first;
 mod join;
+mod sessions;
 mod window;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -302,9 +303,22 @@ fn renamed(input: Node, schema: DFSchemaRef) -> Node {
     }
 }
 
-/// `exprs` over `input`; merges with a projection below where one of the two only picks columns.
+/// `exprs` over `input`; merges with a projection below where one of the two only picks columns. What that computes for nobody is left out.
 fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, DataFusionError> {
     match input {
+        Node::Project { input: below, exprs: inner, schema: inner_schema }
+            if inner.iter().enumerate().any(|(i, e)| !is_column(e) && !is_read(&exprs, i, &inner_schema))
+                && exprs.iter().flat_map(Expr::column_refs).next().is_some() =>
+        {
+            let read: Vec<usize> = (0..inner.len()).filter(|i| is_read(&exprs, *i, &inner_schema)).collect();
+            let fields = read.iter().map(|i| {
+                let (qualifier, field) = inner_schema.qualified_field(*i);
+                (qualifier.cloned(), Arc::clone(field))
+            });
+            let pruned = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
+            let inner = read.iter().map(|i| inner[*i].clone()).collect();
+            project(Node::Project { input: below, exprs: inner, schema: pruned }, exprs, schema)
+        }
         Node::Project { input: below, exprs: inner, schema: inner_schema }
             if exprs.iter().all(is_column) || inner.iter().all(is_column) =>
         {
@@ -315,6 +329,11 @@ fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, D
         input if identity(&exprs, input.schema()) => Ok(renamed(input, schema)),
         input => Ok(Node::Project { input: Box::new(input), exprs, schema }),
     }
+}
+
+/// Whether any of `exprs` reads column `index` of `schema`.
+fn is_read(exprs: &[Expr], index: usize, schema: &DFSchema) -> bool {
+    exprs.iter().flat_map(Expr::column_refs).any(|c| schema.maybe_index_of_column(c) == Some(index))
 }
 
 /// Whether `exprs` are exactly the columns of `schema`, in order.

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 use std::sync::Arc;
 
 use super::first::stripped;
-use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, renamed, unaliased};
+use super::{Fallback, Lowering, columns_of, filter_of, no_subquery, project, renamed, sessions, unaliased};
 use crate::plan::determinism;
 use crate::plan::incremental::{Extent, Node, Rank, Reach, Visible};
 use crate::plan::reach::reach_of;
@@ -46,7 +46,8 @@ impl Lowering<'_> {
             let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
             let reach = these.iter().fold(Reach::default(), |reach, (_, function)| reach.and(reach_of(function)));
             let calls = these.into_iter().map(|(_, function)| Expr::WindowFunction(Box::new(function))).collect();
-            node = Node::Window { input: Box::new(node), partition, order, calls, reach, visible: None, schema };
+            let made = Node::Window { input: Box::new(node), partition, order, calls, reach, visible: None, schema };
+            node = sessions::recognised(made)?;
         }
         Ok(project(node, columns_of(&window.schema), Arc::clone(&window.schema))?)
     }

@@ -432,7 +432,8 @@ fn alone(model: &Model, test: &UnitTest, leaves: &[Leaf]) -> Model {
 /// Whether a streamed row's fate depends on rows before it.
 fn has_state_of_rows(node: &Node) -> bool {
     match node {
-        Node::First { .. } | Node::Aggregate { .. } | Node::Window { .. } | Node::Temporal { .. } => true,
+        Node::First { .. } | Node::Aggregate { .. } | Node::Window { .. } => true,
+        Node::Session { .. } | Node::Temporal { .. } => true,
         Node::Input { .. } | Node::Constant { .. } => false,
         Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
             has_state_of_rows(input)
