@@ -198,7 +198,9 @@ fn source_column(node: &Node, column: usize) -> Option<(usize, usize)> {
             source_column(input, column)
         }
         Node::Shared { node, .. } => source_column(node, column),
-        Node::Window { input, .. } | Node::Session { input, .. } if column < input.schema().fields().len() => source_column(input, column),
+        Node::Window { input, .. } | Node::Session { input, .. } if column < input.schema().fields().len() => {
+            source_column(input, column)
+        }
         Node::Join { base, .. } if column < base.schema().fields().len() => source_column(base, column),
         _ => None,
     }

@@ -121,9 +121,7 @@ fn window_of(expr: &Expr) -> Option<&WindowFunction> {
 fn is_order_sensitive(window: &WindowFunction) -> bool {
     match &window.fun {
         // Of a session, peers have one time and one end.
-        WindowFunctionDefinition::WindowUDF(f)
-            if [SESSION_WINDOW_START, SESSION_WINDOW_END].contains(&f.name()) =>
-        {
+        WindowFunctionDefinition::WindowUDF(f) if [SESSION_WINDOW_START, SESSION_WINDOW_END].contains(&f.name()) => {
             window.params.order_by.first().map(|key| &key.expr) != window.params.args.first()
         }
         WindowFunctionDefinition::WindowUDF(f) => !TIE_PROOF.contains(&f.name()),

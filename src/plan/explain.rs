@@ -292,6 +292,7 @@ impl<'a> Tree<'a> {
                 let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
                 let gap = match gap {
                     Length::Micros(micros) => length(*micros),
+                    Length::Months(1) => "1 month".to_string(),
                     Length::Months(months) => format!("{months} months"),
                 };
                 let reaches = match ends {
@@ -299,10 +300,15 @@ impl<'a> Tree<'a> {
                     SessionEnd::Absent | SessionEnd::Last => "a change reaches its session where that begins anew",
                 };
                 let state = match closes {
-                    true => format!("the rows of open sessions in the order of time, bounded by the watermark; {reaches}"),
+                    true => {
+                        format!("the rows of open sessions in the order of time, bounded by the watermark; {reaches}")
+                    }
                     false => format!("the rows in the order of time; {reaches}"),
                 };
-                self.line(depth, &format!("{label}session of {time} within {gap} per {per}: incremental; state: {state}"));
+                self.line(
+                    depth,
+                    &format!("{label}session of {time} within {gap} per {per}: incremental; state: {state}"),
+                );
                 self.node(input, depth + 1, "");
             }
             Node::Window { input, partition, order, calls, reach, visible, .. } => {

@@ -16,7 +16,7 @@ use super::incremental::{Aggregate, AggregateClass, Node, SessionEnd};
 use super::lower::{columns_of, substitute, unaliased};
 
 /// The end of a group's sessions.
-const END: &str = "__session_end";
+const END: &str = "__last_session_end";
 
 /// `root` with groups of sessions by their starts.
 pub(super) fn compact(mut root: Node) -> Node {
@@ -129,7 +129,10 @@ impl Session<'_> {
 }
 
 /// The session node below projections and filters; these conditions, and `exprs`, over its output.
-fn over_session<'a>(node: &'a Node, exprs: impl Iterator<Item = &'a Expr>) -> Option<(Session<'a>, Vec<Expr>, Vec<Expr>)> {
+fn over_session<'a>(
+    node: &'a Node,
+    exprs: impl Iterator<Item = &'a Expr>,
+) -> Option<(Session<'a>, Vec<Expr>, Vec<Expr>)> {
     let mut exprs: Vec<Expr> = exprs.map(unaliased).collect();
     let mut conditions: Vec<Expr> = Vec::new();
     let mut at = node;

@@ -126,8 +126,12 @@ impl Sessions {
         }
         let ids = self.rows.apply(&timed)?.ids;
         let weights = timed.iter().flat_map(|batch| (0..batch.num_rows()).map(|i| batch.weight(i)));
-        let mut all: Vec<(Place, Weight)> =
-            places.iter().zip(ids).zip(weights).map(|(((key, time), id), weight)| ((*key, *time, id), weight)).collect();
+        let mut all: Vec<(Place, Weight)> = places
+            .iter()
+            .zip(ids)
+            .zip(weights)
+            .map(|(((key, time), id), weight)| ((*key, *time, id), weight))
+            .collect();
         all.sort_unstable();
         let mut changes: Vec<Change> = Vec::with_capacity(all.len());
         for same in all.chunk_by(|a, b| a.0 == b.0) {
@@ -148,7 +152,12 @@ impl Sessions {
     }
 
     /// Takes the rows of sessions out whose end the watermark has passed; their ids.
-    fn close(&mut self, changes: &mut Vec<Change>, keys: &mut BTreeSet<u32>, touched: &mut Touched) -> Result<Vec<u32>> {
+    fn close(
+        &mut self,
+        changes: &mut Vec<Change>,
+        keys: &mut BTreeSet<u32>,
+        touched: &mut Touched,
+    ) -> Result<Vec<u32>> {
         let gone = self.spans.close(self.clock, touched)?;
         let ids: HashSet<u32> = gone.iter().map(|(_, _, id)| *id).collect();
         let mut known = HashSet::new();
@@ -178,6 +187,8 @@ impl Sessions {
     fn output(&self, changes: &[Change], touched: &Touched) -> Result<Output> {
         let mut output = Output::default();
         let lost = || Error::internal("a row is in no session");
+        // Rows that follow one another are mostly of one session.
+        let mut known: Option<(u32, i64, Session)> = None;
         for Change { place: (key, time, id), before, after } in changes {
             let old = match before {
                 0 => None,
@@ -190,7 +201,14 @@ impl Sessions {
             let new = match after {
                 0 => None,
                 _ => {
-                    let (start, session) = self.spans.at(*key, *time).ok_or_else(lost)?;
+                    let is_in = |(of, start, session): &(u32, i64, Session)| {
+                        of == key && start <= time && *time <= session.last
+                    };
+                    let (start, session) = match known.filter(is_in) {
+                        Some((_, start, session)) => (start, session),
+                        None => self.spans.at(*key, *time).ok_or_else(lost)?,
+                    };
+                    known = Some((*key, start, session));
                     Some(self.shown(*id, start, &session)?)
                 }
             };
@@ -250,8 +268,9 @@ impl Shard for Sessions {
     fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let (mut changes, mut keys) = self.changes(&inputs.pop().unwrap_or_default())?;
         let mut touched = Touched::default();
-        for change in changes.iter().filter(|change| change.before == 0) {
-            self.spans.insert(change.place, &mut touched)?;
+        for of_key in changes.chunk_by(|a, b| a.place.0 == b.place.0) {
+            let new = of_key.iter().filter(|change| change.before == 0).map(|change| (change.place.1, change.place.2));
+            self.spans.insert(of_key[0].place.0, new, &mut touched)?;
         }
         for change in changes.iter().filter(|change| change.after == 0) {
             self.spans.remove(change.place, &mut touched)?;

@@ -1,7 +1,7 @@
 //! The rows of all keys in the order of time, and the sessions they make.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 
 use crate::error::{Error, Result};
 use crate::plan::incremental::Length;
@@ -20,6 +20,15 @@ pub struct Session {
     pub last: i64,
     /// One of its last rows: the one that says when it ends.
     pub bearer: u32,
+}
+
+/// A session that rows are being added to.
+struct Open {
+    start: i64,
+    session: Session,
+    end: i64,
+    /// Where the session behind it begins.
+    next: Option<i64>,
 }
 
 /// Sessions that an epoch takes and makes. One that is taken and made again as it was is neither.
@@ -74,30 +83,57 @@ impl Spans {
         end.ok_or_else(|| Error::user("out-of-range", "Function 'session': an instant is out of range"))
     }
 
-    /// A row that was not there.
-    pub fn insert(&mut self, (key, time, id): Place, touched: &mut Touched) -> Result<()> {
-        self.order.insert((key, time, id));
-        let own_end = self.end(time)?;
-        let before = self.sessions.range((key, i64::MIN)..=(key, time)).next_back();
-        let before = before.map(|((_, start), session)| (*start, *session));
-        if before.is_some_and(|(_, session)| time <= session.last) {
-            return Ok(());
+    /// Rows of one key that were not there, in the order of time.
+    pub fn insert(&mut self, key: u32, rows: impl Iterator<Item = (i64, u32)>, touched: &mut Touched) -> Result<()> {
+        // The session that rows are added to. It is put back when they have passed it.
+        let mut open: Option<Open> = None;
+        for (time, id) in rows {
+            self.order.insert((key, time, id));
+            let own = Session { last: time, bearer: id };
+            let own_end = self.end(time)?;
+            let mut session = match open.take() {
+                Some(session) if time < session.end => session,
+                passed => {
+                    if let Some(passed) = passed {
+                        self.put(key, passed.start, passed.session, touched);
+                    }
+                    let before = self.sessions.range((key, i64::MIN)..=(key, time)).next_back();
+                    let before = before.map(|((_, start), session)| (*start, *session));
+                    if before.is_some_and(|(_, session)| time <= session.last) {
+                        continue;
+                    }
+                    let next = self.next(key, time);
+                    match before {
+                        Some((start, session)) if time < self.end(session.last)? => {
+                            self.take(key, start, touched);
+                            Open { start, session, end: own_end, next }
+                        }
+                        _ => Open { start: time, session: own, end: own_end, next },
+                    }
+                }
+            };
+            if time > session.session.last {
+                (session.session, session.end) = (own, own_end);
+            }
+            while let Some(next) = session.next.filter(|next| *next < session.end)
+                && let Some(joined) = self.take(key, next, touched)
+            {
+                session.session = joined;
+                session.end = self.end(joined.last)?;
+                session.next = self.next(key, next);
+            }
+            open = Some(session);
         }
-        let behind = self.sessions.range((key, time)..=(key, i64::MAX)).next();
-        let behind = behind.map(|((_, start), session)| (*start, *session)).filter(|(start, _)| *start < own_end);
-        let (mut start, mut session) = (time, Session { last: time, bearer: id });
-        if let Some((later, joined)) = behind {
-            self.take(key, later, touched);
-            session = joined;
+        if let Some(Open { start, session, .. }) = open {
+            self.put(key, start, session, touched);
         }
-        if let Some((earlier, joined)) = before
-            && time < self.end(joined.last)?
-        {
-            self.take(key, earlier, touched);
-            start = earlier;
-        }
-        self.put(key, start, session, touched);
         Ok(())
+    }
+
+    /// Where the first session behind `time` begins.
+    fn next(&self, key: u32, time: i64) -> Option<i64> {
+        let behind = (Bound::Excluded((key, time)), Bound::Included((key, i64::MAX)));
+        self.sessions.range(behind).next().map(|((_, start), _)| *start)
     }
 
     /// A row that was there.
@@ -148,14 +184,15 @@ impl Spans {
         Ok(gone)
     }
 
-    fn take(&mut self, key: u32, start: i64, touched: &mut Touched) {
-        let Some(session) = self.sessions.remove(&(key, start)) else { return };
+    fn take(&mut self, key: u32, start: i64, touched: &mut Touched) -> Option<Session> {
+        let session = self.sessions.remove(&(key, start))?;
         if let Some(closing) = &mut self.closing {
             closing.remove(&(session.last, key, start));
         }
         if touched.made.remove(&(key, start)).is_none() {
             touched.taken.insert((key, start), session);
         }
+        Some(session)
     }
 
     fn put(&mut self, key: u32, start: i64, session: Session, touched: &mut Touched) {

@@ -261,6 +261,7 @@ fn state_beyond_the_memory_limit_is_spilled() {
         "select id from (select id, k1, row_number() over (partition by k1 order by id) as n from \"src\".\"t\") as x where n = 1",
         "select id, lag(id) over (partition by k1 order by id) as n from \"src\".\"t\" as x",
         "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1",
+        "select id, window_start, window_end from session(\"src\".\"t\", to_timestamp_seconds(id), interval '2 hours', k1)",
     ];
     for (number, sql) in queries.into_iter().enumerate() {
         // A join keeps whole rows of both sides.

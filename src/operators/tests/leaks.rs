@@ -147,6 +147,11 @@ const QUERIES: &[(&str, &str)] = &[
         "sessions",
         "select k1, window_start, count(*) as n from session({t0}, ts, interval '1 hour', k1) group by k1, window_start",
     ),
+    ("rows of sessions", "select id, window_start, window_end from session({t0}, ts, interval '2 hours', k1, b)"),
+    (
+        "groups of sessions",
+        "select k1, window_start, window_end, sum(id) as s from session({t0}, ts, interval '2 hours', k1) group by k1, window_start, window_end",
+    ),
     (
         "hops",
         "select window_start, count(*) as n from hop({t0}, ts, interval '1 hour', interval '3 hours') group by window_start",

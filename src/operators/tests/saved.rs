@@ -30,6 +30,10 @@ const WINDOWS: &str = "select *, sum(n) over (partition by k2 order by id rows b
      from (select id, k1, k2, f, row_number() over (partition by k1 order by ts) as n, lag(s) over (partition by k1 order by id) as before from \"src\".\"t\" as t) as x \
      where n <= 3";
 
+/// Sessions of rows, and groups of them.
+const SESSIONS: &str = "select id, window_start, window_end from session(\"src\".\"t\", ts, interval '2 hours', k1) union all \
+     select count(*) as id, window_start, window_end from session(\"src\".\"t\", ts, interval '1 hour', k2, b) group by k2, b, window_start, window_end";
+
 /// Rows of every input, made up from `seed`.
 fn inputs(oracle: &Oracle, seed: u64, weight: i64) -> Vec<Vec<SignedBatch>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -51,6 +55,7 @@ fn stepped(oracle: &Oracle, circuit: &mut Circuit, inputs: &[Vec<SignedBatch>]) 
 fn a_query_with_every_stateful_node_goes_on() {
     goes_on(EVERYTHING, &["aggregate", "first row", "join"]);
     goes_on(WINDOWS, &["window"]);
+    goes_on(SESSIONS, &["session", "aggregate"]);
 }
 
 /// A circuit of `sql`, which has nodes of these names.

@@ -57,7 +57,7 @@ fn in_windows(window: &Window) -> LogicalPlan {
     let columns = |plan: &LogicalPlan| -> Vec<Expr> {
         plan.schema().iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect()
     };
-    let before = lag(end.clone(), None, None).partition_by(keys.clone());
+    let before = lag(end.clone(), Some(1), None).partition_by(keys.clone());
     let before = before.order_by(vec![time.clone().sort(true, false)]).build().unwrap().alias("__before");
     let plan = LogicalPlanBuilder::from(window.input.as_ref().clone()).window([before]).unwrap();
     let is_first = when(time.clone().lt(col("__before")), lit(0i64)).otherwise(lit(1i64)).unwrap().alias("__first");

@@ -13,8 +13,9 @@ use super::{columns_of, project, substitute, unaliased};
 use crate::functions::{SESSION_END, SESSION_TIME, SESSION_WINDOW_END, SESSION_WINDOW_START};
 use crate::plan::incremental::{Length, Node, SessionEnd};
 
-/// When a session begins, where nobody asks for it by a name.
+/// The columns that the node adds.
 const START: &str = "__session_start";
+const END: &str = "__session_end";
 
 /// `window` as a session node, if it is one.
 pub(super) fn recognised(window: Node) -> Result<Node, DataFusionError> {
@@ -50,30 +51,18 @@ fn session(window: &Node) -> Result<Option<Node>, DataFusionError> {
         (other, _) => (other.clone(), None),
     };
     let mut fields: Vec<_> = input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
-    let named = |name: &str| calls.iter().position(|call| is_call(call, name)).map(|at| width + at);
-    let field = |at: usize| {
-        let (qualifier, field) = schema.qualified_field(at);
-        (qualifier.cloned(), Arc::clone(field))
-    };
-    let (start_at, end_at) = (named(SESSION_WINDOW_START), named(SESSION_WINDOW_END));
-    let starts = match start_at.or(end_at).map(field) {
-        Some((_, like)) if start_at.is_none() => (None, Arc::new(like.as_ref().clone().with_name(START))),
-        Some(start) => start,
-        None => return Ok(None),
-    };
-    let column = |(qualifier, field): &(_, Arc<_>)| Expr::Column(Column::from((Option::as_ref(qualifier), field)));
-    let start = column(&starts);
-    fields.push(starts);
-    let ends = end_at.map(field);
-    let last = ends.as_ref().map(column);
-    fields.extend(ends);
+    let says_end = calls.iter().any(|call| is_call(call, SESSION_WINDOW_END));
+    let bound = |name: &str| (None, Arc::new(schema.field(width).as_ref().clone().with_name(name)));
+    fields.push(bound(START));
+    fields.extend(says_end.then(|| bound(END)));
+    let Ok(made) = DFSchema::new_with_metadata(fields, Default::default()) else { return Ok(None) };
     let node = Node::Session {
-        schema: Arc::new(DFSchema::new_with_metadata(fields, Default::default())?),
+        schema: Arc::new(made),
         input: Box::new(input),
-        partition: partition.clone(),
-        time: time.clone(),
+        partition: partition.iter().map(unaliased).collect(),
+        time: unaliased(time),
         gap,
-        ends: if last.is_some() { SessionEnd::Each } else { SessionEnd::Absent },
+        ends: if says_end { SessionEnd::Each } else { SessionEnd::Absent },
         closes: false,
     };
     let mut exprs = columns_of(schema);
@@ -81,10 +70,7 @@ fn session(window: &Node) -> Result<Option<Node>, DataFusionError> {
         exprs[at] = Expr::ScalarFunction(end_of);
     }
     for (call, expr) in calls.iter().zip(&mut exprs[width..]) {
-        *expr = match &last {
-            Some(last) if is_call(call, SESSION_WINDOW_END) => last.clone(),
-            _ => start.clone(),
-        };
+        *expr = Expr::Column(Column::new_unqualified(if is_call(call, SESSION_WINDOW_END) { END } else { START }));
     }
     project(node, exprs, Arc::clone(schema)).map(Some)
 }

@@ -42,7 +42,10 @@ impl Generator<'_> {
         if self.rng.random_bool(0.35) {
             let (list, mut output) = self.select(&columns);
             let mut list = vec![list];
-            for (bound, kind) in bounds.iter().filter(|_| self.rng.random_bool(0.7)) {
+            for (bound, kind) in &bounds {
+                if self.rng.random_bool(0.3) {
+                    continue;
+                }
                 let name = self.alias("c");
                 list.push(format!("{bound} as {name}"));
                 output.push((name, *kind));
