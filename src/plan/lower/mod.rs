@@ -23,6 +23,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::{ColumnarValue, ExecutionPlanProperties};
 use futures::TryStreamExt;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -303,22 +304,9 @@ fn renamed(input: Node, schema: DFSchemaRef) -> Node {
     }
 }
 
-/// `exprs` over `input`; merges with a projection below where one of the two only picks columns. What that computes for nobody is left out.
+/// `exprs` over `input`; merges with a projection below where one of the two only picks columns.
 fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, DataFusionError> {
-    match input {
-        Node::Project { input: below, exprs: inner, schema: inner_schema }
-            if inner.iter().enumerate().any(|(i, e)| !is_column(e) && !is_read(&exprs, i, &inner_schema))
-                && exprs.iter().flat_map(Expr::column_refs).next().is_some() =>
-        {
-            let read: Vec<usize> = (0..inner.len()).filter(|i| is_read(&exprs, *i, &inner_schema)).collect();
-            let fields = read.iter().map(|i| {
-                let (qualifier, field) = inner_schema.qualified_field(*i);
-                (qualifier.cloned(), Arc::clone(field))
-            });
-            let pruned = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
-            let inner = read.iter().map(|i| inner[*i].clone()).collect();
-            project(Node::Project { input: below, exprs: inner, schema: pruned }, exprs, schema)
-        }
+    match pruned(input, &exprs)? {
         Node::Project { input: below, exprs: inner, schema: inner_schema }
             if exprs.iter().all(is_column) || inner.iter().all(is_column) =>
         {
@@ -331,9 +319,21 @@ fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, D
     }
 }
 
-/// Whether any of `exprs` reads column `index` of `schema`.
-fn is_read(exprs: &[Expr], index: usize, schema: &DFSchema) -> bool {
-    exprs.iter().flat_map(Expr::column_refs).any(|c| schema.maybe_index_of_column(c) == Some(index))
+/// A projection without what it computes for none of `exprs` above it.
+fn pruned(input: Node, exprs: &[Expr]) -> Result<Node, DataFusionError> {
+    let Node::Project { input: below, exprs: inner, schema } = input else { return Ok(input) };
+    let columns = exprs.iter().flat_map(Expr::column_refs);
+    let read: BTreeSet<usize> = columns.filter_map(|c| schema.maybe_index_of_column(c)).collect();
+    let in_vain = inner.iter().enumerate().any(|(i, e)| !is_column(e) && !read.contains(&i));
+    if read.is_empty() || !in_vain {
+        return Ok(Node::Project { input: below, exprs: inner, schema });
+    }
+    let fields = read.iter().map(|i| {
+        let (qualifier, field) = schema.qualified_field(*i);
+        (qualifier.cloned(), Arc::clone(field))
+    });
+    let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
+    Ok(Node::Project { input: below, exprs: read.iter().map(|i| inner[*i].clone()).collect(), schema })
 }
 
 /// Whether `exprs` are exactly the columns of `schema`, in order.
