@@ -135,6 +135,16 @@ pub fn scalar(values: &PartitionValues, column: &str, data_type: &DataType) -> R
     }
 }
 
+/// Between which instants (µs) a TIMESTAMP or DATE of a partition is: it is one.
+pub fn instant(values: &PartitionValues, column: &str, schema: &Schema) -> Option<(i64, i64)> {
+    values.get(column)?;
+    let value = scalar(values, column, schema.field_with_name(column).ok()?.data_type()).ok()?;
+    match value.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)).ok()? {
+        ScalarValue::TimestampMicrosecond(at, _) => at.map(|at| (at, at)),
+        _ => None,
+    }
+}
+
 /// `rows` copies of the value.
 pub fn constant(values: &PartitionValues, column: &str, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
     match scalar(values, column, data_type)? {

@@ -9,8 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
 
 use super::files::{DataFile, Deleted, Ordinal};
+use super::partition;
 use super::reader::{self, Layout};
 use super::scan::Provider;
+use super::stats;
 use crate::error::Result;
 
 /// A file and what is left of it.
@@ -64,6 +66,24 @@ impl TableSnapshot {
     /// Number of its data files.
     pub fn file_count(&self) -> usize {
         self.files.len()
+    }
+
+    /// The same without files that surely have no row whose TIMESTAMP or DATE in `column` lies in one of `spans` (µs, ends excluded).
+    pub fn within(&self, column: &str, spans: &[(i64, i64)]) -> Arc<Self> {
+        let may = |file: &&SnapshotFile| {
+            let of_all = || partition::instant(&file.file.partition_values, column, &self.layout.schema);
+            let known = file.file.stats.as_deref().and_then(|stats| stats::instants(stats, column));
+            known
+                .or_else(of_all)
+                .is_none_or(|(least, most)| spans.iter().any(|(from, until)| *from <= most && least < *until))
+        };
+        Arc::new(TableSnapshot {
+            name: self.name.clone(),
+            version: self.version,
+            layout: self.layout.clone(),
+            url: self.url.clone(),
+            files: self.files.iter().filter(may).cloned().collect(),
+        })
     }
 
     /// The snapshot as a DataFusion table.

@@ -7,7 +7,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, max, max_string, min, min_string};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
@@ -101,6 +101,20 @@ impl Collector {
 /// `numRecords` of statistics in the log.
 pub fn num_records(stats: &str) -> Option<u64> {
     serde_json::from_str::<Value>(stats).ok()?.get("numRecords")?.as_u64()
+}
+
+/// Between which instants (µs) all values of a TIMESTAMP or DATE column are; None where the statistics do not say.
+pub fn instants(stats: &str, column: &str) -> Option<(i64, i64)> {
+    let stats: Value = serde_json::from_str(stats).ok()?;
+    let bound = |of: &str| {
+        let text = stats.get(of)?.get(column)?.as_str()?;
+        let day = || Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN).and_utc());
+        let local = || Some(NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc());
+        let instant = || Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
+        Some(day().or_else(local).or_else(instant)?.timestamp_micros())
+    };
+    // Some writers cut the largest to whole milliseconds.
+    Some((bound("minValues")?, bound("maxValues")?.saturating_add(999)))
 }
 
 /// The same statistics for a file some of whose rows are deleted: its bounds still hold but may be wide.
@@ -294,6 +308,11 @@ mod tests {
                    "p": 123.45})
         );
         assert_eq!(found["nullCount"], json!({"i": 1, "f": 0, "d": 0, "t": 0, "n": 0, "s": 0, "p": 0, "q": 0}));
+        let span = |column: &str| instants(&found.to_string(), column);
+        let day = 86_400_000_000;
+        assert_eq!(span("d"), Some((-day, day + 999)));
+        assert_eq!((span("t"), span("n")), (Some((-1000, 2999)), Some((0, 999))));
+        assert_eq!((span("s"), span("i"), span("f")), (None, None, None));
     }
 
     #[test]

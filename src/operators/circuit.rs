@@ -2,6 +2,8 @@
 //!
 //! An epoch steps every [`Node::Shared`] first, by number, so what one of them reads is there; then the tree from its leaves up.
 
+mod forgetting;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
@@ -13,6 +15,7 @@ use super::aggregate::Aggregate;
 use super::consolidate::consolidate;
 use super::eval::{Exprs, Predicate, arrow_schema};
 use super::first::First;
+use super::forgets::Forgets;
 use super::gate::{Gate, Known};
 use super::join::Join;
 use super::linear::{Filter, Project, conform, cut};
@@ -246,7 +249,7 @@ enum Kind {
     Filter(Filter),
     Union { schema: SchemaRef },
     Unnest(Unnest),
-    Aggregate(Sharded<Aggregate>),
+    Aggregate { groups: Sharded<Aggregate>, forgets: Option<Box<Forgets>> },
     First(Sharded<First>),
     Temporal(Box<Temporal>),
     Gate(Box<Gate>),
@@ -266,7 +269,7 @@ impl Kind {
             Kind::Filter(_) => "filter",
             Kind::Union { .. } => "union all",
             Kind::Unnest(_) => "unnest",
-            Kind::Aggregate(_) => "aggregate",
+            Kind::Aggregate { .. } => "aggregate",
             Kind::First(_) => "first row",
             Kind::Temporal(_) => "temporal filter",
             Kind::Gate(_) => "gate",
@@ -280,7 +283,7 @@ impl Kind {
 
     fn state_rows(&self) -> usize {
         match self {
-            Kind::Aggregate(node) => node.state_rows(),
+            Kind::Aggregate { groups, .. } => groups.state_rows(),
             Kind::First(node) => node.state_rows(),
             Kind::Temporal(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
@@ -293,7 +296,7 @@ impl Kind {
 
     fn state_bytes(&self) -> usize {
         match self {
-            Kind::Aggregate(node) => node.state_bytes(),
+            Kind::Aggregate { groups, .. } => groups.state_bytes(),
             Kind::First(node) => node.state_bytes(),
             Kind::Temporal(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
@@ -341,12 +344,15 @@ impl Operator {
                 let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
                 (Kind::Unnest(unnest), vec![below(input)?])
             }
-            Node::Aggregate { input, group, sets, .. } => {
+            Node::Aggregate { input, group, sets, bucket, .. } => {
+                let forgets = bucket.as_ref().map(|bucket| Forgets::new(bucket, group, input.schema(), session));
+                let forgets = forgets.transpose()?.map(Box::new);
                 // A row belongs to a group of every set.
                 let by = if sets.is_empty() { &group[..] } else { &[] };
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let make = move || make::aggregate(&plan, &session);
-                (Kind::Aggregate(Sharded::new(means(), make::routes_by(input, by), make)?), vec![below(input)?])
+                let groups = Sharded::new(means(), make::routes_by(input, by), make)?;
+                (Kind::Aggregate { groups, forgets }, vec![below(input)?])
             }
             Node::First { input, partition, .. } => {
                 let (by, streamed) = (make::routes_by(input, partition), streams(input, mode));
@@ -422,7 +428,7 @@ impl Operator {
         let first = epoch.first;
         let mut below = self.inputs.iter_mut().map(|i| i.step(epoch)).collect::<Result<Vec<Vec<SignedBatch>>>>()?;
         let start = Instant::now();
-        let rows_in = below.iter().flatten().map(SignedBatch::num_rows).sum();
+        let rows_in: usize = below.iter().flatten().map(SignedBatch::num_rows).sum();
         let mut only = || below.pop().unwrap_or_default();
         let output = match &mut self.kind {
             Kind::Input { slot, columns, schema } => {
@@ -445,7 +451,12 @@ impl Operator {
                 }
                 output
             }
-            Kind::Aggregate(aggregate) => aggregate.step(vec![only()], first, &mut self.memory)?,
+            Kind::Aggregate { groups, forgets } => {
+                if let Some(forgets) = forgets {
+                    forgets.came += rows_in as u64;
+                }
+                groups.step(vec![only()], first, &mut self.memory)?
+            }
             Kind::First(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::Temporal(node) => node.step(only())?,
             Kind::Gate(gate) => gate.step(only())?,
@@ -507,7 +518,12 @@ impl Operator {
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         out.words::<u32>(self.kind.name(), []);
         match &self.kind {
-            Kind::Aggregate(node) => node.save(out)?,
+            Kind::Aggregate { groups, forgets } => {
+                groups.save(out)?;
+                if let Some(forgets) = forgets {
+                    forgets.save(out);
+                }
+            }
             Kind::First(node) => node.save(out)?,
             Kind::Temporal(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
@@ -522,7 +538,12 @@ impl Operator {
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         from.exactly::<u32>(self.kind.name(), 0)?;
         match &mut self.kind {
-            Kind::Aggregate(node) => node.restore(from, &mut self.memory)?,
+            Kind::Aggregate { groups, forgets } => {
+                groups.restore(from, &mut self.memory)?;
+                if let Some(forgets) = forgets {
+                    forgets.restore(from, groups.state_rows())?;
+                }
+            }
             Kind::First(node) => node.restore(from, &mut self.memory)?,
             Kind::Temporal(node) => node.restore(from)?,
             Kind::Join(node) => node.restore(from, &mut self.memory)?,

@@ -1,8 +1,10 @@
 //! DataFusion expressions over batches.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
@@ -88,4 +90,10 @@ pub(super) fn rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> R
             .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// TIMESTAMPs or DATEs, in µs.
+pub(super) fn instants(values: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+    let values = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    Ok(values.as_primitive::<TimestampMicrosecondType>().clone())
 }

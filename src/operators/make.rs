@@ -22,7 +22,7 @@ fn another() -> Error {
 
 /// GROUP BY.
 pub(super) fn aggregate(plan: &Node, session: &SessionState) -> Result<Aggregate> {
-    let Node::Aggregate { input, group, sets, aggregates, schema } = plan else { return Err(another()) };
+    let Node::Aggregate { input, group, sets, aggregates, schema, .. } = plan else { return Err(another()) };
     Aggregate::new(input.schema(), group, sets, aggregates, schema, session)
 }
 

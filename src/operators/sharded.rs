@@ -197,6 +197,43 @@ impl<T: Shard> Sharded<T> {
         }
     }
 
+    /// Does `with` to every shard, one after the other.
+    pub fn each(&mut self, memory: &mut StateMemory, mut with: impl FnMut(&mut T) -> Result<()>) -> Result<()> {
+        for number in 0..self.shards.len() {
+            with(self.bring_back(number)?)?;
+            self.make_room(number, number.checked_sub(1), memory)?;
+        }
+        Ok(())
+    }
+
+    /// Does `with` to every shard that gets some of `rows`, which are of the only input.
+    pub fn each_with(
+        &mut self,
+        rows: &[SignedBatch],
+        memory: &mut StateMemory,
+        mut with: impl FnMut(&mut T, Vec<SignedBatch>) -> Result<()>,
+    ) -> Result<()> {
+        let count = self.shards.len() as u32;
+        let dealt = match &self.routes {
+            Some(Routes(routes)) if count > 1 => {
+                let columns = routes.first().map_or(&[][..], Vec::as_slice);
+                rows.iter().map(|batch| shards_of(batch, columns, count)).collect::<Result<Vec<_>>>()?
+            }
+            _ => rows.iter().map(|batch| vec![0; batch.num_rows()]).collect(),
+        };
+        let mut last = None;
+        for number in 0..self.shards.len() {
+            let part = rows.iter().zip(&dealt).map(|(batch, dealt)| part(batch, dealt, number as u32));
+            let own = part.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+            if !own.is_empty() {
+                with(self.bring_back(number)?, own)?;
+                self.make_room(number, last, memory)?;
+                last = Some(number);
+            }
+        }
+        Ok(())
+    }
+
     fn bring_back(&mut self, number: usize) -> Result<&mut T> {
         let slot = &mut self.shards[number];
         if let Slot::Away(spilled) = slot {

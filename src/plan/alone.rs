@@ -77,6 +77,7 @@ pub fn compile_alone(dialect: Dialect, model: &Arc<Model>, leaves: &[Leaf]) -> R
             view: None,
             event_time: None,
             has_watermark: false,
+            watermark_column: None,
         };
         compiler.known.insert(relation.clone(), known);
         let source = RelationSource { relation, streamed: false, schema: nullable(&leaf.columns), view: None };

@@ -23,7 +23,7 @@ use super::session::{Planner, PlannerOptions};
 use super::session_ends::compact;
 use super::share::share;
 use super::snapshot::CompiledSnapshot;
-use super::{check, contract, determinism, diagnose, interval_join, on_close, seed, single_row, sources};
+use super::{check, contract, determinism, diagnose, forgetting, interval_join, on_close, seed, single_row, sources};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
@@ -162,6 +162,8 @@ pub(super) struct Known {
     pub event_time: Option<String>,
     /// It is known how far event time has come in its rows.
     pub has_watermark: bool,
+    /// The column that says so, unless it was lost on the way.
+    pub watermark_column: Option<String>,
 }
 
 pub(super) struct Compiler<'a> {
@@ -204,7 +206,7 @@ impl Compiler<'_> {
     pub(super) fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
         if let Some(file) = &model.seed {
             let compiled = seed::compile(model, file)?;
-            self.add_model(model, &compiled.schema, false, None, false);
+            self.add_model(model, &compiled.schema, false, None, None);
             return Ok(compiled);
         }
         let origin = Origin::Compiled { sql: &model.sql, source_map: &model.source_map };
@@ -346,7 +348,12 @@ impl Compiler<'_> {
         }
         let view = is_view.then(|| (fingerprint.clone(), Arc::new(plan)));
         let has_watermark = self.check_watermark(model, &schema, stream_slot, &slots).map_err(fail)?;
-        self.add_model(model, &schema, append_only, view, has_watermark);
+        let watermark = has_watermark.then(|| self.watermark_column(model, &schema, stream_slot, &slots));
+        self.add_model(model, &schema, append_only, view, watermark);
+        let mut incremental = incremental;
+        if let (Ok(tree), true) = (&mut incremental, is_maintained) {
+            forgetting::mark(tree, &|slot| self.event_time_column(&slots.inputs[slot]));
+        }
         Ok(CompiledModel {
             model: Arc::clone(model),
             inputs: slots.inputs.clone(),
@@ -366,14 +373,14 @@ impl Compiler<'_> {
         })
     }
 
-    /// What readers see of a model; `view`: its fingerprint and the plan that stands in its place.
+    /// What readers see of a model; `view`: its fingerprint and the plan that stands in its place; `watermark`: that it has one, and of which column.
     fn add_model(
         &mut self,
         model: &Model,
         schema: &SchemaRef,
         append_only: bool,
         view: Option<(String, Arc<LogicalPlan>)>,
-        has_watermark: bool,
+        watermark: Option<Option<String>>,
     ) {
         // Its readers read the table in its place.
         if model.deferred.is_some() {
@@ -390,7 +397,8 @@ impl Compiler<'_> {
                 replayable: true,
                 view: fingerprint,
                 event_time: model.config.event_time.clone(),
-                has_watermark,
+                has_watermark: watermark.is_some(),
+                watermark_column: watermark.flatten(),
             },
         );
         let source = RelationSource { relation, streamed: false, schema: Arc::clone(schema), view: plan };

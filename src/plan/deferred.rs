@@ -65,6 +65,7 @@ impl Compiler<'_> {
             view: None,
             event_time: model.config.event_time.clone(),
             has_watermark: false,
+            watermark_column: None,
         };
         let relation = deferred.relation();
         self.known.insert(relation.clone(), known);

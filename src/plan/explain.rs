@@ -11,8 +11,8 @@ use std::fmt::Write;
 pub use self::measured::{Measured, NodeFigures};
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Bound, Extent, GroupingSet, Length, Moving, Node, Rank, Reach, SessionEnd,
-    TemporalRole, UnnestedList, Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Bound, Bucket, Extent, GroupingSet, Length, Moving, Node, Rank, Reach,
+    SessionEnd, TemporalRole, UnnestedList, Visible,
 };
 use super::reach::Distance;
 use super::relation::Input;
@@ -149,6 +149,15 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// What becomes of groups whose time is over.
+    fn forgets(&self, bucket: &Bucket, group: &[Expr]) -> String {
+        let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
+        let key = group.get(bucket.key).map_or(String::new(), Expr::to_string);
+        format!(
+            "; groups whose {key} is behind the watermark of {relation} are forgotten, and read from it again for a late row"
+        )
+    }
+
     fn node(&mut self, node: &'a Node, depth: usize, label: &str) {
         self.head = Some(node);
         match node {
@@ -225,13 +234,15 @@ impl<'a> Tree<'a> {
                     self.node(&arm.input, depth + 1, &arm_label(arm));
                 }
             }
-            Node::Aggregate { input, group, sets, aggregates, .. } => {
+            Node::Aggregate { input, group, sets, aggregates, bucket, .. } => {
                 let by = by(group, sets);
+                let forgets = bucket.as_ref().map_or(String::new(), |bucket| self.forgets(bucket, group));
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
-                    [] => format!("distinct {by}: incremental; state: a count per distinct row"),
+                    [] => format!("distinct {by}: incremental; state: a count per distinct row{forgets}"),
                     calls => {
-                        format!("aggregate {} by {by}: incremental; state: {}", calls.join(", "), state(aggregates))
+                        let state = state(aggregates);
+                        format!("aggregate {} by {by}: incremental; state: {state}{forgets}", calls.join(", "))
                     }
                 };
                 self.line(depth, &format!("{label}{text}"));

@@ -4,6 +4,7 @@
 //! simplified; column references name columns of the node's input schema (qualified as DataFusion qualifies them). The weight is
 //! never a column.
 
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub enum Node {
         group: Vec<Expr>,
         sets: Vec<GroupingSet>,
         aggregates: Vec<Aggregate>,
+        /// By which it may forget groups.
+        bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
     },
     /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
@@ -276,6 +279,31 @@ pub struct GroupingSet {
     /// DataFusion's `__grouping_id`: a bit per group expression, the last one lowest, set where it is rolled up; above them how many
     /// equal sets stand before this one.
     pub number: u64,
+}
+
+/// A key of a [`Node::Aggregate`] that is a bucket of the event time of a table with a watermark: a value that rises with that time.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    /// Index into `group`.
+    pub key: usize,
+    /// The table.
+    pub slot: usize,
+    /// What is read of it, as indices into the relation's schema.
+    pub columns: Vec<usize>,
+    /// Index of its event time in the relation's schema.
+    pub time: usize,
+    /// The one column that `low` and `high` see: the event time, called `time`.
+    pub field: Field,
+    /// The first bucket that a row of this time lies in, and the last; NULL where that is.
+    pub low: Expr,
+    pub high: Expr,
+}
+
+impl Bucket {
+    /// Of the rows that `low` and `high` see.
+    pub fn time_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(vec![self.field.clone()]))
+    }
 }
 
 /// One aggregate of a [`Node::Aggregate`].

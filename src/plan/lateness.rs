@@ -100,7 +100,7 @@ impl Judgement {
 }
 
 /// Whether a column of `node` is the list of windows that `hop` makes.
-fn is_windows(node: &Node, index: usize) -> bool {
+pub(super) fn is_windows(node: &Node, index: usize) -> bool {
     let Node::Project { exprs, .. } = node else { return false };
     match exprs.get(index).cloned().map(Expr::unalias) {
         Some(Expr::ScalarFunction(function)) => function.func.name() == "hop_starts",

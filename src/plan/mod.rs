@@ -9,6 +9,7 @@
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole; [`share`]: what stands in
 //!    it several times, once.
+//!    [`forgetting`]: which groups of it need not stay in memory.
 //! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, in a view no clock but in [`temporal`] conditions).
 //!
 //! Invariants: the bulk plan and the tree give the same multiset, in the stored types of [`stored`]; slots of both are
@@ -32,6 +33,7 @@ mod explode;
 mod fault;
 mod fields;
 mod fingerprint;
+mod forgetting;
 mod grouping_sets;
 pub mod incremental;
 mod interval_join;

@@ -69,7 +69,7 @@ fn open(node: Node, end: usize, stream: &Stream<'_>) -> Result<Node, Fault> {
         Node::Filter { input, predicate } => {
             Ok(Node::Filter { input: Box::new(open(*input, end, stream)?), predicate })
         }
-        Node::Aggregate { input, group, sets, mut aggregates, schema } => {
+        Node::Aggregate { input, group, sets, mut aggregates, bucket, schema } => {
             let Some(expr) = group.get(end).cloned() else { return Err(not_grouped()) };
             if !sets.is_empty() {
                 return Err(Fault::new("not-a-stream", "`emit: on_close` knows no GROUPING SETS, ROLLUP or CUBE")
@@ -84,7 +84,7 @@ fn open(node: Node, end: usize, stream: &Stream<'_>) -> Result<Node, Fault> {
             };
             // Rows leave with their window.
             aggregates.iter_mut().for_each(|a| a.append_only = false);
-            Ok(Node::Aggregate { input: Box::new(input), group, sets, aggregates, schema })
+            Ok(Node::Aggregate { input: Box::new(input), group, sets, aggregates, bucket, schema })
         }
         Node::First { input, partition, order } => {
             has_end(&partition, &input, end)?;

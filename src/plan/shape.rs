@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::forgetting;
 use super::incremental::{ArmKind, Node};
 
 /// 32 hex digits.
@@ -49,7 +50,7 @@ fn write(plan: &Node, out: &mut String) {
             }
             write!(out, "{text}")
         }
-        Node::Aggregate { group, sets, aggregates, .. } => {
+        Node::Aggregate { group, sets, aggregates, bucket, .. } => {
             let calls = aggregates.iter().map(|a| {
                 let filter = a.filter.as_ref().map(ToString::to_string).unwrap_or_default();
                 let running = if a.is_running() { " running" } else { "" };
@@ -57,7 +58,9 @@ fn write(plan: &Node, out: &mut String) {
                 format!("{:?}{running}{distinct} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
             });
             let sets = sets.iter().map(|set| format!(" {}", set.number)).collect::<String>();
-            write!(out, "aggregate by {}{sets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
+            let forgets =
+                bucket.as_ref().map(|b| format!(" forgetting by {}", forgetting::text(b))).unwrap_or_default();
+            write!(out, "aggregate by {}{sets}{forgets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
         Node::Session { partition, time, gap, ends, closes, .. } => {

@@ -45,6 +45,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
             view: None,
             event_time,
             has_watermark: false,
+            watermark_column: None,
         };
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
@@ -56,6 +57,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
         view: None,
         event_time: table.event_time.clone(),
         has_watermark: table.watermark.is_some(),
+        watermark_column: table.watermark.as_ref().map(|w| w.column.clone()),
     };
     Ok(SourceRelation {
         relation: Relation::Source(table.source.clone(), table.name.clone()),

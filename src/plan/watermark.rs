@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::lateness::Stream;
 use super::lower::Slots;
 use super::on_close;
-use super::relation::Relation;
+use super::relation::{Input, Relation};
 use crate::error::did_you_mean;
 use crate::project::{Model, OnViolation};
 
@@ -57,5 +57,25 @@ impl Compiler<'_> {
                 })
             }
         }
+    }
+
+    /// The column whose watermark a model has: its own, or the one its stream's rows have under the same name.
+    pub(super) fn watermark_column(
+        &self,
+        model: &Model,
+        schema: &Schema,
+        stream: Option<usize>,
+        slots: &Slots,
+    ) -> Option<String> {
+        let passed = || self.known.get(&slots.inputs.get(stream?)?.relation)?.watermark_column.clone();
+        let name = model.config.watermark.as_ref().map(|w| w.column.clone()).or_else(passed)?;
+        schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&name)).map(|f| f.name().clone())
+    }
+
+    /// Of a model's table with a watermark, the place of the column it is of.
+    pub(super) fn event_time_column(&self, input: &Input) -> Option<usize> {
+        let Relation::Model(_) = &input.relation else { return None };
+        let known = self.known.get(&input.relation).filter(|known| known.has_watermark)?;
+        input.schema.index_of(known.watermark_column.as_ref()?).ok()
     }
 }

@@ -117,6 +117,7 @@ impl Pipeline {
             return self.compute_run(index, epoch).await;
         }
         if let Some(outcome) = self.swap_in(index, epoch).await? {
+            self.forget_buckets(index)?;
             self.nodes[index].refresh = None;
             return Ok(outcome);
         }
@@ -139,8 +140,9 @@ impl Pipeline {
             return self.refresh(index, epoch, How::Refresh(reason.name())).await;
         }
         let mut inputs = self.changes_of_inputs(index, epoch)?;
-        for (input, lag) in inputs.iter_mut().zip(lag.into_iter().flatten()) {
-            input.splice(0..0, lag);
+        let lag = lag.unwrap_or_default();
+        for (input, lag) in inputs.iter_mut().zip(&lag) {
+            input.splice(0..0, lag.iter().cloned());
         }
         let rows_in: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
         let clock = epoch.clock;
@@ -171,16 +173,20 @@ impl Pipeline {
             }
             (Ok(_), Path::Step) => {}
         }
-        let Some(circuit) = &mut node.circuit else {
+        // A step that fails half-way leaves no state to trust.
+        let Some(mut circuit) = node.circuit.take() else {
             return self.refresh(index, epoch, How::Refresh("cold")).await;
         };
         circuit.set_clock(clock);
-        let stepped = tokio::task::block_in_place(|| circuit.step(&inputs));
+        let stepped = match self.remember_buckets(index, &mut circuit, &inputs, &[&lag]).await {
+            Ok(()) => tokio::task::block_in_place(|| circuit.step(&inputs)),
+            Err(error) => Err(error),
+        };
+        let node = &mut self.nodes[index];
         let out = match stepped {
             Ok(out) => out,
             Err(error) => {
-                // A step that failed half-way leaves no state to trust, nor do snapshots of what led there.
-                node.circuit = None;
+                // Nor do snapshots of what led there.
                 if error.kind() == ErrorKind::Diverged {
                     let name = node.name().to_string();
                     self.diverged.insert(name);
@@ -188,9 +194,11 @@ impl Pipeline {
                 return Err(error);
             }
         };
+        node.circuit = Some(circuit);
         let how = if restored { How::Restored } else { How::Incremental };
         let mut outcome = Outcome { how, rows_in, ..Outcome::default() };
         apply_expectations(node, out, &mut outcome)?;
+        self.forget_buckets(index)?;
         Ok(outcome)
     }
 
@@ -293,6 +301,7 @@ impl Pipeline {
                 outcome.rows_in = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
                 let out = tokio::task::block_in_place(|| circuit.step(&inputs))?;
                 self.nodes[index].circuit = Some(circuit);
+                self.forget_buckets(index)?;
                 out
             }
             _ => {

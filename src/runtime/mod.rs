@@ -26,6 +26,7 @@ mod driver;
 mod epoch;
 mod feed;
 mod foreign;
+mod forget;
 mod freshness;
 mod held;
 mod information_schema;

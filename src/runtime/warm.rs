@@ -230,6 +230,7 @@ impl Pipeline {
                 Upstream::Foreign(_) | Upstream::This => return Err(useless("an input belongs to somebody else")),
             }
         }
+        self.remember_buckets(index, &mut loaded.circuit, &missed, &[&missed, &lag]).await?;
         self.catch_up(index, &mut loaded, &missed)?;
         self.take_back(index, loaded)?;
         Ok(lag)

@@ -127,7 +127,7 @@ impl Pipeline {
     }
 
     /// How far event time has come in the rows of model `index`, µs.
-    fn watermark(&self, index: usize) -> Option<i64> {
+    pub(super) fn watermark(&self, index: usize) -> Option<i64> {
         let node = &self.nodes[index];
         let Some(watermark) = self.own_watermark(node) else { return self.stream_watermark(index) };
         let now = self.env.now_micros();

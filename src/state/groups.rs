@@ -79,6 +79,20 @@ impl GroupIndex {
         }
     }
 
+    /// Ids of all keys, ascending.
+    pub fn ids(&self) -> Vec<u32> {
+        let mut is_free = vec![false; self.bound()];
+        self.free.iter().for_each(|(id, _)| is_free[*id as usize] = true);
+        (0..self.bound() as u32).filter(|id| !is_free[*id as usize]).collect()
+    }
+
+    /// The keys of `ids`, which become 0, 1, 2 ….
+    pub fn picked(&self, ids: &[u32]) -> Result<Self> {
+        let mut picked = GroupIndex::new();
+        ids.iter().try_for_each(|id| picked.intern_one(self.key(*id)).map(|_| ()))?;
+        Ok(picked)
+    }
+
     /// Writes keys and ids.
     pub fn save(&self, out: &mut StateWriter) {
         out.strings("keys", self.keys.iter());

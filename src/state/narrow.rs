@@ -125,6 +125,19 @@ impl Narrow {
         };
     }
 
+    /// Those of `ids`, in that order.
+    pub fn picked(&self, ids: &[u32]) -> Self {
+        fn of<T: Copy>(all: &[T], ids: &[u32]) -> Vec<T> {
+            ids.iter().map(|id| all[*id as usize]).collect()
+        }
+        Narrow(match &self.0 {
+            One(v) => One(of(v, ids)),
+            Two(v) => Two(of(v, ids)),
+            Four(v) => Four(of(v, ids)),
+            Eight(v) => Eight(of(v, ids)),
+        })
+    }
+
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
         each!(&self.0, v => size_of_val(v.as_slice()) / v.len().max(1) * v.capacity())

@@ -66,6 +66,12 @@ impl Totals {
         self.small.get(id as usize) == 0
     }
 
+    /// The sums of `ids`, in that order.
+    pub fn picked(&self, ids: &[u32]) -> Self {
+        let large = ids.iter().zip(0..).filter_map(|(old, new)| Some((new, *self.large.get(old)?)));
+        Totals { small: self.small.picked(ids), large: large.collect() }
+    }
+
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
         self.small.heap_size() + self.large.capacity() * (size_of::<(u32, i256)>() + 1)

@@ -167,6 +167,53 @@ fn rows_that_expired_while_nobody_ran_are_gone_after_the_next_run() {
     assert_eq!(sandbox.rows("select * from recent"), [r#"{"id":2}"#]);
 }
 
+#[test]
+fn a_view_forgets_hours_that_are_over_and_a_late_row_finds_its_hour_all_the_same() {
+    let sandbox = Sandbox::with(&[
+        ("smelt.yml", &PROJECT.replace("lake: ./lake", "lake: ./lake, epoch: {max_files: 1}")),
+        ("models/shop.yml", SOURCES),
+        (
+            "queries/bronze.sql",
+            "{{ config(materialized='streaming_table', watermark={'column': 'at', 'delay': '5 minutes'}) }}select id, who, at from STREAM {{ source('shop', 'orders') }}",
+        ),
+        (
+            "queries/hourly.sql",
+            "select window_start, who, count(*) as n, min(id) as first from tumble({{ ref('bronze') }}, at, interval '1 hour') group by 1, 2",
+        ),
+    ]);
+    let line = |(id, who, at): (i64, String, &str)| {
+        format!("{{\"id\": {id}, \"who\": \"{who}\", \"at\": \"2024-03-01T{at}Z\", \"tags\": []}}\n")
+    };
+    let many = (0..5_000).map(|i| line((i, format!("w{i}"), "10:30:00")));
+    sandbox.write("data/orders/1.json", line((9_000, "early".into(), "09:30:00")) + &many.collect::<String>());
+    sandbox.write("data/orders/2.json", line((9_001, "next".into(), "12:00:00")));
+    sandbox.write(
+        "data/orders/3.json",
+        line((9_002, "early".into(), "09:59:00")) + &line((9_003, "next".into(), "12:01:00")),
+    );
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(sandbox.rows("select count(*) as n from hourly"), [r#"{"n":5002}"#]);
+    let some = "select who, n, first from hourly where who in ('early', 'next', 'w7')";
+    let expected = |early: i64, seven: i64| {
+        [
+            format!(r#"{{"who":"early","n":{early},"first":9000}}"#),
+            r#"{"who":"next","n":2,"first":9001}"#.to_string(),
+            format!(r#"{{"who":"w7","n":{seven},"first":7}}"#),
+        ]
+    };
+    assert_eq!(sandbox.rows(some), expected(2, 1));
+    let explained = sandbox.smelt(&["explain", "hourly"]).ok().stdout;
+    assert!(explained.contains("behind the watermark of bronze are forgotten"), "{explained}");
+    assert!(explained.contains("state bounded by the watermark"), "{explained}");
+    assert!(explained.contains("; state 2 rows, "), "{explained}");
+    sandbox.write(
+        "data/orders/4.json",
+        line((9_004, "w7".into(), "10:00:00")) + &line((9_005, "early".into(), "09:00:00")),
+    );
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(sandbox.rows(some), expected(3, 2));
+}
+
 /// A stream with a watermark five minutes behind its latest row, and its hours, written when they close.
 fn closing() -> Sandbox {
     let watermark = "config: {path: data/orders, watermark: {column: at, delay: 5 minutes}}";

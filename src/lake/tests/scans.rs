@@ -107,3 +107,51 @@ async fn a_wide_epoch_goes_to_several_files() {
     assert!(table.snapshot().file_count() > 2, "{} files", table.snapshot().file_count());
     assert_eq!(content(&table).await.len(), 10_000);
 }
+
+#[tokio::test]
+async fn files_that_lie_elsewhere_in_time_are_left_out() {
+    for partition in [None, Some("day"), Some("at")] {
+        let (_world, mut table) = table(partition).await;
+        table.commit(instance(1)).await.unwrap();
+        let snapshot = table.committed_snapshot();
+        let day = 86_400_000_000;
+        for (column, spans, few) in [
+            ("at", vec![(0, 20_000)], true),
+            ("at", vec![(49_549, 49_550), (100_599, 100_601)], true),
+            ("at", vec![(-501, -500), (i64::MIN, -600)], true),
+            ("at", vec![(i64::MIN, i64::MAX)], false),
+            ("day", vec![(day, 2 * day)], true),
+            ("day", vec![(4 * day, i64::MAX), (-3 * day, 0)], true),
+            ("name", vec![(0, 1)], false),
+        ] {
+            let within = snapshot.within(column, &spans);
+            assert_eq!(within.file_count() < snapshot.file_count(), few, "{column} {spans:?} {partition:?}");
+            let rows = async |of: &std::sync::Arc<TableSnapshot>| -> Vec<RecordBatch> {
+                of.rows().try_collect().await.unwrap()
+            };
+            let wanted = |batches: &[RecordBatch]| {
+                let mut found = Model::new();
+                for batch in batches.iter().filter(|_| column != "name") {
+                    let times = arrow::compute::cast(
+                        batch.column_by_name(column).unwrap(),
+                        &arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
+                    );
+                    let times = times.unwrap();
+                    let times = times.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+                    let keys = batch.column(0).as_primitive::<Int64Type>();
+                    for (time, key) in times.iter().zip(keys) {
+                        if time.is_some_and(|time| spans.iter().any(|(from, until)| (*from..*until).contains(&time))) {
+                            *found.entry(key.unwrap()).or_default() += 1;
+                        }
+                    }
+                }
+                found
+            };
+            assert_eq!(
+                wanted(&rows(&within).await),
+                wanted(&rows(&snapshot).await),
+                "{column} {spans:?} {partition:?}"
+            );
+        }
+    }
+}

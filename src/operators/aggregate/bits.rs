@@ -4,7 +4,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-use super::calls::{Change, GroupStates, left_over};
+use super::calls::{Change, GroupStates, left_over, picked};
 use crate::error::{Error, Result};
 use crate::functions::{bits_as, for_each_integer};
 use crate::state::{Narrow, StateReader, StateWriter};
@@ -89,6 +89,13 @@ impl GroupStates for Bits {
         self.heap -= ones.capacity() * size_of::<i64>();
         let empty = self.values.get(group as usize) == 0 && ones.iter().all(|ones| *ones == 0);
         if empty { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.values = self.values.picked(groups);
+        self.ones = picked(&mut self.ones, groups);
+        self.heap = self.ones.iter().map(|ones| ones.capacity() * size_of::<i64>()).sum();
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

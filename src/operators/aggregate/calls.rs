@@ -59,6 +59,9 @@ pub(super) trait GroupStates: Send {
     /// Forgets a group that has no rows any more; something left of it is a divergence.
     fn clear(&mut self, group: u32) -> Result<()>;
 
+    /// Becomes the state of `groups` alone, which are 0, 1, 2 … from now on.
+    fn keep(&mut self, groups: &[u32]) -> Result<()>;
+
     /// Values kept beyond a fixed size per group.
     fn rows(&self) -> usize {
         0
@@ -76,6 +79,11 @@ pub(super) trait GroupStates: Send {
 /// What is left of a group without rows.
 pub(super) fn left_over() -> Error {
     Error::diverged("aggregate: a group without rows still has values")
+}
+
+/// Those of `all` that belong to `groups`, in that order.
+pub(super) fn picked<T: Default>(all: &mut [T], groups: &[u32]) -> Vec<T> {
+    groups.iter().map(|group| std::mem::take(&mut all[*group as usize])).collect()
 }
 
 pub(super) struct Call {
@@ -187,6 +195,11 @@ impl Call {
 
     pub fn clear(&mut self, group: u32) -> Result<()> {
         self.states.clear(group)
+    }
+
+    /// What of `groups` alone is remembered, which are 0, 1, 2 … from now on.
+    pub fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.states.keep(groups)
     }
 
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {

@@ -6,7 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-use super::calls::{Change, GroupStates, left_over};
+use super::calls::{Change, GroupStates, left_over, picked};
 use crate::error::{Error, Result};
 use crate::functions::{Finish, Total};
 use crate::state::{StateReader, StateWriter};
@@ -69,6 +69,12 @@ impl<T: Total> GroupStates for Cells<T> {
         let cell = std::mem::take(&mut self.cells[group as usize]);
         self.heap -= cell.total.heap_size();
         if cell.total.is_zero() && cell.rows == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.cells = picked(&mut self.cells, groups);
+        self.heap = self.cells.iter().map(|cell| cell.total.heap_size()).sum();
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

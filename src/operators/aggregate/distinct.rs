@@ -3,9 +3,9 @@
 //! The aggregate sees a value when its first row comes, and loses it when its last one goes: a change costs what it changes, however many
 //! values there are. The values of all groups stand in one hash table, each behind the number of its group.
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, UInt32Type};
 use std::sync::Arc;
 
 use super::calls::{Change, GroupStates, left_over};
@@ -103,6 +103,25 @@ impl GroupStates for Distinct {
             return Err(left_over());
         }
         self.over.clear(group)
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        let mut numbers = vec![NONE; self.counts.len()];
+        groups.iter().zip(0..).for_each(|(old, new)| numbers[*old as usize] = new);
+        let (mut values, mut weights) = (GroupIndex::new(), Narrow::default());
+        // So many are decoded at once.
+        for ids in self.values.ids().chunks(8_192) {
+            let mut columns = self.codec.decode(ids.iter().map(|id| self.values.key(*id)))?;
+            let renumbered: UInt32Array = columns[0].as_primitive::<UInt32Type>().unary(|old| numbers[old as usize]);
+            columns[0] = Arc::new(renumbered.clone());
+            let encoded = self.codec.encode(&columns, ids.len())?;
+            for (i, id) in ids.iter().enumerate().filter(|(i, _)| renumbered.value(*i) != NONE) {
+                values.intern_one(encoded.row(i))?;
+                weights.push(self.weights.get(*id as usize));
+            }
+        }
+        (self.values, self.weights, self.counts) = (values, weights, self.counts.picked(groups));
+        self.over.keep(groups)
     }
 
     fn rows(&self) -> usize {

@@ -71,6 +71,11 @@ impl GroupStates for Extremes {
         self.kept.clear(group)
     }
 
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.kept.keep(groups);
+        Ok(())
+    }
+
     fn rows(&self) -> usize {
         self.kept.rows()
     }

@@ -1,6 +1,6 @@
 //! What is kept of ordered values of which the first or the last is asked for.
 
-use super::calls::left_over;
+use super::calls::{left_over, picked};
 use super::multisets::Multisets;
 use crate::error::{Error, Result};
 use crate::state::{StateReader, StateWriter};
@@ -77,6 +77,17 @@ impl Kept {
                 Some(_) => Err(left_over()),
                 None => Ok(()),
             },
+        }
+    }
+
+    /// Becomes the values of `groups` alone.
+    pub fn keep(&mut self, groups: &[u32]) {
+        match self {
+            Kept::All(values) => values.keep(groups),
+            Kept::Best(best) => {
+                best.values = picked(&mut best.values, groups);
+                best.bytes = best.values.iter().map(|value| value.len()).sum();
+            }
         }
     }
 

@@ -17,7 +17,7 @@ mod ranks;
 mod recompute;
 mod sums;
 
-use arrow::array::{RecordBatch, UInt32Array, make_comparator};
+use arrow::array::{Array, RecordBatch, UInt32Array, make_comparator};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -143,25 +143,12 @@ impl Aggregate {
     }
 }
 
-impl Shard for Aggregate {
-    /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, first: bool) -> Result<Vec<SignedBatch>> {
-        let input = inputs.pop().unwrap_or_default();
-        let appears = first && !self.permanent.is_empty();
-        if input.is_empty() && !appears {
-            return Ok(vec![]);
-        }
-        let permanent: Vec<u32> =
-            self.permanent.iter().map(|key| self.groups.intern_one(key)).collect::<Result<_>>()?;
-        self.grow();
-        // The groups of every row, and the touched ones in order of first touch.
-        let mut touched: Vec<u32> = Vec::new();
-        if appears {
-            touched.extend(&permanent);
-            permanent.iter().for_each(|id| self.touched[*id as usize] = true);
-        }
+impl Aggregate {
+    /// The groups of every row, by batch and grouping set; new ones are added to `touched`, in order of first touch.
+    fn group(&mut self, input: &[SignedBatch], touched: &mut Vec<u32>) -> Result<Vec<Vec<Vec<u32>>>> {
+        touched.iter().for_each(|id| self.touched[*id as usize] = true);
         let mut ids: Vec<Vec<Vec<u32>>> = Vec::with_capacity(input.len());
-        for batch in &input {
+        for batch in input {
             let mut of_batch = Vec::new();
             for keys in self.keys.encode(&batch.rows)? {
                 let of_set = self.groups.intern(&keys)?;
@@ -176,23 +163,74 @@ impl Shard for Aggregate {
             ids.push(of_batch);
         }
         touched.iter().for_each(|id| self.touched[*id as usize] = false);
+        Ok(ids)
+    }
 
-        let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
-        let old = self.output(&before)?;
-
+    /// Takes rows into their groups.
+    fn take_in(&mut self, input: &[SignedBatch], ids: &[Vec<Vec<u32>>], touched: &[u32]) -> Result<()> {
         let weights: Vec<Vec<Weight>> =
             input.iter().map(|b| (0..b.num_rows()).map(|i| b.weight(i)).collect()).collect();
-        for (weights, ids) in weights.iter().zip(&ids) {
+        for (weights, ids) in weights.iter().zip(ids) {
             for (id, weight) in ids.iter().flat_map(|of_set| of_set.iter().zip(weights)) {
                 self.weights.add(*id as usize, *weight);
             }
         }
         for call in &mut self.calls {
-            call.update(&input, &weights, &ids)?;
+            call.update(input, &weights, ids)?;
         }
         if touched.iter().any(|g| self.weights.get(*g as usize) < 0) {
             return Err(Error::diverged("aggregate: more rows of a group are retracted than were inserted"));
         }
+        Ok(())
+    }
+
+    /// Takes inserted rows in whose groups were given out before.
+    pub fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
+        let mut touched = Vec::new();
+        let ids = self.group(rows, &mut touched)?;
+        self.take_in(rows, &ids, &touched)
+    }
+
+    /// Forgets the groups whose key in column `key` is an instant before `end` (µs). The room of the others is no larger than they need.
+    pub fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+        let all = self.groups.ids();
+        let mut kept = Vec::with_capacity(all.len());
+        // So many are decoded at once.
+        for ids in all.chunks(8_192) {
+            let keys = self.keys.decode(ids.iter().map(|id| self.groups.key(*id)))?;
+            let instants = keys.get(key).ok_or_else(|| Error::internal("a bucket is no key"))?;
+            let instants = eval::instants(instants)?;
+            let stays = |i: &usize| instants.is_null(*i) || instants.value(*i) >= end;
+            kept.extend((0..ids.len()).filter(stays).map(|i| ids[i]));
+        }
+        if kept.len() == all.len() {
+            return Ok(());
+        }
+        self.calls.iter_mut().try_for_each(|call| call.keep(&kept))?;
+        (self.weights, self.groups) = (self.weights.picked(&kept), self.groups.picked(&kept)?);
+        self.touched = vec![false; kept.len()];
+        Ok(())
+    }
+}
+
+impl Shard for Aggregate {
+    /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
+    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, first: bool) -> Result<Vec<SignedBatch>> {
+        let input = inputs.pop().unwrap_or_default();
+        let appears = first && !self.permanent.is_empty();
+        if input.is_empty() && !appears {
+            return Ok(vec![]);
+        }
+        let permanent: Vec<u32> =
+            self.permanent.iter().map(|key| self.groups.intern_one(key)).collect::<Result<_>>()?;
+        self.grow();
+        let mut touched: Vec<u32> = if appears { permanent.clone() } else { vec![] };
+        let ids = self.group(&input, &mut touched)?;
+
+        let before: Vec<u32> = self.present(&touched, if first { &[] } else { &permanent });
+        let old = self.output(&before)?;
+
+        self.take_in(&input, &ids, &touched)?;
         let after = self.present(&touched, &permanent);
         let new = self.output(&after)?;
         let output = self.difference(&touched, (&before, old), (&after, new))?;

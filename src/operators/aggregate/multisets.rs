@@ -1,6 +1,6 @@
 //! A multiset of encoded values for each group.
 
-use super::calls::left_over;
+use super::calls::{left_over, picked};
 use crate::error::{Error, Result};
 use crate::state::{Multiset, Presence, StateReader, StateWriter};
 use crate::types::Weight;
@@ -45,6 +45,17 @@ impl Multisets {
         if values.is_empty() { Ok(()) } else { Err(left_over()) }
     }
 
+    /// Becomes the values of `groups` alone.
+    pub fn keep(&mut self, groups: &[u32]) {
+        *self = Self::of(picked(&mut self.values, groups));
+    }
+
+    fn of(values: Vec<Multiset>) -> Self {
+        let rows = values.iter().map(Multiset::len).sum();
+        let bytes = values.iter().map(Multiset::bytes).sum();
+        Multisets { values, rows, bytes }
+    }
+
     /// Distinct values of all groups.
     pub fn rows(&self) -> usize {
         self.rows
@@ -59,9 +70,6 @@ impl Multisets {
     }
 
     pub fn restore(name: &str, from: &mut StateReader, bound: usize) -> Result<Self> {
-        let values = from.multisets(name, bound)?;
-        let rows = values.iter().map(Multiset::len).sum();
-        let bytes = values.iter().map(Multiset::bytes).sum();
-        Ok(Multisets { values, rows, bytes })
+        Ok(Self::of(from.multisets(name, bound)?))
     }
 }

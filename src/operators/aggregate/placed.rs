@@ -105,6 +105,11 @@ impl GroupStates for Placed {
         self.rows.clear(group)
     }
 
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.rows.keep(groups);
+        Ok(())
+    }
+
     fn rows(&self) -> usize {
         self.rows.rows()
     }

@@ -9,7 +9,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use std::sync::Arc;
 
-use super::calls::{Change, GroupStates};
+use super::calls::{Change, GroupStates, picked};
 use super::multisets::Multisets;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Quantile;
@@ -147,6 +147,13 @@ impl GroupStates for Ranks {
         self.counts[group as usize] = 0;
         self.ranks[group as usize] = Rank::new(self.distinct);
         self.values.clear(group)
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.values.keep(groups);
+        self.counts = picked(&mut self.counts, groups);
+        self.ranks = groups.iter().map(|_| Rank::new(self.distinct)).collect();
+        Ok(())
     }
 
     fn rows(&self) -> usize {

@@ -11,7 +11,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use std::sync::Arc;
 
-use super::calls::{Change, GroupStates};
+use super::calls::{Change, GroupStates, picked};
 use super::multisets::Multisets;
 use crate::error::Result;
 use crate::operators::eval::Exprs;
@@ -152,6 +152,13 @@ impl GroupStates for Recompute {
     fn clear(&mut self, group: u32) -> Result<()> {
         self.forget(group as usize);
         self.rows.clear(group)
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.rows.keep(groups);
+        self.values = picked(&mut self.values, groups);
+        self.value_bytes = self.values.iter().flatten().map(ScalarValue::size).sum();
+        Ok(())
     }
 
     fn rows(&self) -> usize {

@@ -11,7 +11,7 @@ use arrow::datatypes::{
 };
 use std::sync::Arc;
 
-use super::calls::{Change, GroupStates, left_over};
+use super::calls::{Change, GroupStates, left_over, picked};
 use crate::error::{Error, Result};
 use crate::state::{ExactSum, Narrow, StateReader, StateWriter, Totals};
 use crate::types::Weight;
@@ -52,6 +52,11 @@ impl GroupStates for Counts {
 
     fn clear(&mut self, group: u32) -> Result<()> {
         if self.0.get(group as usize) == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.0 = self.0.picked(groups);
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
@@ -122,6 +127,10 @@ impl ExactTotals {
         if self.sums.is_zero(group) && self.counts.get(group as usize) == 0 { Ok(()) } else { Err(left_over()) }
     }
 
+    fn keep(&mut self, groups: &[u32]) {
+        (self.sums, self.counts) = (self.sums.picked(groups), self.counts.picked(groups));
+    }
+
     fn bytes(&self) -> usize {
         self.sums.heap_size() + self.counts.heap_size()
     }
@@ -187,6 +196,11 @@ impl GroupStates for IntegerSums {
 
     fn clear(&mut self, group: u32) -> Result<()> {
         self.totals.clear(group)
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.totals.keep(groups);
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
@@ -266,6 +280,11 @@ impl GroupStates for DecimalSums {
         self.totals.clear(group)
     }
 
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.totals.keep(groups);
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         self.totals.bytes()
     }
@@ -320,6 +339,12 @@ impl GroupStates for FloatSums {
         let total = std::mem::take(&mut self.totals[group as usize]);
         self.heap -= total.sum.heap_size();
         if total.sum.is_zero() && total.count == 0 { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.totals = picked(&mut self.totals, groups);
+        self.heap = self.totals.iter().map(|total| total.sum.heap_size()).sum();
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
@@ -413,6 +438,14 @@ impl GroupStates for Averages {
         }
     }
 
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        match self {
+            Averages::Float(sums) => sums.keep(groups)?,
+            Averages::Decimal { totals, .. } => totals.keep(groups),
+        }
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Averages::Float(sums) => sums.bytes(),
@@ -477,6 +510,11 @@ impl GroupStates for Booleans {
 
     fn clear(&mut self, group: u32) -> Result<()> {
         if self.counts[group as usize] == (0, 0) { Ok(()) } else { Err(left_over()) }
+    }
+
+    fn keep(&mut self, groups: &[u32]) -> Result<()> {
+        self.counts = picked(&mut self.counts, groups);
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

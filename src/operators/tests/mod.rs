@@ -9,6 +9,7 @@ mod circuits;
 pub mod contents;
 mod duckdb;
 mod history;
+mod forgetting;
 mod leaks;
 pub mod oracle;
 pub mod project;

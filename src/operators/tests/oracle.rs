@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cases::Case;
 use super::changes::{Rows, batches, table};
@@ -44,6 +45,32 @@ pub fn compiled(sql: &str, append_only: &[String]) -> Arc<CompiledModel> {
     }
 }
 
+/// A view of `sql` over tables that are streaming tables, with a watermark where they have a time: `watermark` names the column of table `t`.
+pub fn behind_watermarks(sql: &str, append_only: &[String], watermark: &str) -> Arc<CompiledModel> {
+    let grows = |table: &Table| append_only.iter().any(|name| name == table.name);
+    let format = |table: &Table| if grows(table) { Format::Json } else { Format::DebeziumJson };
+    let sources = TABLES.iter().map(|t| source("raw", t, "/data", format(t), &[])).collect();
+    let mut models: Vec<Model> = Vec::new();
+    for table in &TABLES {
+        let columns = table.columns.iter().map(|c| c.0).collect::<Vec<_>>().join(", ");
+        let bronze = format!("select {columns} from stream \"raw\".\"{}\"", table.name);
+        let input = Dependency::Source("raw".into(), table.name.into());
+        let mut bronze = model("src", table.name, &bronze, Materialization::StreamingTable, vec![input]);
+        let column = if table.name == "t" { watermark } else { "ts" };
+        if table.columns.iter().any(|(name, _)| *name == column) {
+            let (delay, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+            bronze.config.watermark = Some(Watermark { column: column.into(), delay, idle_timeout });
+        }
+        models.push(bronze);
+    }
+    let inputs = TABLES.iter().map(|t| Dependency::Model(t.name.into())).collect();
+    models.push(model("m", "v", sql, Materialization::MaterializedView, inputs));
+    match compile(&project("/lake", sources, models), &NoTables, &crate::plan::stopped()) {
+        Ok(compilation) => compilation.models.iter().find(|m| m.model.name == "v").unwrap().clone(),
+        Err(errors) => panic!("{sql}\n{errors:#?}"),
+    }
+}
+
 pub struct Oracle {
     pub model: Arc<CompiledModel>,
     pub planner: Planner,
@@ -66,9 +93,14 @@ impl Oracle {
 
     /// With these tables append-only.
     pub fn over(sql: &str, append_only: &[String], memory_limit: Option<usize>) -> Self {
-        let model = compiled(sql, append_only);
+        Self::of(compiled(sql, append_only), memory_limit)
+    }
+
+    /// Of a view over [`TABLES`].
+    pub fn of(model: Arc<CompiledModel>, memory_limit: Option<usize>) -> Self {
+        let sql = &model.model.sql;
         let tables = model.inputs.iter().map(|i| match &i.relation {
-            Relation::Source(_, name) => table(name),
+            Relation::Source(_, name) | Relation::Model(name) => table(name),
             other => panic!("{other}"),
         });
         Oracle {

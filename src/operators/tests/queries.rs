@@ -1,6 +1,7 @@
 //! Random queries over [`super::tables`].
 
 mod aggregates;
+mod buckets;
 mod clock;
 mod sets;
 mod shared;

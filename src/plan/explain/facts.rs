@@ -16,6 +16,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Project { .. } | Node::Filter { .. } | Node::Union { .. } | Node::Unnest { .. } => {
             return Some(format!("output {output}"));
         }
+        Node::Aggregate { group, sets, bucket: Some(_), .. } => {
+            (by(group, sets), "the watermark: what has come since, and the groups of late rows".to_string())
+        }
         Node::Aggregate { input, group, sets, aggregates, .. } => {
             let keeps_rows = aggregates.iter().any(keeps_values);
             let bound = match (group.is_empty(), keeps_rows) {

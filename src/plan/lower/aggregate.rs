@@ -49,6 +49,7 @@ impl Lowering<'_> {
             group: group.iter().map(unaliased).collect(),
             sets,
             aggregates,
+            bucket: None,
             schema: Arc::clone(&aggregate.schema),
             input: Box::new(input),
         })

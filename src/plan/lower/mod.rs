@@ -294,8 +294,8 @@ fn renamed(input: Node, schema: DFSchemaRef) -> Node {
         Node::Project { input, exprs, .. } => Node::Project { input, exprs, schema },
         Node::Union { inputs, .. } => Node::Union { inputs, schema },
         Node::Unnest { input, lists, structs, nulls, .. } => Node::Unnest { input, lists, structs, nulls, schema },
-        Node::Aggregate { input, group, sets, aggregates, .. } => {
-            Node::Aggregate { input, group, sets, aggregates, schema }
+        Node::Aggregate { input, group, sets, aggregates, bucket, .. } => {
+            Node::Aggregate { input, group, sets, aggregates, bucket, schema }
         }
         other => {
             let exprs = columns_of(other.schema());

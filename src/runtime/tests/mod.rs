@@ -3,6 +3,7 @@
 mod backfill;
 mod files;
 mod foreign;
+mod forget;
 mod incremental;
 mod oracle;
 mod reference;

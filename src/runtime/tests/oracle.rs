@@ -21,12 +21,17 @@ pub fn outcome(scenario: &Scenario) -> Result<Ended, String> {
 
 /// The same, with how many models went on with stored state and how many were computed beside their tables.
 pub fn counted(scenario: &Scenario) -> Result<(Ended, [usize; 2]), String> {
+    lived(scenario).map(|(ended, world)| (ended, [world.restored, world.backfilled]))
+}
+
+/// The same, with the whole world.
+pub fn lived(scenario: &Scenario) -> Result<(Ended, World), String> {
     let one = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new(scenario.clone())?;
             let ended = world.run().await?;
-            Ok((ended, [world.restored, world.backfilled]))
+            Ok((ended, world))
         })
     };
     catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
@@ -67,6 +72,35 @@ fn tables_equal_their_queries_through_restarts_crashes_and_lost_history() {
     println!("{} of {count} scenarios ran to their end", count - skipped - failed.len() as u64);
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     assert!(skipped * 4 <= count, "{skipped} of {count} hold a query that stock DataFusion cannot execute");
+}
+
+#[test]
+fn what_views_forget_behind_a_watermark_does_not_show_in_their_tables() {
+    if std::env::var("SMELT_ORACLE_SCRIPT").is_ok() {
+        return;
+    }
+    let seeds = crate::operators::tests::oracle::seeds("0..20");
+    let count = seeds.end - seeds.start;
+    let (mut skipped, mut forgotten, mut remembered, mut failed) = (0, 0, 0, Vec::new());
+    for seed in seeds {
+        match lived(&Scenario::of_buckets(seed)) {
+            Ok((ended, world)) => {
+                skipped += u64::from(ended == Ended::Skipped);
+                forgotten += world.forgotten.0;
+                remembered += world.forgotten.1;
+            }
+            Err(failure) => {
+                println!("seed {seed} fails: {failure}");
+                let small = shrink(Scenario::of_buckets(seed), 200, |s| outcome(s).is_err());
+                println!("made small, it fails: {}\nThe script:\n{small}", outcome(&small).unwrap_err());
+                failed.push(seed);
+            }
+        }
+    }
+    println!("groups were forgotten {forgotten} times, {remembered} buckets were read again, in {count} scenarios");
+    assert!(failed.is_empty(), "these seeds failed: {failed:?}");
+    assert!(skipped * 4 <= count, "{skipped} of {count} hold a query that stock DataFusion cannot execute");
+    assert!(forgotten >= count && remembered >= count, "{forgotten} {remembered}");
 }
 
 /// How many queries of the engine's oracle are views of one project.

@@ -24,6 +24,9 @@ pub struct Scenario {
     /// State is stored, and the history it needs kept for so many seconds.
     #[serde(default)]
     pub states: Option<u64>,
+    /// The bronze tables with a time have a watermark, so many minutes behind.
+    #[serde(default)]
+    pub watermark: Option<u64>,
     /// Tables that another program has changed are repaired.
     #[serde(default)]
     pub repair: bool,
@@ -346,6 +349,22 @@ impl Scenario {
             }
             scenario.rounds.push(round);
         }
+        scenario
+    }
+
+    /// A random scenario with views over time buckets, which forget those behind the watermarks of the bronze tables.
+    pub fn of_buckets(seed: u64) -> Self {
+        let mut scenario = Self::random(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x00f0_63e7);
+        scenario.watermark = Some(rng.random_range(0..300));
+        let view = |i: usize| Written {
+            name: format!("b{i}"),
+            sql: Generator::over(Readable::tables(), &mut rng).bucketed().sql,
+            kind: ModelKind::View,
+            expectation: None,
+        };
+        let views: Vec<Written> = (0..3).map(view).collect();
+        scenario.rounds[0].models.extend(views);
         scenario
     }
 

@@ -57,6 +57,8 @@ pub struct World {
     pub backfilled: usize,
     /// Models that went on with stored state so far.
     pub restored: usize,
+    /// How often circuits have forgotten groups so far, and how many forgotten buckets were read again.
+    pub forgotten: (u64, u64),
     /// How models were computed in the last epoch of `slow_edit` in which they were, and from how many rows.
     pub how: BTreeMap<String, (crate::runtime::How, usize)>,
     /// Models that the last driver stopped, with the codes of their errors.
@@ -102,6 +104,7 @@ impl World {
             late: BTreeSet::new(),
             backfilled: 0,
             restored: 0,
+            forgotten: (0, 0),
             how: BTreeMap::new(),
             summary_parked: BTreeMap::new(),
             scenario,
@@ -486,6 +489,10 @@ impl World {
             }
             self.check(&[]).await?;
         }
+        for circuit in pipeline.nodes.iter_mut().filter_map(|node| node.circuit.as_mut()) {
+            let (forgot, remembered) = circuit.forgotten();
+            self.forgotten = (self.forgotten.0 + forgot, self.forgotten.1 + remembered);
+        }
         let drained = pipeline.drain_maintenance(Duration::from_secs(60)).await;
         drained.or_else(|e| if round.crash.is_some() { Ok(()) } else { Err(text(e)) })?;
         Ok(Ended::Passed)
@@ -689,7 +696,12 @@ fn bronze(scenario: &Scenario) -> (Vec<SourceTable>, Vec<Model>) {
         let filter = if table.name == "a" && scenario.seed.is_multiple_of(2) { " where av is not null" } else { "" };
         let sql = format!("select {columns} from stream \"raw\".\"{}\"{filter}", table.name);
         let input = Dependency::Source("raw".into(), table.name.into());
-        model("src", table.name, &sql, Materialization::StreamingTable, vec![input])
+        let mut model = model("src", table.name, &sql, Materialization::StreamingTable, vec![input]);
+        if let (Some(minutes), true) = (scenario.watermark, table.columns.iter().any(|c| c.0 == "ts")) {
+            let (delay, idle_timeout) = (Duration::from_secs(minutes * 60), Duration::from_secs(30));
+            model.config.watermark = Some(Watermark { column: "ts".into(), delay, idle_timeout });
+        }
+        model
     };
     (TABLES.iter().map(source).collect(), TABLES.iter().map(model).collect())
 }
@@ -717,6 +729,10 @@ fn compiled(
         let (kept, taken_out) = filtered(written);
         let sql = if as_reference { &kept } else { &written.sql };
         let mut view = model("m", &written.name, sql, materialized, reads(sql));
+        if let (Some(_), true) = (scenario.watermark, written.name.starts_with("w_")) {
+            let (delay, idle_timeout) = (Duration::ZERO, Duration::from_secs(30));
+            view.config.watermark = Some(Watermark { column: "h".into(), delay, idle_timeout });
+        }
         if let (Some((expect, quarantine)), false) = (&written.expectation, as_reference) {
             let on_violation = if *quarantine { OnViolation::Quarantine } else { OnViolation::Drop };
             view.expectations.push(Expectation {

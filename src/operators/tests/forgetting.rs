@@ -1,0 +1,310 @@
+//! What a circuit has forgotten behind a watermark does not show: random queries over groups of time buckets, random epochs whose rows come and go on
+//! both sides of a mark that moves, and after every epoch the sum of all output is what stock DataFusion computes. What a late row needs is read from the
+//! rows that the test holds, as the runtime reads it from the lake.
+
+#![allow(clippy::disallowed_methods)]
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::cases::Case;
+use super::changes::{Rows, batches};
+use super::contents::Multiset;
+use super::oracle::{Oracle, behind_watermarks, seeds};
+use super::queries::Generator;
+use super::shrink::shrink;
+use super::tables::{Row, TABLES, Value, batch, signed_batch};
+use crate::operators::{Circuit, Mode};
+use crate::plan::incremental::Node;
+use crate::types::SignedBatch;
+
+/// µs.
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+const START: i64 = 1_700_000_000_000_000;
+
+/// A query over time buckets; its epochs' clock is the watermark, in µs after the first time there is.
+fn case(seed: u64) -> Case {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0f06_0e70);
+    let sql = Generator::new(&mut rng).bucketed().sql;
+    let mut case = Case::of(seed, sql, &mut rng);
+    let mut clock = 0;
+    for epoch in &mut case.epochs {
+        clock += rng.random_range(0..HOUR);
+        // One that went back changes nothing.
+        epoch.clock = if rng.random_bool(0.1) { clock / 2 } else { clock };
+    }
+    case
+}
+
+fn watermark_of(seed: u64) -> &'static str {
+    if seed.is_multiple_of(6) { "day" } else { "ts" }
+}
+
+/// What forgetting came to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Done {
+    /// Queries that forget anything, by their plans.
+    marked: usize,
+    /// Epochs after which there was less state than before.
+    forgot: usize,
+    /// Buckets' worth of rows that were read again.
+    remembered: usize,
+}
+
+fn forgets(node: &Node) -> bool {
+    matches!(node, Node::Aggregate { bucket: Some(_), .. }) || node.below().into_iter().any(forgets)
+}
+
+/// Reads again what a step needs of `rows`, which all inputs have had so far. How often.
+fn remember(
+    oracle: &Oracle,
+    circuit: &mut Circuit,
+    inputs: &[Vec<SignedBatch>],
+    rows: &[Vec<Row>],
+) -> Result<usize, String> {
+    let all = circuit.needed(inputs).map_err(|e| format!("{e:?}"))?;
+    for needed in &all {
+        let (table, schema) = (oracle.tables[needed.slot], &oracle.model.inputs[needed.slot].schema);
+        let scale = if table.columns[needed.time].1 == super::tables::Kind::Day { DAY } else { 1 };
+        let wanted = |row: &&Row| match &row[needed.time] {
+            Value::Int(time) => needed.spans.iter().any(|(from, until)| (*from..*until).contains(&(time * scale))),
+            _ => false,
+        };
+        let wanted: Vec<&Row> = rows[needed.slot].iter().filter(wanted).collect();
+        for part in wanted.chunks((wanted.len() / 2).max(3)) {
+            let rows = batch(table, schema, part).project(&needed.columns).unwrap();
+            circuit.remember(needed, vec![SignedBatch::inserts(rows)]).map_err(|e| format!("{e:?}"))?;
+        }
+        circuit.remembered(needed).map_err(|e| format!("{e:?}"))?;
+    }
+    Ok(all.len())
+}
+
+/// Forgets what lies behind the watermark. Whether anything did.
+fn forget(oracle: &Oracle, circuit: &mut Circuit, watermark: &str, clock: i64) -> Result<bool, String> {
+    let before = circuit.state_rows();
+    let of = |slot: usize| {
+        let by_day = oracle.tables[slot].name == "t" && watermark == "day";
+        Some(if by_day { 19_000 * DAY + clock * 9 } else { START + clock })
+    };
+    circuit.forget(of).map_err(|e| format!("{e:?}"))?;
+    Ok(circuit.state_rows() < before)
+}
+
+async fn run(case: &Case) -> Result<Done, String> {
+    let watermark = watermark_of(case.seed);
+    let oracle = Oracle::of(behind_watermarks(&case.sql, &case.append_only, watermark), None);
+    let Ok(plan) = &oracle.model.incremental else { return Ok(Done::default()) };
+    let mut done = Done { marked: usize::from(forgets(plan)), ..Done::default() };
+    let mut circuit = oracle.circuit(Mode::View);
+    let mut original: Option<Circuit> = None;
+    let mut rows: BTreeMap<&str, Rows> = TABLES.iter().map(|t| (t.name, Rows::default())).collect();
+    let mut total = Multiset::new();
+    let present = |rows: &BTreeMap<&str, Rows>| -> Vec<Vec<Row>> {
+        oracle.tables.iter().map(|t| rows[t.name].all().into_iter().cloned().collect()).collect()
+    };
+    let check = async |total: &Multiset, rows: &[Vec<Row>], what: String| match oracle.expected(rows).await {
+        Some(expected) if *total != expected => {
+            Err(format!("{what}\n{}", oracle.contents.difference(total, &expected)))
+        }
+        _ => Ok(()),
+    };
+    for (number, epoch) in case.epochs.iter().enumerate() {
+        let failed = |e: crate::error::Error| format!("epoch {number}: {e:?}");
+        let inputs: Vec<Vec<SignedBatch>> = (0..oracle.tables.len())
+            .map(|i| batches(oracle.tables[i], &oracle.model.inputs[i].schema, &epoch.changes))
+            .collect();
+        let before = present(&rows);
+        done.remembered += remember(&oracle, &mut circuit, &inputs, &before)?;
+        let output = circuit.step(&inputs).map_err(failed)?;
+        if let Some(mut original) = original.take() {
+            remember(&oracle, &mut original, &inputs, &before)?;
+            let other = original.step(&inputs).map_err(failed)?;
+            let (mut of_one, mut of_other) = (Multiset::new(), Multiset::new());
+            oracle.contents.add_signed(&mut of_one, &output);
+            oracle.contents.add_signed(&mut of_other, &other);
+            if of_one != of_other || circuit.state_rows() != original.state_rows() {
+                return Err(format!("epoch {number}: restored state went another way"));
+            }
+        }
+        for change in &epoch.changes {
+            rows.get_mut(change.table.as_str()).unwrap().apply(&change.row, change.weight);
+        }
+        oracle.contents.add_signed(&mut total, &output);
+        check(&total, &present(&rows), format!("epoch {number}")).await?;
+        done.forgot += usize::from(forget(&oracle, &mut circuit, watermark, epoch.clock)?);
+        if epoch.saved {
+            let restored = oracle.restored(&circuit, Mode::View);
+            original = Some(std::mem::replace(&mut circuit, restored));
+        }
+        if epoch.restart {
+            original = None;
+            circuit = oracle.circuit(Mode::View);
+            total.clear();
+            let output = circuit.step(&oracle.all(&present(&rows), 1)).map_err(failed)?;
+            oracle.contents.add_signed(&mut total, &output);
+        }
+    }
+    if oracle.model.inputs.iter().any(|input| input.append_only) {
+        return Ok(done);
+    }
+    let all = oracle.all(&present(&rows), -1);
+    remember(&oracle, &mut circuit, &all, &present(&rows))?;
+    let output = circuit.step(&all).map_err(|e| format!("retracting all: {e:?}"))?;
+    oracle.contents.add_signed(&mut total, &output);
+    check(&total, &vec![vec![]; oracle.tables.len()], "all retracted".into()).await?;
+    let mut fresh = oracle.circuit(Mode::View);
+    fresh.step(&vec![vec![]; oracle.tables.len()]).map_err(|e| format!("no input: {e:?}"))?;
+    if circuit.state_rows() != fresh.state_rows() {
+        return Err(format!("state is left: {:#?}", circuit.metrics()));
+    }
+    Ok(done)
+}
+
+fn outcome(case: &Case) -> Result<Done, String> {
+    let one = || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(case));
+    catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default())
+    })
+}
+
+/// Runs the cases; what forgetting came to in all of them.
+fn run_all(seeds: std::ops::Range<u64>) -> Done {
+    let every_other = |first: u64| {
+        let (mut all, mut failed) = (Done::default(), Vec::new());
+        for case in (seeds.start + first..seeds.end).step_by(2).map(case) {
+            match outcome(&case) {
+                Ok(done) => {
+                    all.marked += done.marked;
+                    all.forgot += done.forgot;
+                    all.remembered += done.remembered;
+                }
+                Err(_) => {
+                    let case = shrink(case, 600, |c| outcome(c).is_err());
+                    println!("seed {} fails: {}\nThe script:\n{case}", case.seed, outcome(&case).unwrap_err());
+                    failed.push(case.seed);
+                }
+            }
+        }
+        (all, failed)
+    };
+    let ((one, mut failed), (other, more)) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| every_other(1));
+        (every_other(0), other.join().unwrap())
+    });
+    failed.extend(more);
+    assert!(failed.is_empty(), "these seeds failed: {failed:?}");
+    Done {
+        marked: one.marked + other.marked,
+        forgot: one.forgot + other.forgot,
+        remembered: one.remembered + other.remembered,
+    }
+}
+
+#[test]
+fn what_is_forgotten_does_not_show() {
+    if let Ok(script) = std::env::var("SMELT_ORACLE_SCRIPT") {
+        let case = Case::parse(&std::fs::read_to_string(script).unwrap());
+        return outcome(&case).map(|_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    let seeds = seeds("0..200");
+    let count = (seeds.end - seeds.start) as usize;
+    let done = run_all(seeds);
+    println!("{count} queries: {done:?}");
+    assert!(done.marked * 10 >= count * 7, "only {} of {count} queries forget anything", done.marked);
+    assert!(done.forgot >= count && done.remembered >= count, "{done:?}");
+}
+
+#[test]
+fn spilled_groups_are_forgotten_too() {
+    let sql = "select date_trunc('hour', ts) as h, k1, count(distinct id) as n, max(s) as m from \"src\".\"t\" as t group by 1, 2";
+    let limit = 512 << 10;
+    let model = behind_watermarks(sql, &[], "ts");
+    let (free, bounded) = (Oracle::of(model.clone(), None), Oracle::of(model, Some(limit)));
+    let (mut expected, mut circuit) = (free.circuit(Mode::View), bounded.circuit(Mode::View));
+    let row = |id: i64, hour: i64| {
+        let mut row = vec![Value::Null; free.tables[0].columns.len()];
+        (row[0], row[1], row[7]) = (Value::Int(id), Value::Int(id % 3_000), Value::Int(START + hour * HOUR));
+        row
+    };
+    let signed = |rows: &[(Row, i64)]| vec![vec![signed_batch(free.tables[0], &free.model.inputs[0].schema, rows)]];
+    let (mut all, mut spilled, mut read): (Vec<Row>, bool, usize) = (Vec::new(), false, 0);
+    for hour in 0..8 {
+        // An hour's rows, one of each hour before, and the first of one of them goes.
+        let mut change: Vec<(Row, i64)> = (0..4_000).map(|i| (row(hour * 4_000 + i, hour), 1)).collect();
+        change.extend((0..hour).map(|before| (row(100_000 + hour, before), 1)));
+        if hour > 3 {
+            change.push((row((hour - 3) * 4_000, hour - 3), -1));
+        }
+        let inputs = signed(&change);
+        let mut found = Multiset::new();
+        let again = remember(&bounded, &mut circuit, &inputs, &[all.clone()]).unwrap();
+        read += again;
+        free.contents.add_signed(&mut found, &circuit.step(&inputs).unwrap());
+        let mut wanted = Multiset::new();
+        free.contents.add_signed(&mut wanted, &expected.step(&inputs).unwrap());
+        assert!(found == wanted, "at {hour}\n{}", free.contents.difference(&found, &wanted));
+        spilled |= circuit.state_bytes() < expected.state_bytes() / 2;
+        change.iter().for_each(|(row, weight)| match weight {
+            1 => all.push(row.clone()),
+            _ => all.retain(|one| format!("{one:?}") != format!("{row:?}")),
+        });
+        circuit.forget(|_| Some(START + hour * HOUR)).unwrap();
+        assert!(circuit.state_rows() < 20_000, "{} at {hour}", circuit.state_rows());
+    }
+    assert!(spilled && read >= 3 && expected.state_rows() > 50_000, "{spilled} {read} {}", expected.state_rows());
+}
+
+/// Rows of table `t` in an hour: one for each of some keys.
+fn hour(oracle: &Oracle, number: i64) -> (Vec<Vec<SignedBatch>>, Vec<Row>) {
+    let rows: Vec<Row> = (0..20)
+        .map(|key| {
+            let mut row = vec![Value::Null; oracle.tables[0].columns.len()];
+            (row[0], row[1]) = (Value::Int(number * 100 + key), Value::Int(key));
+            row[7] = Value::Int(START + number * HOUR + key * 60_000_000);
+            row
+        })
+        .collect();
+    let signed: Vec<(Row, i64)> = rows.iter().map(|row| (row.clone(), 1)).collect();
+    (vec![vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &signed)]], rows)
+}
+
+#[test]
+fn state_stays_as_it_is_while_the_table_grows() {
+    let sql = "select date_trunc('hour', ts) as h, k1, count(distinct id) as n, max(s) as m from \"src\".\"t\" as t group by 1, 2";
+    let oracle = Oracle::of(behind_watermarks(sql, &[], "ts"), None);
+    let (mut circuit, mut all) = (oracle.circuit(Mode::View), Vec::new());
+    let mut figures = Vec::new();
+    for number in 0..240 {
+        let (inputs, rows) = hour(&oracle, number);
+        assert_eq!(remember(&oracle, &mut circuit, &inputs, &[all.clone()]).unwrap(), 0, "no row is late");
+        circuit.step(&inputs).unwrap();
+        all.extend(rows);
+        circuit.forget(|_| Some(START + number * HOUR)).unwrap();
+        if number % 24 == 23 {
+            figures.push((circuit.state_rows(), circuit.state_bytes()));
+        }
+    }
+    let (most_rows, most_bytes) =
+        (figures.iter().map(|f| f.0).max().unwrap(), figures.iter().map(|f| f.1).max().unwrap());
+    // Of each row a group, a distinct value, and an hour's worth more before it is worth forgetting.
+    assert!(most_rows <= 20 * 2 * 4, "{figures:?}");
+    assert!(most_bytes <= 32 << 10, "{figures:?}");
+    // A row of the first hour comes, and goes.
+    let (mut late, _) = hour(&oracle, 0);
+    let before = circuit.state_rows();
+    late[0][0] = SignedBatch::retracts(late[0][0].rows.slice(3, 1));
+    let careless = oracle.restored(&circuit, Mode::View).step(&late).unwrap_err();
+    assert_eq!(careless.kind(), crate::error::ErrorKind::Diverged, "nothing is left of the hour");
+    assert_eq!(remember(&oracle, &mut circuit, &late, &[all.clone()]).unwrap(), 1);
+    assert_eq!(circuit.state_rows() - before, 40, "the hour's groups are read again, and no others");
+    let gone = circuit.step(&late).unwrap();
+    assert_eq!(gone.iter().map(SignedBatch::num_rows).sum::<usize>(), 1, "its group goes");
+    assert_eq!(remember(&oracle, &mut circuit, &late, &[all]).unwrap(), 0, "the hour is known");
+    circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
+    assert_eq!(circuit.state_rows(), 0);
+}

@@ -1,0 +1,131 @@
+//! Groups of time buckets, which a view may forget behind the watermark of the table they are made of, and what may stand above them.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use super::super::tables::Kind;
+use super::{Column, Generator, Query};
+
+impl Generator<'_> {
+    /// A query over such groups.
+    pub fn bucketed(&mut self) -> Query {
+        let inner = self.buckets();
+        let alias = self.alias("r");
+        let columns: Vec<Column> = inner.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
+        match self.rng.random_range(0..9) {
+            0 => {
+                let (call, kind) = self.call(&columns);
+                let (by, by_kind) = columns.choose(self.rng).unwrap().clone();
+                let (key, value) = (self.alias("c"), self.alias("c"));
+                let sql =
+                    format!("select {by} as {key}, {call} as {value} from ({}) as {alias} group by {by}", inner.sql);
+                Query { sql, columns: vec![(key, by_kind), (value, kind)] }
+            }
+            1 => {
+                let other = self.alias("r");
+                let (arm, arm_columns) = self.table(1, &other);
+                let on = format!("{} = {}", self.expr(&columns, Kind::Int), self.expr(&arm_columns, Kind::Int));
+                let all: Vec<Column> = columns.into_iter().chain(arm_columns).collect();
+                let (list, output) = self.select(&all);
+                let sql = format!("select {list} from ({}) as {alias} left join {arm} on {on}", inner.sql);
+                Query { sql, columns: output }
+            }
+            2 => {
+                // What is read twice is computed once.
+                let (first, second) = (&inner.columns[0].0, &inner.columns[inner.columns.len() - 1].0);
+                let sql = format!(
+                    "with w as ({}) select x.{first} as c_x, y.{second} as c_y from w as x join w as y on x.{first} = y.{first}",
+                    inner.sql
+                );
+                Query {
+                    sql,
+                    columns: vec![("c_x".into(), inner.columns[0].1), ("c_y".into(), inner.columns.last().unwrap().1)],
+                }
+            }
+            3 => {
+                // Two aggregates over one named query.
+                let (source, columns) = self.table(0, "n");
+                let filter = self.filter(&columns);
+                let sql = format!(
+                    "with n as (select n.*, n.id + 1 as more from {source}{filter}) \
+                     select date_trunc('hour', ts) as c_b, sum(more) as c_v from n group by date_trunc('hour', ts) union all \
+                     select ts as c_b, count(distinct more) as c_v from n group by ts"
+                );
+                Query { sql, columns: vec![("c_b".into(), Kind::Time), ("c_v".into(), Kind::Int)] }
+            }
+            _ => inner,
+        }
+    }
+
+    fn buckets(&mut self) -> Query {
+        let alias = self.alias("w");
+        let at = [0, 0, 0, 4][self.rng.random_range(0..4)];
+        let (mut source, mut columns) = self.table(at, &alias);
+        let name = self.readable[at].name.clone();
+        let time = format!("{alias}.ts");
+        let mut keys: Vec<Column> = match self.rng.random_range(0..14) {
+            0 => vec![(format!("date_trunc('hour', {time})"), Kind::Time)],
+            1 => vec![(format!("date_trunc('day', {time})"), Kind::Time)],
+            2 => vec![(format!("date_bin(interval '150 minutes', {time})"), Kind::Time)],
+            3 => vec![(format!("date_bin(interval '2 hours', {time}, timestamp '2020-01-01T00:30:00Z')"), Kind::Time)],
+            4 => vec![(format!("cast({time} as date)"), Kind::Day)],
+            5 => vec![(time, Kind::Time)],
+            6 => vec![(format!("date_trunc('month', {time})"), Kind::Time)],
+            7 => match at {
+                0 => vec![(format!("date_trunc('week', {alias}.day)"), Kind::Time)],
+                _ => vec![(format!("date_trunc('hour', date_trunc('minute', {time}))"), Kind::Time)],
+            },
+            kind => {
+                let call = match kind {
+                    8 | 9 => format!("tumble({name}, ts, interval '150 minutes')"),
+                    10 => format!("tumble({name}, ts, interval '1 month', interval '1 hour')"),
+                    11 | 12 => format!("hop({name}, ts, interval '1 hour', interval '3 hours')"),
+                    // Between these there are gaps.
+                    _ => format!("hop({name}, ts, interval '4 hours', interval '90 minutes', interval '1 hour')"),
+                };
+                source = format!("{call} as {alias}");
+                let window = ["window_start", "window_end"].map(|n| (format!("{alias}.{n}"), Kind::Time));
+                columns.extend(window.clone());
+                match self.rng.random_range(0..3) {
+                    0 => vec![window[0].clone()],
+                    1 => vec![window[1].clone()],
+                    _ => window.to_vec(),
+                }
+            }
+        };
+        if self.rng.random_bool(0.5) {
+            let kind = [Kind::Int, Kind::Text][self.rng.random_range(0..2)];
+            let key = self.expr(&columns, kind);
+            let at = self.rng.random_range(0..=keys.len());
+            if keys.iter().all(|(known, _)| *known != key) && columns.iter().any(|(n, _)| *n == key) {
+                keys.insert(at, (key, kind));
+            }
+        }
+        let filter = self.filter(&columns);
+        let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
+        let mut output = Vec::new();
+        let mut list = Vec::new();
+        for (key, kind) in &keys {
+            let name = self.alias("c");
+            list.push(format!("{key} as {name}"));
+            output.push((name, *kind));
+        }
+        if self.rng.random_bool(0.1) {
+            return Query {
+                sql: format!("select distinct {} from {source}{filter}", list.join(", ")),
+                columns: output,
+            };
+        }
+        for _ in 0..self.rng.random_range(1..4) {
+            let (call, kind) = if self.rng.random_bool(0.5) { self.call(&columns) } else { self.any_call(&columns) };
+            let name = self.alias("c");
+            list.push(format!("{call} as {name}"));
+            output.push((name, kind));
+        }
+        let having = if self.rng.random_bool(0.2) { " having count(*) > 1" } else { "" };
+        Query {
+            sql: format!("select {} from {source}{filter} group by {by}{having}", list.join(", ")),
+            columns: output,
+        }
+    }
+}
