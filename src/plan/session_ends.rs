@@ -32,7 +32,7 @@ fn rewrite(node: &mut Node) {
 }
 
 fn compacted(node: &Node) -> Option<Node> {
-    let Node::Aggregate { input, group, sets, aggregates, schema } = node else { return None };
+    let Node::Aggregate { input, group, sets, aggregates, bucket: None, schema } = node else { return None };
     if !sets.is_empty() {
         return None;
     }
@@ -69,6 +69,7 @@ fn compacted(node: &Node) -> Option<Node> {
             group: group.clone(),
             sets: vec![],
             aggregates: aggregates.clone(),
+            bucket: None,
             schema: Arc::clone(schema),
         });
     };
@@ -91,7 +92,8 @@ fn compacted(node: &Node) -> Option<Node> {
         filter: None,
     });
     let by = group.iter().enumerate().filter(|(i, _)| kept(i)).map(|(_, e)| e.clone()).collect();
-    let grouped = Node::Aggregate { input: Box::new(below), group: by, sets: vec![], aggregates, schema: inner };
+    let grouped =
+        Node::Aggregate { input: Box::new(below), group: by, sets: vec![], aggregates, bucket: None, schema: inner };
     let of_session = Expr::Column(Column::new_unqualified(END));
     let columns = columns_of(schema);
     let exprs = (0..width).map(|i| if kept(&i) { columns[i].clone() } else { of_session.clone() }).collect();
