@@ -138,7 +138,7 @@ pub(crate) fn rewritten(function: &str, arguments: &[Expr]) -> Option<Expr> {
             if *more == 0 { Some(counted) } else { fill("$1 + 1", &[counted]) }
         }
         // `map(k, v, l, w)`: keys and values in turn. Two lists are the engine's own `map`.
-        ("map", [Expr::Value(_), _] | [_, _, _, _, ..]) if arguments.len() % 2 == 0 => {
+        ("map", [Expr::Value(_), _] | [_, _, _, _, ..]) if arguments.len().is_multiple_of(2) => {
             let side = |from: usize| call("make_array", arguments.iter().skip(from).step_by(2).cloned().collect());
             Some(call("map", vec![side(0), side(1)]))
         }
