@@ -266,7 +266,7 @@ fn spark(function: &mut Function) -> Option<Expr> {
 }
 
 /// `$1 || $2 || …`
-fn places(count: usize, between: &str) -> String {
+pub(crate) fn places(count: usize, between: &str) -> String {
     (1..=count).map(|i| format!("${i}")).collect::<Vec<_>>().join(between)
 }
 

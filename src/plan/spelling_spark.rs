@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 
 use super::json_access::call;
-use super::spelling::fill;
+use super::spelling::{fill, places};
 
 /// (function, number of arguments, what it stands for).
 pub(crate) const SPARK: &[(&str, usize, &str)] = &[
@@ -126,6 +126,8 @@ const PARTS: &[(&str, &str, u8)] = &[
 pub(crate) fn rewritten(function: &str, arguments: &[Expr]) -> Option<Expr> {
     match (function, arguments) {
         ("split", [_, _] | [_, _, _]) => Some(call("regexp_split", arguments.to_vec())),
+        // NULL if any is: DataFusion's leaves NULLs out. Lists one after the other: the crate's makes texts of them.
+        ("concat", [_, _, ..]) => fill(&places(arguments.len(), " || "), arguments),
         ("struct", [_, ..]) => Some(call("named_struct", named(arguments.to_vec()))),
         ("date_trunc", [unit, value]) => Some(call("date_trunc", vec![long(unit)?, value.clone()])),
         ("trunc", [value, unit]) => {

@@ -83,8 +83,7 @@ fn a_model_written_for_databricks_runs_unchanged() {
              https://Example.com/p?q=%C3%A4 UTC has -7\"}",
         ]
     );
-    let per_host =
-        "select concat_ws(' ', host, rest, coalesce(none, 'too much'), days, new_ones, bounds) as r from per_host";
+    let per_host = "select concat_ws(' ', host, rest, coalesce(cast(none as string), 'too much'), days, new_ones, bounds) as r from per_host";
     assert_eq!(sandbox.rows(per_host), ["{\"r\":\"Example.com 1041 too much 0 6 1 0\"}"]);
     // More of the same host, in another run.
     sandbox.write("data/visits/2.json", visit(3, "c", "2024-03-12 00:00:00", "UTC", 5, "[\"new\"]"));

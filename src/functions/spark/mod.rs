@@ -14,6 +14,7 @@
 //! | `to_utc_timestamp` | takes the zone's offset at the wrong instant: an hour off beside each change of clocks | [`zones`] |
 //! | `parse_url`, `try_parse_url` | hosts in lower case, default ports gone, characters escaped | [`url`] |
 //! | `str_to_map` | its delimiters are regular expressions in Spark; it skips empty pairs | [`str_to_map`] |
+//! | `concat` | lists become texts | `\|\|` |
 //! | `size` | −1 of NULL, as outside ANSI mode | `cardinality` |
 //! | `round` | carries past the precision of a DECIMAL | the engine's |
 //! | `width_bucket` | divides before it multiplies: values on a bound get into the bucket below | SQL |

@@ -67,7 +67,6 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         math::unhex(),
         string::base64(),
         string::char(),
-        string::concat(),
         string::ilike(),
         string::is_valid_utf8(),
         string::length(),
