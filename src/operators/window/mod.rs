@@ -398,3 +398,58 @@ fn difference(before: &Computed<Box<[u8]>>, after: &Computed<&[u8]>, width: usiz
     }
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, new_null_array};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::operators::make;
+    use crate::operators::tests::oracle::Oracle;
+    use crate::plan::incremental::Node;
+
+    /// How many rows are looked at for one that comes behind a thousand.
+    fn looked_at(call: &str) -> usize {
+        let oracle = Oracle::new(&format!(r#"select id, {call} as c from "src"."t" as t"#));
+        let mut node = oracle.model.incremental.as_ref().unwrap();
+        while !matches!(node, Node::Window { .. }) {
+            node = node.below()[0];
+        }
+        let input = arrow_schema(node.below()[0].schema());
+        let ids = |ids: Range<i64>| {
+            let id = |name: &str, t| match name {
+                "id" => Arc::new(Int64Array::from_iter_values(ids.clone())) as ArrayRef,
+                _ => new_null_array(t, ids.clone().count()),
+            };
+            let columns = input.fields().iter().map(|f| id(f.name(), f.data_type())).collect();
+            SignedBatch::inserts(RecordBatch::try_new(Arc::clone(&input), columns).unwrap())
+        };
+        let mut window = make::window(node, oracle.planner.session_state()).unwrap();
+        window.step(vec![vec![ids(0..1_000)]], true).unwrap();
+        let touched = window.touched(&[ids(1_000..1_001)]).unwrap();
+        let changes = &touched[0].changes;
+        let regions = regions(0, &window.partitions[0], changes, window.reach, None, &window.ordering);
+        window.apply(0, changes).unwrap();
+        let rows = &window.partitions[0];
+        let start = window.checkpoint_before(&regions[0], rows).map(|start| &*start.at);
+        span(&regions[0], rows, window.reach, None, &window.ordering, start, &mut vec![]).shown.len()
+    }
+
+    #[test]
+    fn a_row_at_the_end_of_a_partition_looks_no_further_than_its_frame_or_a_checkpoint() {
+        for call in [
+            "sum(id) over (order by id)",
+            "rank() over (order by id)",
+            "avg(id) over (order by id rows unbounded preceding)",
+        ] {
+            assert!(looked_at(call) <= 2 * EVERY, "{call}: {}", looked_at(call));
+        }
+        assert_eq!(looked_at("lag(id) over (order by id)"), 2);
+        assert_eq!(looked_at("count(*) over (order by id range between 10 preceding and current row)"), 11);
+        assert_eq!(looked_at("count(*) over (order by id groups between 7 preceding and current row)"), 8);
+        // What cannot go on from where it stood.
+        assert_eq!(looked_at("count(distinct id) over (order by id)"), 1_001);
+        assert_eq!(looked_at("ntile(3) over (order by id)"), 1_001);
+    }
+}

@@ -45,7 +45,8 @@ impl Generator<'_> {
     /// `from r, unnest(r.li)`.
     fn unnest_joined(&mut self, depth: usize) -> Query {
         let (mut source, mut columns) = self.source(depth);
-        for _ in 0..self.rng.random_range(1..3) {
+        let count = self.rng.random_range(1..3);
+        for number in 1..=count {
             let list = self.list(&columns);
             let (alias, name) = (self.alias("u"), self.alias("x"));
             source = match self.rng.random_range(0..6) {
@@ -72,6 +73,8 @@ impl Generator<'_> {
                          where {x} is null or {x} > {least}) as {alias} on {alias}.{name} <> 2"
                     )
                 }
+                // What is joined behind a comma does not see what stands before it.
+                _ if number < count => format!("{source} cross join unnest({list}) as {alias}({name})"),
                 _ => format!("{source}, unnest({list}) as {alias}({name})"),
             };
             columns.push((format!("{alias}.{name}"), Kind::Int));
