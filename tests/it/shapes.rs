@@ -81,6 +81,14 @@ const IN_DUCKDB: &[(&str, &str)] = &[
     ),
     ("ordinality", "select id, unnest(tags) as tag, unnest(range(1, len(tags) + 1)) as n from ref.events"),
     ("unnest_tags", "select id, unnest(tags) as tag from ref.events"),
+    (
+        "unnest_long_tags",
+        "select id, unnest(case when id <> 9 and len([t for t in tags if t <> 'b']) > 0 then [t for t in tags if t <> 'b'] else [null] end) as tag from ref.events",
+    ),
+    (
+        "unnest_computed",
+        "select id, unnest(case when len(tags) > 0 then [coalesce(t, '') for t in tags] else [null] end) as tag from ref.events",
+    ),
     ("unnest_levels", "select unnest([id, user_id]) as one, unnest(tags) as deep from ref.events, range(2)"),
     ("unnest_fields", "select x['from'] as a, x.ok as ok from ref.events"),
     (
