@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// `Result` with smelt's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,8 +38,8 @@ pub struct Span {
     pub column: usize,
     /// Width of the marked text in characters, at least 1.
     pub width: usize,
-    /// The text of the line, without its line break.
-    pub text: String,
+    /// The text of the line, without its line break. Places of one line share it: a properties file has many.
+    pub text: Arc<str>,
 }
 
 impl Span {
@@ -59,18 +60,7 @@ impl Span {
             line: content[..line_start].matches('\n').count() + 1,
             column: content[line_start..offset].chars().count() + 1,
             width: content[offset..end].chars().count().max(1),
-            text: content[line_start..line_end].trim_end_matches('\r').to_string(),
-        }
-    }
-
-    /// The span of `width` characters at 1-based `line` and `column` of `content`, which is the text of `file`.
-    pub fn at_line(file: impl Into<PathBuf>, content: &str, line: usize, column: usize, width: usize) -> Self {
-        Span {
-            file: file.into(),
-            line: line.max(1),
-            column: column.max(1),
-            width: width.max(1),
-            text: content.lines().nth(line.max(1) - 1).unwrap_or("").to_string(),
+            text: content[line_start..line_end].trim_end_matches('\r').into(),
         }
     }
 }

@@ -124,7 +124,7 @@ impl Reach {
 }
 
 /// Aggregates whose state is small and says all of the rows that went in.
-const RESUMABLE: [&str; 19] = [
+const RESUMABLE: [&str; 17] = [
     "sum",
     "count",
     "avg",
@@ -139,11 +139,9 @@ const RESUMABLE: [&str; 19] = [
     "var_pop",
     "stddev",
     "stddev_pop",
-    "covar",
     "covar_samp",
     "covar_pop",
     "corr",
-    "var_samp",
 ];
 
 /// Which rows a function looks at.

@@ -220,7 +220,7 @@ mod tests {
     use serde_json::json;
 
     fn parse(value: Json) -> Result<Schedule, String> {
-        let span = Span { file: "x.yml".into(), line: 1, column: 1, width: 1, text: String::new() };
+        let span = Span { file: "x.yml".into(), line: 1, column: 1, width: 1, text: "".into() };
         let mut p = Problems::default();
         let schedule = read(&Setting::new(value, span), &mut p);
         match p.errors.first() {

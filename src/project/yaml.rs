@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as YamlSpan, Tag};
 
@@ -21,17 +21,26 @@ pub(super) struct Text {
     pub content: Arc<str>,
     /// The whole file, where `content` is a part of it with blanks around.
     whole: Option<Arc<str>>,
+    /// Those of `content`, once one is asked for.
+    lines: OnceLock<Vec<Arc<str>>>,
 }
 
 impl Text {
     pub fn new(file: impl Into<PathBuf>, content: impl Into<Arc<str>>) -> Arc<Self> {
-        Arc::new(Text { file: file.into(), content: content.into(), whole: None })
+        Arc::new(Text { file: file.into(), content: content.into(), whole: None, lines: OnceLock::new() })
     }
 
     /// A part of this text: `content` has it at its place, and blanks everywhere else.
     pub fn part(&self, content: String) -> Arc<Self> {
         debug_assert_eq!(content.len(), self.content.len());
-        Arc::new(Text { file: self.file.clone(), content: content.into(), whole: Some(Arc::clone(&self.content)) })
+        let whole = Some(Arc::clone(&self.content));
+        Arc::new(Text { file: self.file.clone(), content: content.into(), whole, lines: OnceLock::new() })
+    }
+
+    /// The text of 1-based line `number`; empty where there is none.
+    fn line(&self, number: usize) -> Arc<str> {
+        let lines = self.lines.get_or_init(|| self.content.lines().map(Arc::from).collect());
+        number.checked_sub(1).and_then(|at| lines.get(at)).cloned().unwrap_or_default()
     }
 
     /// What a person sees in the file; places in it are those of `content`.
@@ -91,10 +100,10 @@ impl Node {
 
     /// The span of another mark of the same file.
     pub fn span_of(&self, mark: Mark) -> Span {
-        let mut span = Span::at_line(self.text.file.clone(), &self.text.content, mark.line, mark.column, mark.width);
-        let rest = span.text.trim_end().chars().count().saturating_sub(span.column - 1);
-        span.width = span.width.min(rest).max(1);
-        span
+        let (line, column) = (mark.line.max(1), mark.column.max(1));
+        let text = self.text.line(line);
+        let width = text.trim_end().chars().skip(column - 1).take(mark.width).count().max(1);
+        Span { file: self.text.file.clone(), line, column, width, text }
     }
 
     /// The value under `key`, when this is a mapping that has it.
@@ -295,10 +304,9 @@ impl Builder<'_> {
 
     fn syntax(&self, at: Marker, info: &str) -> Error {
         let span = self.span(Mark { line: at.line(), column: at.col() + 1, width: 1 });
-        let line = span.text.clone();
-        let previous = span.line.checked_sub(2).and_then(|i| self.text.content.lines().nth(i)).unwrap_or("");
+        let (line, previous) = (Arc::clone(&span.text), self.text.line(span.line - 1));
         let error = Error::user("yaml", format!("invalid YAML: {info}")).with_span(span);
-        if [line.as_str(), previous].iter().any(|l| l.contains(": {{") || l.contains(": {%")) {
+        if [&line, &previous].iter().any(|l| l.contains(": {{") || l.contains(": {%")) {
             error.with_hint("put the Jinja expression in quotes: \"{{ … }}\"")
         } else if line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') {
             error.with_hint("indent with spaces, not tabs")

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_older_limit_wins() {
-        let span = Span { file: "m.yml".into(), line: 1, column: 1, width: 1, text: String::new() };
+        let span = Span { file: "m.yml".into(), line: 1, column: 1, width: 1, text: "".into() };
         let age = |count, unit| Some(Age { count, unit });
         let check = FreshnessCheck {
             warn_after: age(1, AgeUnit::Hour),

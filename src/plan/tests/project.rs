@@ -20,7 +20,7 @@ impl Catalog for NoTables {
 }
 
 pub fn span() -> Span {
-    Span { file: "models/test.yml".into(), line: 1, column: 1, width: 1, text: String::new() }
+    Span { file: "models/test.yml".into(), line: 1, column: 1, width: 1, text: "".into() }
 }
 
 fn column(name: &str, data_type: &str) -> Column {

@@ -221,7 +221,7 @@ from {{ ref('base') }}";
     // The planner speaks of lines and columns, in characters.
     let span = q.source_map.span_at_line(&q.sql, 5, 11, 10);
     assert_eq!(
-        (span.line, span.column, span.width, span.text.as_str()),
+        (span.line, span.column, span.width, &*span.text),
         (6, 31, 10, "  {{ money('é', 'b') }} as m, bad_column")
     );
     assert_eq!(span.file.to_string_lossy(), "queries/q.sql");
@@ -321,7 +321,7 @@ models:
     assert_eq!((singular.severity, singular.model.as_deref()), (Severity::Warn, Some("users")));
     // An error in a generic test's SQL stands where the test is declared.
     let span = data_test(&project, "unique_users_id").source_map.span(3, 1);
-    assert_eq!((span.line, span.text.as_str()), (14, "          - unique"));
+    assert_eq!((span.line, &*span.text), (14, "          - unique"));
 
     let users = model(&project, "users");
     assert_eq!(users.expectations[0].expect, "age >= 0");
