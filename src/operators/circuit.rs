@@ -28,7 +28,7 @@ use super::top_k::TopK;
 use super::unnest::Unnest;
 use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::incremental::{Node, TemporalRole};
+use crate::plan::incremental::{Node, Routes, TemporalRole};
 use crate::state::{StateReader, StateWriter};
 use crate::types::SignedBatch;
 
@@ -351,11 +351,11 @@ impl Operator {
                 let by = if sets.is_empty() { &group[..] } else { &[] };
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let make = move || make::aggregate(&plan, &session);
-                let groups = Sharded::new(means(), make::routes_by(input, by), make)?;
+                let groups = Sharded::new(means(), Routes::by(input, by), make)?;
                 (Kind::Aggregate { groups, forgets }, vec![below(input)?])
             }
             Node::First { input, partition, .. } => {
-                let (by, streamed) = (make::routes_by(input, partition), streams(input, mode));
+                let (by, streamed) = (Routes::by(input, partition), streams(input, mode));
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let kind = if input.is_append_only() && !streamed {
                     Kind::TopK(Sharded::new(means(), by, move || make::top_k(&plan, &session))?)
@@ -366,7 +366,7 @@ impl Operator {
                 (kind, vec![below(input)?])
             }
             Node::Window { input, partition, .. } => {
-                let (by, forgets) = (make::routes_by(input, partition), plan.forgets_hidden_rows());
+                let (by, forgets) = (Routes::by(input, partition), plan.forgets_hidden_rows());
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let kind = if forgets {
                     Kind::TopK(Sharded::new(means(), by, move || make::top_k(&plan, &session))?)
@@ -377,7 +377,7 @@ impl Operator {
             }
             Node::Session { input, partition, closes, .. } => {
                 // All of them have one clock.
-                let by = make::routes_by(input, partition).filter(|_| !closes);
+                let by = Routes::by(input, partition).filter(|_| !closes);
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let sessions = Sharded::new(means(), by, move || Sessions::new(&plan, &session))?;
                 (Kind::Sessions(sessions), vec![below(input)?])
@@ -403,12 +403,14 @@ impl Operator {
                     .with_hint("write: from STREAM(…) join …"));
                 }
                 let streamed = streams(base, mode);
-                let by = make::routes_of_join(base, arms).filter(|_| !streamed);
+                let by = Routes::of_join(base, arms).filter(|_| !streamed);
                 let (plan, session) = (plan.clone(), Arc::clone(session));
-                let join = Sharded::new(means(), by, move || make::join(&plan, streamed, &session))?;
+                let join = Sharded::in_parts(means(), by, move |part| make::join(&plan, streamed, part, &session))?;
                 let inputs = std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).map(below);
                 (Kind::Join(join), inputs.collect::<Result<_>>()?)
             }
+            // It is the join above that keeps them.
+            Node::Arranged { input, .. } => return below(input),
             Node::Shared { id, node, schema } => {
                 if *id >= shared.len() {
                     let operator = Operator::new(model, node, mode, session, shared)?;
@@ -565,22 +567,5 @@ impl Operator {
 
 /// Whether the streamed input stands in or below `node`.
 fn streams(node: &Node, mode: Mode) -> bool {
-    let Mode::Stream { slot } = mode else { return false };
-    match node {
-        Node::Input { slot: s, .. } => *s == slot,
-        Node::Constant { .. } => false,
-        // Its rows are taken out again: what stands above is maintained.
-        Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
-        Node::Project { input, .. }
-        | Node::Filter { input, .. }
-        | Node::Unnest { input, .. }
-        | Node::Aggregate { input, .. }
-        | Node::First { input, .. }
-        | Node::Window { input, .. }
-        | Node::Session { input, .. }
-        | Node::Temporal { input, .. } => streams(input, mode),
-        Node::Union { inputs, .. } => inputs.iter().any(|i| streams(i, mode)),
-        Node::Join { base, arms, .. } => streams(base, mode) || arms.iter().any(|a| streams(&a.input, mode)),
-        Node::Shared { node, .. } => streams(node, mode),
-    }
+    matches!(mode, Mode::Stream { slot } if node.streams(slot))
 }

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::StateMemory;
 use super::spill::Spilled;
 use crate::error::{Error, Result};
+use crate::plan::incremental::Routes;
 use crate::state::{StateReader, StateWriter, dealt_out, in_threads};
 use crate::types::SignedBatch;
 
@@ -38,26 +39,11 @@ pub(super) trait Shard: Send {
     fn state_bytes(&self) -> usize;
 }
 
+/// One shard's place: its number, and of how many.
+pub(super) type Part = (usize, usize);
+
 /// Makes one without state.
-type Make<T> = Box<dyn Fn() -> Result<T> + Send + Sync>;
-
-/// Columns by which rows are dealt out: of every input as many, with equal types.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Routes(Vec<Vec<usize>>);
-
-impl Routes {
-    /// By input, columns of which equal rows of all inputs have equal values; None if there is none that can be hashed.
-    pub fn new(inputs: Vec<Vec<(usize, DataType)>>) -> Option<Self> {
-        let first = inputs.first()?;
-        let usable = |i: &usize| {
-            let types = || inputs.iter().filter_map(|columns| columns.get(*i).map(|(_, t)| t));
-            is_hashable(&first[*i].1) && types().count() == inputs.len() && types().all(|t| *t == first[*i].1)
-        };
-        let usable: Vec<usize> = (0..first.len()).filter(usable).collect();
-        let of_input = |columns: &Vec<(usize, DataType)>| usable.iter().map(|i| columns[*i].0).collect();
-        (!usable.is_empty()).then(|| Routes(inputs.iter().map(of_input).collect()))
-    }
-}
+type Make<T> = Box<dyn Fn(Part) -> Result<T> + Send + Sync>;
 
 /// Where the state of a shard is.
 enum Slot<T> {
@@ -111,12 +97,21 @@ impl<T: Shard> Sharded<T> {
         routes: Option<Routes>,
         make: impl Fn() -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::in_parts(means, routes, move |_| make())
+    }
+
+    /// The same, of shards that ask which part of the rows they have.
+    pub fn in_parts(
+        means: Means,
+        routes: Option<Routes>,
+        make: impl Fn(Part) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let count = match (&routes, &means.disk) {
             (None, _) => 1,
             (Some(_), None) => means.threads.max(1),
             (Some(_), Some(_)) => SPILLED,
         };
-        let shards = (0..count).map(|_| Ok(Slot::Here(make()?))).collect::<Result<_>>()?;
+        let shards = (0..count).map(|number| Ok(Slot::Here(make((number, count))?))).collect::<Result<_>>()?;
         Ok(Sharded { shards, routes, means, make: Box::new(make) })
     }
 
@@ -235,9 +230,10 @@ impl<T: Shard> Sharded<T> {
     }
 
     fn bring_back(&mut self, number: usize) -> Result<&mut T> {
+        let count = self.shards.len();
         let slot = &mut self.shards[number];
         if let Slot::Away(spilled) = slot {
-            let mut shard = (self.make)()?;
+            let mut shard = (self.make)((number, count))?;
             spilled.read(&mut shard)?;
             *slot = Slot::Here(shard);
         }
@@ -267,10 +263,11 @@ impl<T: Shard> Sharded<T> {
         if self.shards.len() > 1 {
             out.words(SECTION, [self.shards.len() as u32]);
         }
-        self.shards.iter().try_for_each(|slot| match slot {
+        let count = self.shards.len();
+        self.shards.iter().enumerate().try_for_each(|(number, slot)| match slot {
             Slot::Here(shard) => shard.save(out),
             Slot::Away(spilled) => {
-                let mut shard = (self.make)()?;
+                let mut shard = (self.make)((number, count))?;
                 spilled.read(&mut shard)?;
                 shard.save(out)
             }
@@ -285,7 +282,7 @@ impl<T: Shard> Sharded<T> {
         }
         self.shards.clear();
         for number in 0..count as usize {
-            let mut shard = (self.make)()?;
+            let mut shard = (self.make)((number, count as usize))?;
             shard.restore(from)?;
             self.shards.push(Slot::Here(shard));
             self.make_room(number, number.checked_sub(1), memory)?;
@@ -324,11 +321,6 @@ fn shards_of(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Vec<u
     columns.iter().try_for_each(|column| add_hashes(batch.rows.column(*column), &mut hashes))?;
     // The upper bits of a product depend on all bits.
     Ok(hashes.into_iter().map(|hash| (((hash >> 32) * u64::from(count)) >> 32) as u32).collect())
-}
-
-fn is_hashable(data_type: &DataType) -> bool {
-    data_type.is_integer()
-        || matches!(data_type, DataType::Utf8 | DataType::Binary | DataType::Date32 | DataType::Timestamp(..))
 }
 
 #[inline]

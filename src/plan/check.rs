@@ -93,7 +93,9 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
     match node {
         Node::Input { slot, .. } => Ok(*slot == streamed.slot),
         Node::Constant { .. } => Ok(false),
-        Node::Project { input, .. } | Node::Filter { input, .. } => stream_node(input, streamed),
+        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Arranged { input, .. } => {
+            stream_node(input, streamed)
+        }
         Node::Shared { node, .. } => stream_node(node, streamed),
         Node::Unnest { input, .. } => {
             let below = stream_node(input, streamed)?;

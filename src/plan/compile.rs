@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::arrangements::arrange;
 use super::clock::Clock;
 use super::deferred::DeferredModel;
 use super::fault::{Fault, Origin, Place};
@@ -131,14 +132,18 @@ pub fn compile(project: &Project, catalog: &dyn Catalog, clock: &Clock) -> Resul
             continue;
         }
         match compiler.model(model) {
-            Ok(compiled) => models.push(Arc::new(compiled)),
+            Ok(compiled) => models.push(compiled),
             Err(mut found) => {
                 compiler.broken.insert(name);
                 errors.append(&mut found);
             }
         }
     }
-    if errors.is_empty() { Ok(Compilation { models, deferred }) } else { Err(errors) }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    arrange(&mut models);
+    Ok(Compilation { models: models.into_iter().map(Arc::new).collect(), deferred })
 }
 
 /// Whether everything the model reads is in the project; it is not where only the sound part of one is compiled.

@@ -6,13 +6,14 @@ mod measured;
 
 use datafusion::common::{NullHandling, ScalarValue};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub use self::measured::{Measured, NodeFigures};
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Bound, Bucket, Extent, GroupingSet, Length, Moving, Node, Rank, Reach,
-    SessionEnd, TemporalRole, UnnestedList, Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Arrangement, Bound, Bucket, Extent, GroupingSet, Length, Moving, Node,
+    Rank, Reach, SessionEnd, TemporalRole, UnnestedList, Visible,
 };
 use super::reach::Distance;
 use super::relation::Input;
@@ -63,7 +64,9 @@ impl Planner {
                 let streams = [model.stream, model.joined_stream];
                 let figures = fits.map_or(&[][..], |m| m.nodes.as_slice()).iter();
                 let head = None;
-                let mut tree = Tree { inputs, streams, readers, shared: 0, full, head, figures, out: &mut out };
+                let name = model.model.name.as_str();
+                let mut tree =
+                    Tree { model: name, inputs, streams, readers, shared: 0, full, head, figures, out: &mut out };
                 tree.node(node, 1, "");
             }
             Err(fallback) => {
@@ -81,6 +84,7 @@ impl Planner {
 }
 
 struct Tree<'a> {
+    model: &'a str,
     inputs: &'a [Input],
     streams: [Option<usize>; 2],
     /// Places that read each shared node.
@@ -149,6 +153,21 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// The joins that keep the same rows.
+    fn joins(&self, arrangement: &Arrangement) -> String {
+        let mut joins: BTreeMap<&str, usize> = BTreeMap::new();
+        arrangement.readers.iter().for_each(|reader| *joins.entry(reader).or_default() += 1);
+        let mut own = String::new();
+        if let Some(count) = joins.remove(self.model) {
+            own = if count == 1 { "this join".to_string() } else { format!("{count} joins here") };
+        }
+        let others = joins.into_iter().map(|(model, count)| match count {
+            1 => format!("a join of {model}"),
+            count => format!("{count} joins of {model}"),
+        });
+        std::iter::once(own).chain(others).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
+    }
+
     /// What becomes of groups whose time is over.
     fn forgets(&self, bucket: &Bucket, group: &[Expr]) -> String {
         let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
@@ -159,8 +178,14 @@ impl<'a> Tree<'a> {
     }
 
     fn node(&mut self, node: &'a Node, depth: usize, label: &str) {
+        if let Node::Arranged { input, arrangement } = node {
+            // No node of the circuit.
+            self.line(depth, &format!("{label}rows kept once for {}:", self.joins(arrangement)));
+            return self.node(input, depth + 1, "");
+        }
         self.head = Some(node);
         match node {
+            Node::Arranged { .. } => {}
             Node::Input { slot, columns, schema, .. } => {
                 let names: Vec<&str> = match self.inputs.get(*slot) {
                     Some(input) => columns.iter().map(|c| input.schema.field(*c).name().as_str()).collect(),
@@ -222,7 +247,7 @@ impl<'a> Tree<'a> {
             }
             Node::Join { base, arms, .. } => {
                 let text = match self.streams[0] {
-                    Some(_) if matches!(&**base, Node::Temporal { role: TemporalRole::Open, .. }) => {
+                    Some(_) if matches!(base.rows(), Node::Temporal { role: TemporalRole::Open, .. }) => {
                         "join: incremental; state: the needed columns of the rows below once, and one index per key"
                     }
                     Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",

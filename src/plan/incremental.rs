@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::sync::Arc;
 
 pub use super::reach::{Extent, Reach};
+pub use super::routes::Routes;
 pub use super::temporal::{Bound, Moving};
 pub use crate::functions::Length;
 
@@ -78,6 +79,18 @@ pub enum Node {
     /// has lower ones, and walking a tree down, base before arms, they are met in order of their ends. `schema` has this reader's
     /// names for `node`'s columns. Made by [`super::share`].
     Shared { id: usize, node: Arc<Node>, schema: DFSchemaRef },
+    /// Directly below a [`Node::Join`]: rows that other joins keep, too, of this model or of others, and that are kept once. Its rows are its
+    /// input's. Made by [`super::arrangements`].
+    Arranged { input: Box<Node>, arrangement: Arrangement },
+}
+
+/// Rows that several joins keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrangement {
+    /// Equal for equal rows that are dealt out in equal ways.
+    pub name: Arc<str>,
+    /// The joins' models, a model once for each of its joins.
+    pub readers: Vec<String>,
 }
 
 /// What a [`Node::Temporal`] is for, and what its clock is.
@@ -108,6 +121,7 @@ impl Node {
             | Node::First { input, .. }
             | Node::Window { input, .. }
             | Node::Session { input, .. }
+            | Node::Arranged { input, .. }
             | Node::Temporal { input, .. } => vec![input],
             Node::Union { inputs, .. } => inputs.iter().collect(),
             Node::Join { base, arms, .. } => std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).collect(),
@@ -126,6 +140,7 @@ impl Node {
             | Node::First { input, .. }
             | Node::Window { input, .. }
             | Node::Session { input, .. }
+            | Node::Arranged { input, .. }
             | Node::Temporal { input, .. } => vec![input],
             Node::Union { inputs, .. } => inputs.iter_mut().collect(),
             Node::Join { base, arms, .. } => {
@@ -150,9 +165,10 @@ impl Node {
         match self {
             Node::Input { append_only, .. } => *append_only,
             Node::Constant { .. } => true,
-            Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
-                input.is_append_only()
-            }
+            Node::Project { input, .. }
+            | Node::Filter { input, .. }
+            | Node::Unnest { input, .. }
+            | Node::Arranged { input, .. } => input.is_append_only(),
             Node::Union { inputs, .. } => inputs.iter().all(Node::is_append_only),
             Node::Shared { node, .. } => node.is_append_only(),
             Node::Join { base, arms, .. } => {
@@ -179,6 +195,24 @@ impl Node {
                 visible.rank == Rank::RowNumber && calls.iter().all(is_row_number) && input.is_append_only()
             }
             _ => false,
+        }
+    }
+
+    /// The node whose rows these are, whoever keeps them.
+    pub(super) fn rows(&self) -> &Node {
+        match self {
+            Node::Arranged { input, .. } => input.rows(),
+            other => other,
+        }
+    }
+
+    /// Whether rows of the streamed input `slot` come out of it as they come in.
+    pub fn streams(&self, slot: usize) -> bool {
+        match self {
+            Node::Input { slot: of, .. } => *of == slot,
+            // Its rows are taken out again: what stands above is maintained.
+            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
+            other => other.below().into_iter().any(|below| below.streams(slot)),
         }
     }
 
@@ -395,7 +429,10 @@ impl Node {
             | Node::Session { schema, .. }
             | Node::Shared { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
-            Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => input.schema(),
+            Node::Filter { input, .. }
+            | Node::First { input, .. }
+            | Node::Temporal { input, .. }
+            | Node::Arranged { input, .. } => input.schema(),
         }
     }
 }

@@ -8,7 +8,7 @@
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole; [`share`]: what stands in
-//!    it several times, once.
+//!    it several times, once; when all models are compiled, [`arrangements`]: rows that joins of several of them keep, once.
 //!    [`forgetting`]: which groups of it need not stay in memory.
 //! 6. [`check`]: what a materialization demands (one streamed input, replayable inputs, in a view no clock but in [`temporal`] conditions).
 //!
@@ -19,6 +19,7 @@
 mod advice;
 mod aggregate_subqueries;
 mod alone;
+mod arrangements;
 mod bind;
 mod check;
 mod clock;
@@ -52,6 +53,7 @@ mod relation;
 mod rerun;
 mod resolve;
 mod rolled_up;
+mod routes;
 mod seed;
 mod session;
 mod session_ends;

@@ -28,6 +28,8 @@ fn orders(orders: &[SortExpr]) -> String {
 fn write(plan: &Node, out: &mut String) {
     // Writing to a text cannot fail.
     let _ = match plan {
+        // Who keeps its rows, too, is no matter of its own.
+        Node::Arranged { input, .. } => return write(input, out),
         // Its state is kept once, by number.
         Node::Shared { id, .. } => write!(out, "shared {id}"),
         Node::Input { slot, columns, append_only, .. } => {

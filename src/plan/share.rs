@@ -106,13 +106,17 @@ impl<'a> Classes<'a> {
 fn costs(node: &Node) -> bool {
     match node {
         Node::Project { exprs, .. } => exprs.iter().any(|e| !matches!(e, Expr::Column(_) | Expr::Literal(..))),
-        Node::Input { .. } | Node::Constant { .. } | Node::Union { .. } | Node::Shared { .. } => false,
+        Node::Input { .. }
+        | Node::Constant { .. }
+        | Node::Union { .. }
+        | Node::Shared { .. }
+        | Node::Arranged { .. } => false,
         _ => true,
     }
 }
 
-/// Expressions of a node, and the rest of what it does.
-fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
+/// Expressions of a node, columns named by their place, and the rest of what it does. None of constants, and of what this module makes.
+pub(super) fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
     Some(match node {
         Node::Input { slot, columns, .. } => (vec![], format!("{slot} {columns:?}")),
         Node::Project { input, exprs, .. } => (placed(exprs, input.schema())?, String::new()),
@@ -166,7 +170,7 @@ fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
             let detail = format!("{role:?} {bounded}");
             (placed(bounds.iter().map(|b| &b.expr), input.schema())?, detail)
         }
-        Node::Constant { .. } | Node::Shared { .. } => return None,
+        Node::Constant { .. } | Node::Shared { .. } | Node::Arranged { .. } => return None,
     })
 }
 

@@ -123,6 +123,30 @@ impl Links {
         }
     }
 
+    /// The same chains of rows that have other ids: `now` is by the id that a row had.
+    pub fn renumbered(self, now: &[u32]) -> Result<Self> {
+        let id =
+            |row: u32| if row == NONE { Some(NONE) } else { now.get(row as usize).copied().filter(|id| *id != NONE) };
+        let of = |row: u32| id(row).ok_or_else(|| damaged("a chain has a row that is not there"));
+        let mut links = Links::new(self.is_append_only());
+        links.heads = self.heads.iter().map(|head| of(*head)).collect::<Result<_>>()?;
+        let bound = now.iter().filter(|id| **id != NONE).max().map_or(0, |most| *most as usize + 1);
+        links.next.resize(bound, NONE);
+        links.keys.resize(bound, UNLINKED);
+        if let Some(previous) = &mut links.previous {
+            previous.resize(bound, NONE);
+        }
+        for (row, key) in self.keys.iter().enumerate().filter(|(_, key)| **key != UNLINKED) {
+            let at = of(row as u32)? as usize;
+            links.keys[at] = *key;
+            links.next[at] = of(self.next[row])?;
+            if let (Some(previous), Some(stored)) = (&mut links.previous, &self.previous) {
+                previous[at] = of(stored[row])?;
+            }
+        }
+        Ok(links)
+    }
+
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
         let previous = self.previous.as_ref().map_or(0, Vec::capacity);

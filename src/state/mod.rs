@@ -1,7 +1,7 @@
 //! What stateful operators remember between epochs.
 //!
 //! A change passes through here as whole batches: columns become row bytes ([`RowCodec`], hashed once), bytes become dense
-//! ids ([`GroupIndex`] for keys, [`Relation`] for rows), and everything an operator keeps per key or row is a plain `Vec`
+//! ids ([`GroupIndex`] for keys, [`Relation`] for rows, which several operators may hold together: [`RowPools`]), and everything an operator keeps per key or row is a plain `Vec`
 //! indexed by such an id ([`Links`] chains the rows of one key). Rows go out again by id, columns at a time.
 //!
 //! A snapshot of all this is a list of [`Section`]s in one object ([`stored`]), a cache that may vanish at any time.
@@ -41,7 +41,7 @@ pub use narrow::Narrow;
 pub use parallel::{dealt_out, in_threads};
 pub use ranked::Rank;
 pub use relation::Relation;
-pub use rows::{Applied, RowStore};
+pub use rows::{Applied, PoolName, PooledRows, RowPools, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
 pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Part, decode, encode};
 pub use totals::Totals;

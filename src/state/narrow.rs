@@ -3,7 +3,7 @@
 //! Counts and sums of most groups are small: in a byte or four instead of eight, ten million of them cost a fraction of the memory,
 //! and less of it has to be touched when state comes back.
 
-use super::sections::with_headroom;
+use super::sections::{damaged, with_headroom};
 use super::{StateReader, StateWriter};
 use crate::error::Result;
 
@@ -148,14 +148,20 @@ impl Narrow {
         out.words(name, self.iter());
     }
 
-    /// What [`Narrow::save`] wrote: exactly so many.
-    pub fn restore(name: &str, count: usize, from: &mut StateReader) -> Result<Self> {
+    /// What [`Narrow::save`] wrote.
+    pub fn load(name: &str, from: &mut StateReader) -> Result<Self> {
         Ok(Narrow(match from.width() {
-            1 => One(from.exactly(name, count)?),
-            2 => Two(from.exactly(name, count)?),
-            4 => Four(from.exactly(name, count)?),
-            _ => Eight(from.exactly(name, count)?),
+            1 => One(from.words(name)?),
+            2 => Two(from.words(name)?),
+            4 => Four(from.words(name)?),
+            _ => Eight(from.words(name)?),
         }))
+    }
+
+    /// The same: exactly so many.
+    pub fn restore(name: &str, count: usize, from: &mut StateReader) -> Result<Self> {
+        let all = Self::load(name, from)?;
+        if all.len() == count { Ok(all) } else { Err(damaged(&format!("`{name}` has another length"))) }
     }
 }
 

@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use super::{Applied, RowLog, RowStore, StateReader, StateWriter};
+use super::{Applied, PooledRows, RowLog, RowStore, StateReader, StateWriter};
 use crate::error::Result;
 use crate::types::{SignedBatch, Weight};
 
@@ -11,6 +11,8 @@ use crate::types::{SignedBatch, Weight};
 pub enum Relation {
     /// Any change.
     Set(RowStore),
+    /// The same, of rows that others may hold, too.
+    Pooled(PooledRows),
     /// Insertions.
     Log(RowLog),
 }
@@ -20,6 +22,7 @@ macro_rules! either {
     ($relation:expr, $rows:ident => $call:expr) => {
         match $relation {
             Relation::Set($rows) => $call,
+            Relation::Pooled($rows) => $call,
             Relation::Log($rows) => $call,
         }
     };
@@ -69,6 +72,7 @@ impl Relation {
     pub fn sweep(&mut self) -> Result<()> {
         match self {
             Relation::Set(rows) => rows.sweep(),
+            Relation::Pooled(rows) => rows.sweep(),
             Relation::Log(_) => Ok(()),
         }
     }
@@ -78,9 +82,14 @@ impl Relation {
         either!(self, rows => rows.save(out))
     }
 
-    /// Becomes what [`Relation::save`] wrote of one of the same kind and columns.
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
-        either!(self, rows => rows.restore(from))
+    /// Becomes what [`Relation::save`] wrote of one of the same columns, append-only or not. By the id that a row was stored with, the one
+    /// it has now ([`super::NONE`]: there was none); nothing where all are the same.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<Option<Vec<u32>>> {
+        match self {
+            Relation::Set(rows) => rows.restore(from).map(|()| None),
+            Relation::Pooled(rows) => rows.restore(from),
+            Relation::Log(rows) => rows.restore(from).map(|()| None),
+        }
     }
 
     /// Number of rows.

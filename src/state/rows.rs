@@ -1,5 +1,7 @@
 //! Rows of a Z-set, stored by column and addressed by id.
 
+mod pooled;
+
 use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -7,9 +9,11 @@ use std::collections::HashMap;
 
 use super::index::Index;
 use super::sections::damaged;
-use super::{NONE, RowCodec, StateReader, StateWriter, canonical};
+use super::{NONE, Narrow, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
+
+pub use pooled::{PoolName, PooledRows, RowPools};
 
 /// Chunks are merged up to this many rows.
 const CHUNK: usize = 1 << 16;
@@ -26,7 +30,7 @@ pub struct RowStore {
     /// Identity → id.
     index: Index<u32>,
     identities: Vec<u128>,
-    weights: Vec<Weight>,
+    weights: Narrow,
     /// Chunk and row of each id.
     locations: Vec<(u32, u32)>,
     free: Vec<u32>,
@@ -55,6 +59,68 @@ pub struct Applied {
     pub removed: Vec<u32>,
 }
 
+impl Applied {
+    /// Nothing yet, of the rows of `batches`.
+    fn of(batches: &[SignedBatch]) -> Self {
+        Applied { ids: vec![NONE; batches.iter().map(SignedBatch::num_rows).sum()], ..Applied::default() }
+    }
+
+    /// Ids and weights of the rows that are inserted, as long as the others have no ids.
+    fn insertions(&self, batches: &[SignedBatch]) -> impl Iterator<Item = (u32, Weight)> {
+        let weights = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|i| batch.weight(i)));
+        self.ids.iter().copied().zip(weights).filter(|(id, _)| *id != NONE)
+    }
+}
+
+/// A row that is retracted.
+struct Retraction {
+    /// Its place among all rows of the epoch.
+    row: usize,
+    identity: u128,
+    id: Option<u32>,
+    weight: Weight,
+}
+
+/// Applies retractions to `weights`, in which the insertions of `batches` are already. Rows that are no more are added to `dead`.
+fn settle(
+    weights: &mut Narrow,
+    dead: &mut Vec<u32>,
+    applied: &mut Applied,
+    batches: &[SignedBatch],
+    retractions: Vec<Retraction>,
+) -> Result<()> {
+    let mut net: HashMap<u32, Weight> = HashMap::new();
+    for (id, weight) in applied.insertions(batches) {
+        *net.entry(id).or_default() += weight;
+    }
+    for Retraction { row, id, weight, .. } in retractions {
+        let id = id.filter(|id| (*id as usize) < weights.len());
+        let id = id.ok_or_else(|| Error::diverged("a row is retracted that is not there"))?;
+        weights.add(id as usize, weight);
+        applied.ids[row] = id;
+        *net.entry(id).or_default() += weight;
+    }
+    for (id, change) in net {
+        let weight = weights.get(id as usize);
+        if weight < 0 {
+            return Err(Error::diverged("a row is retracted more often than it was inserted"));
+        }
+        if weight == 0 {
+            dead.push(id);
+            if change != 0 {
+                applied.removed.push(id);
+            }
+        }
+        if change != 0 {
+            applied.net.push((id, change));
+        }
+    }
+    // Hash order must not reach the output.
+    applied.net.sort_unstable();
+    applied.removed.sort_unstable();
+    Ok(())
+}
+
 impl RowStore {
     /// A store that finds rows by their value.
     pub fn new(schema: &SchemaRef) -> Result<Self> {
@@ -72,7 +138,7 @@ impl RowStore {
             chunk_bytes: 0,
             index: Index::default(),
             identities: Vec::new(),
-            weights: Vec::new(),
+            weights: Narrow::default(),
             locations: Vec::new(),
             free: Vec::new(),
             dead: Vec::new(),
@@ -83,62 +149,33 @@ impl RowStore {
     /// Applies the change of one epoch. Insertions go first, whatever the order of rows: only what is missing at the end of the
     /// epoch is missing.
     pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
-        let total = batches.iter().map(SignedBatch::num_rows).sum();
-        let mut applied = Applied { ids: vec![NONE; total], ..Applied::default() };
-        let mut retractions: Vec<(usize, u128, Weight)> = Vec::new();
+        let mut applied = Applied::of(batches);
+        let mut retractions: Vec<Retraction> = Vec::new();
         let mut start = 0;
         for batch in batches {
-            self.insert(batch, &mut applied.ids[start..], start, &mut retractions)?;
-            start += batch.num_rows();
-        }
-        let mut start = 0;
-        for batch in batches {
-            let ids = &applied.ids[start..start + batch.num_rows()];
-            applied
-                .net
-                .extend(ids.iter().enumerate().filter(|(_, id)| **id != NONE).map(|(i, id)| (*id, batch.weight(i))));
+            let ids = &mut applied.ids[start..];
+            self.insert(batch, ids, start, &mut retractions, |weights, id, weight| weights.add(id as usize, weight))?;
             start += batch.num_rows();
         }
         if retractions.is_empty() {
+            applied.net = applied.insertions(batches).collect();
             return Ok(applied);
         }
-        let mut net: HashMap<u32, Weight> = HashMap::new();
-        for (id, weight) in applied.net.drain(..) {
-            *net.entry(id).or_default() += weight;
+        for retraction in &mut retractions {
+            retraction.id = self.find(retraction.identity);
         }
-        for (row, identity, weight) in retractions {
-            let id = self.find(identity).ok_or_else(|| Error::diverged("a row is retracted that is not there"))?;
-            self.weights[id as usize] += weight;
-            applied.ids[row] = id;
-            *net.entry(id).or_default() += weight;
-        }
-        for (id, change) in net {
-            let weight = self.weights[id as usize];
-            if weight < 0 {
-                return Err(Error::diverged("a row is retracted more often than it was inserted"));
-            }
-            if weight == 0 {
-                self.dead.push(id);
-                if change != 0 {
-                    applied.removed.push(id);
-                }
-            }
-            if change != 0 {
-                applied.net.push((id, change));
-            }
-        }
-        // Hash order must not reach the output.
-        applied.net.sort_unstable();
-        applied.removed.sort_unstable();
+        settle(&mut self.weights, &mut self.dead, &mut applied, batches, retractions)?;
         Ok(applied)
     }
 
+    /// Gives every inserted row of `batch` an id, a new one where it is not there yet. `weigh` adds to the weight of each.
     fn insert(
         &mut self,
         batch: &SignedBatch,
         ids: &mut [u32],
         start: usize,
-        retractions: &mut Vec<(usize, u128, Weight)>,
+        retractions: &mut Vec<Retraction>,
+        mut weigh: impl FnMut(&mut Narrow, u32, Weight),
     ) -> Result<()> {
         let rows = batch.num_rows();
         let encoded = match &self.codec {
@@ -151,28 +188,23 @@ impl RowStore {
             let weight = batch.weight(i);
             let Some(encoded) = &encoded else {
                 ids[i] = self.next()?;
-                self.allocate(0, weight);
+                self.allocate(0);
+                weigh(&mut self.weights, ids[i], weight);
                 fresh.push(i as u32);
                 fresh_ids.push(ids[i]);
                 continue;
             };
             let identity = encoded.identity(i);
             if weight < 0 {
-                retractions.push((start + i, identity, weight));
+                retractions.push(Retraction { row: start + i, identity, id: None, weight });
                 continue;
             }
-            let (identities, next) = (&self.identities, self.next()?);
-            let is = |id: u32| identities[id as usize] == identity;
-            // A slot is asked for its tag when it has an identity, the new one's included.
-            let (id, is_new) =
-                self.index.find_or_insert(identity as u32, next, is, |id| identities[*id as usize] as u32);
+            let (id, is_new) = self.place(identity)?;
             if is_new {
-                self.allocate(identity, weight);
                 fresh.push(i as u32);
                 fresh_ids.push(id);
-            } else {
-                self.weights[id as usize] += weight;
             }
+            weigh(&mut self.weights, id, weight);
             ids[i] = id;
         }
         if fresh.is_empty() {
@@ -185,12 +217,30 @@ impl RowStore {
             Ok(if whole { c } else { take(&c, &picked, None)? })
         };
         let columns = batch.rows.columns().iter().map(pick).collect::<Result<Vec<_>>>()?;
+        self.append(columns, fresh_ids)
+    }
+
+    /// Columns of rows that have ids already.
+    fn append(&mut self, columns: Vec<ArrayRef>, ids: Vec<u32>) -> Result<()> {
         let at = self.chunks.len() as u32;
-        for (row, id) in fresh_ids.iter().enumerate() {
+        for (row, id) in ids.iter().enumerate() {
             self.locations[*id as usize] = (at, row as u32);
         }
-        self.push(Chunk::new(columns, fresh_ids));
+        self.push(Chunk::new(columns, ids));
         self.merge_tail()
+    }
+
+    /// The id of a row, and whether it is new: then it has no columns yet.
+    #[inline]
+    fn place(&mut self, identity: u128) -> Result<(u32, bool)> {
+        let (identities, next) = (&self.identities, self.next()?);
+        let is = |id: u32| identities[id as usize] == identity;
+        // A slot is asked for its tag when it has an identity, the new one's included.
+        let (id, is_new) = self.index.find_or_insert(identity as u32, next, is, |id| identities[*id as usize] as u32);
+        if is_new {
+            self.allocate(identity);
+        }
+        Ok((id, is_new))
     }
 
     /// The id of the next new row.
@@ -201,33 +251,33 @@ impl RowStore {
         next.ok_or_else(|| Error::environment("state-full", "too many rows in one state").permanent())
     }
 
-    /// Gives the next id to a row.
-    fn allocate(&mut self, identity: u128, weight: Weight) {
+    /// Gives the next id to a row, of no weight yet.
+    fn allocate(&mut self, identity: u128) {
         self.live += 1;
         let is_indexed = self.codec.is_some();
         if let Some(id) = self.free.pop() {
             if is_indexed {
                 self.identities[id as usize] = identity;
             }
-            self.weights[id as usize] = weight;
+            self.weights.set(id as usize, 0);
             return;
         }
         if is_indexed {
             self.identities.push(identity);
         }
-        self.weights.push(weight);
+        self.weights.push(0);
         self.locations.push((NONE, 0));
     }
 
     /// Takes away a row of a store that does not look rows up, whatever its weight.
     pub fn remove(&mut self, id: u32) {
-        self.weights[id as usize] = 0;
+        self.weights.set(id as usize, 0);
         self.dead.push(id);
     }
 
     /// Whether there is a row with this id.
     pub fn contains(&self, id: u32) -> bool {
-        self.weights.get(id as usize).is_some_and(|weight| *weight != 0)
+        (id as usize) < self.weights.len() && self.weights.get(id as usize) != 0
     }
 
     fn find(&mut self, identity: u128) -> Option<u32> {
@@ -237,8 +287,9 @@ impl RowStore {
     }
 
     /// Weight of a row.
+    #[inline]
     pub fn weight(&self, id: u32) -> Weight {
-        self.weights[id as usize]
+        self.weights.get(id as usize)
     }
 
     /// Column `column` of the rows `ids`; [`NONE`] gives NULL.
@@ -368,7 +419,7 @@ impl RowStore {
         out.words("rows.chunks", [self.chunks.len() as u64]);
         out.words("rows.free", self.free.iter().copied());
         out.words("rows.identities", self.identities.iter().copied());
-        out.words("rows.weights", self.weights.iter().copied());
+        self.weights.save("rows.weights", out);
         for chunk in &self.chunks {
             out.words("rows.ids", chunk.ids.iter().copied());
             out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
@@ -381,7 +432,7 @@ impl RowStore {
         let chunks = *from.exactly::<u64>("rows.chunks", 1)?.first().unwrap_or(&0);
         self.free = from.words("rows.free")?;
         self.identities = from.words("rows.identities")?;
-        self.weights = from.words("rows.weights")?;
+        self.weights = Narrow::load("rows.weights", from)?;
         let bound = self.weights.len();
         if self.identities.len() != if self.codec.is_some() { bound } else { 0 } {
             return Err(damaged("identities and weights do not belong together"));
@@ -438,7 +489,8 @@ impl RowStore {
     pub fn heap_size(&self) -> usize {
         self.chunk_bytes
             + self.index.heap_size()
-            + self.weights.capacity() * (8 + 8)
+            + self.weights.heap_size()
+            + self.locations.capacity() * 8
             + self.identities.capacity() * 16
             + self.free.capacity() * 4
     }

@@ -79,6 +79,147 @@ fn a_row_store_is_a_zset() {
     }
 }
 
+/// One holder of pooled rows, and what it should hold.
+struct Holder {
+    rows: PooledRows,
+    /// Value → weight.
+    model: BTreeMap<i64, i64>,
+}
+
+impl Holder {
+    fn change(&mut self, rng: &mut ChaCha8Rng) {
+        let mut change: Vec<(i64, i64)> = (0..rng.random_range(0..30)).map(|_| (rng.random_range(1..120), 1)).collect();
+        let mut next = self.model.clone();
+        change.iter().for_each(|(n, w)| *next.entry(value_of(*n)).or_default() += w);
+        for (n, w) in next.iter_mut() {
+            if rng.random_bool(0.4) {
+                change.push((*n, -*w));
+                *w = 0;
+            }
+        }
+        let applied = self.rows.apply(&[batch(&change)]).unwrap();
+        let mut net: BTreeMap<u32, i64> = BTreeMap::new();
+        applied.net.iter().for_each(|(id, w)| *net.entry(*id).or_default() += w);
+        let mut ids: BTreeMap<i64, u32> = BTreeMap::new();
+        ids.extend(change.iter().zip(&applied.ids).map(|((n, _), id)| (value_of(*n), *id)));
+        for (n, id) in &ids {
+            let (old, new) = (self.model.get(n).unwrap_or(&0), next[n]);
+            assert_eq!(net.get(id).copied().unwrap_or(0), new - old);
+            assert_eq!(applied.removed.contains(id), *old > 0 && new == 0);
+            assert_eq!(self.rows.weight(*id), new);
+        }
+        // What it lost is there until it is swept, whoever else has it.
+        let all: Vec<u32> = ids.values().copied().collect();
+        let column = self.rows.columns(&all, &[0]).unwrap().remove(0);
+        let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
+        for (i, n) in ids.keys().enumerate() {
+            assert_eq!(column.is_valid(i).then(|| column.value(i)), (n % 7 != 0).then_some(*n));
+        }
+        self.rows.sweep().unwrap();
+        next.retain(|_, w| *w != 0);
+        self.model = next;
+        assert_eq!(self.rows.len(), self.model.len());
+    }
+
+    /// What it holds, by id.
+    fn held(&self) -> BTreeMap<u32, (Option<i64>, i64)> {
+        let own: Vec<u32> = (0..400).filter(|id| self.rows.weight(*id) != 0).collect();
+        let column = self.rows.columns(&own, &[0]).unwrap().remove(0);
+        let column = column.as_any().downcast_ref::<Int64Array>().unwrap();
+        let value = |i: usize| column.is_valid(i).then(|| column.value(i));
+        own.iter().enumerate().map(|(i, id)| (*id, (value(i), self.rows.weight(*id)))).collect()
+    }
+
+    fn stored(&self) -> StateReader {
+        let mut out = StateWriter::new();
+        self.rows.save(&mut out).unwrap();
+        StateReader::new(out.finish(), 1)
+    }
+}
+
+#[test]
+fn pooled_rows_are_those_of_each_holder() {
+    let name = || PoolName { rows: "t".into(), part: (0, 1) };
+    for seed in 0..60 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let pools = RowPools::default();
+        let new = || Holder { rows: pools.hold(name(), &schema()).unwrap(), model: BTreeMap::new() };
+        let mut holders: Vec<Holder> = (0..3).map(|_| new()).collect();
+        for _ in 0..80 {
+            let at = rng.random_range(0..holders.len());
+            match rng.random_range(0..12) {
+                0 => holders[at] = new(),
+                1 => {
+                    // It comes back beside the others, or alone, under its ids or others.
+                    let Holder { rows, model } = &holders[at];
+                    let (mut from, before) = (holders[at].stored(), holders[at].held());
+                    let alone = rows.len() > 0 && rng.random_bool(0.3);
+                    let mut back = Holder { model: model.clone(), ..new() };
+                    if alone {
+                        back.rows = RowPools::default().hold(name(), &schema()).unwrap();
+                    }
+                    let now = back.rows.restore(&mut from).unwrap();
+                    let place = |id: u32| now.as_ref().map_or(id, |now| now[id as usize]);
+                    let moved: BTreeMap<u32, _> = before.iter().map(|(id, held)| (place(*id), *held)).collect();
+                    assert_eq!((back.held(), back.rows.len()), (moved, rows.len()), "seed {seed}");
+                    if !alone {
+                        holders[at] = back;
+                    }
+                }
+                2 => {
+                    // A store of its own writes the same, and reads it.
+                    let mut alone = RowStore::new(&schema()).unwrap();
+                    alone.restore(&mut holders[at].stored()).unwrap();
+                    assert_eq!(alone.len(), holders[at].model.len());
+                    let gone: Vec<(i64, i64)> = holders[at].model.iter().map(|(n, w)| (*n, -w)).collect();
+                    alone.apply(&[batch(&gone)]).unwrap();
+                    alone.sweep().unwrap();
+                    assert!(alone.is_empty());
+                }
+                _ => holders[at].change(&mut rng),
+            }
+            // A row that several have has one id.
+            let mut ids: BTreeMap<Option<i64>, u32> = BTreeMap::new();
+            for holder in &holders {
+                for (id, (n, weight)) in holder.held() {
+                    assert!(weight > 0 && n.is_none_or(|n| holder.model[&n] == weight));
+                    if n.is_some() {
+                        assert_eq!(*ids.entry(n).or_insert(id), id, "seed {seed}");
+                    }
+                }
+            }
+        }
+        for holder in &mut holders {
+            let rest: Vec<(i64, i64)> = holder.model.iter().map(|(n, w)| (*n, -w)).collect();
+            holder.rows.apply(&[batch(&rest)]).unwrap();
+            holder.rows.sweep().unwrap();
+            assert!(holder.rows.is_empty());
+        }
+        assert!(holders[0].rows.apply(&[batch(&[(1, -1)])]).is_err());
+        assert_eq!(holders[1].rows.heap_size(), new().rows.heap_size(), "seed {seed}: rows are left in the pool");
+    }
+}
+
+#[test]
+fn rows_of_another_are_not_retracted() {
+    let pools = RowPools::default();
+    let name = |part| PoolName { rows: "t".into(), part };
+    let mut one = pools.hold(name((0, 1)), &schema()).unwrap();
+    let mut other = pools.hold(name((0, 1)), &schema()).unwrap();
+    one.apply(&[batch(&[(1, 1), (2, 3)])]).unwrap();
+    assert_eq!(other.apply(&[batch(&[(1, -1)])]).unwrap_err().kind(), ErrorKind::Diverged);
+    drop(other);
+    assert_eq!((one.len(), one.weight(1)), (2, 3));
+    // One alone does not keep less.
+    let bytes = one.heap_size();
+    let mut again = pools.hold(name((0, 1)), &schema()).unwrap();
+    again.apply(&[batch(&[(1, 1), (2, 3)])]).unwrap();
+    assert!(one.heap_size() + again.heap_size() < bytes + bytes / 4);
+    // Another part of the keys is another pool.
+    let mut part = pools.hold(name((1, 2)), &schema()).unwrap();
+    assert_eq!(part.apply(&[batch(&[(5, 1)])]).unwrap().ids, [0]);
+}
+
 #[test]
 fn a_row_log_gives_back_what_was_appended() {
     for seed in 0..12 {

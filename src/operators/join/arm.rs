@@ -10,9 +10,11 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::relation;
 use super::tuples::Tuples;
 use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate, arrow_schema};
+use crate::operators::sharded::Part;
 use crate::plan::incremental::{self, ArmKind, Node};
 use crate::state::{GroupIndex, Links, NONE, Relation, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
@@ -45,12 +47,18 @@ const NOT_THERE: u32 = 0;
 
 impl Arm {
     /// `streamed`: rows of the base are not kept.
-    pub fn new(plan: &incremental::Arm, base: &Node, streamed: bool, session: &SessionState) -> Result<Self> {
+    pub fn new(
+        plan: &incremental::Arm,
+        base: &Node,
+        streamed: bool,
+        part: Part,
+        session: &SessionState,
+    ) -> Result<Self> {
         let schema = plan.input.schema();
         let residual = plan.residual.as_ref().map(|r| Residual::new(r, base.schema(), schema, session)).transpose()?;
         let counts = residual.is_some() && plan.kind != ArmKind::Inner && !streamed;
         Ok(Arm {
-            store: Relation::new(&arrow_schema(schema), plan.input.is_append_only())?,
+            store: relation(&plan.input, part, session)?,
             width: schema.fields().len(),
             kind: plan.kind,
             keys: Keys::new(plan, base.schema(), session)?,
@@ -385,13 +393,33 @@ impl Arm {
         Ok(())
     }
 
-    pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
-        self.store.restore(from)?;
+    /// `base`: the ids that rows of the base have now, where those are others than they were.
+    pub fn restore(&mut self, from: &mut StateReader, base: Option<&[u32]>) -> Result<()> {
+        let rows = self.store.restore(from)?;
         self.index = GroupIndex::restore(from)?;
-        self.base = Links::restore(from, self.base.is_append_only())?;
-        self.rows = Links::restore(from, self.rows.is_append_only())?;
+        let of_base = Links::restore(from, self.base.is_append_only())?;
+        let of_rows = Links::restore(from, self.rows.is_append_only())?;
+        let counted = of_base.keys().len();
+        self.base = match base {
+            Some(now) => of_base.renumbered(now)?,
+            None => of_base,
+        };
+        self.rows = match &rows {
+            Some(now) => of_rows.renumbered(now)?,
+            None => of_rows,
+        };
         if let Some(matches) = &mut self.matches {
-            *matches = from.exactly("matches", self.base.keys().len())?;
+            let stored: Vec<u32> = from.exactly("matches", counted)?;
+            *matches = match base {
+                None => stored,
+                Some(now) => {
+                    let mut matches = vec![0; self.base.keys().len()];
+                    for (now, count) in now.iter().zip(stored).filter(|(now, _)| **now != NONE) {
+                        matches[*now as usize] = count;
+                    }
+                    matches
+                }
+            };
         }
         let keys = || self.rows.keys().iter().zip(0u32..).filter(|(_, row)| self.rows.contains(*row));
         (self.present, self.nulls) = (keys().count(), keys().filter(|(key, _)| **key == NONE).count());

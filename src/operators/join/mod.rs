@@ -21,14 +21,15 @@ mod tuples;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
+use std::sync::Arc;
 
 use self::arm::Arm;
 use self::tuples::Tuples;
 use super::eval::{self, arrow_schema};
-use super::sharded::Shard;
+use super::sharded::{Part, Shard};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::{Relation, RowStore, StateReader, StateWriter};
+use crate::state::{PoolName, Relation, RowPools, RowStore, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Join {
@@ -39,20 +40,32 @@ pub(super) struct Join {
     streamed: bool,
 }
 
+/// The rows of `node`, none yet; `part` of them. What other joins keep, too, is kept with them.
+fn relation(node: &Node, part: Part, session: &SessionState) -> Result<Relation> {
+    let schema = arrow_schema(node.schema());
+    if let Node::Arranged { arrangement, .. } = node
+        && let Some(pools) = session.config().get_extension::<RowPools>()
+    {
+        let name = PoolName { rows: Arc::clone(&arrangement.name), part };
+        return Ok(Relation::Pooled(pools.hold(name, &schema)?));
+    }
+    Relation::new(&schema, node.is_append_only())
+}
+
 impl Join {
     pub fn new(
         base: &Node,
         arms: &[incremental::Arm],
         schema: &DFSchema,
         streamed: bool,
+        part: Part,
         session: &SessionState,
     ) -> Result<Self> {
-        let base_schema = arrow_schema(base.schema());
         Ok(Join {
-            base: Relation::new(&base_schema, base.is_append_only())?,
-            arms: arms.iter().map(|a| Arm::new(a, base, streamed, session)).collect::<Result<_>>()?,
+            base: relation(base, part, session)?,
+            arms: arms.iter().map(|a| Arm::new(a, base, streamed, part, session)).collect::<Result<_>>()?,
             schema: arrow_schema(schema),
-            base_schema,
+            base_schema: arrow_schema(base.schema()),
             streamed,
         })
     }
@@ -143,8 +156,8 @@ impl Shard for Join {
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
-        self.base.restore(from)?;
-        self.arms.iter_mut().try_for_each(|arm| arm.restore(from))
+        let base = self.base.restore(from)?;
+        self.arms.iter_mut().try_for_each(|arm| arm.restore(from, base.as_deref()))
     }
 
     fn state_rows(&self) -> usize {

@@ -370,6 +370,7 @@ names! { node_name, NODES, Node:
     Node::Session { .. } => "node session",
     Node::Temporal { .. } => "node temporal",
     Node::Shared { .. } => "node shared",
+    Node::Arranged { .. } => "node arranged",
 }
 
 names! { class_name, CLASSES, AggregateClass:

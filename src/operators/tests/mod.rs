@@ -1,6 +1,7 @@
 //! Tests of the engine: the oracle first, then what it cannot say.
 
 mod aggregates;
+mod arranged;
 mod benchmarks;
 mod bulk;
 pub mod cases;

@@ -34,14 +34,23 @@ use crate::types::SignedBatch;
 
 /// A view of `sql` over the tables as signed changelogs, but for those that are `append_only`.
 pub fn compiled(sql: &str, append_only: &[String]) -> Arc<CompiledModel> {
+    compiled_together(&[sql], append_only).remove(0)
+}
+
+/// One view of each of `queries`, of one project.
+pub fn compiled_together(queries: &[&str], append_only: &[String]) -> Vec<Arc<CompiledModel>> {
     let grows = |table: &Table| append_only.iter().any(|name| name == table.name);
     let format = |table: &Table| if grows(table) { Format::Json } else { Format::DebeziumJson };
     let sources = TABLES.iter().map(|t| source("src", t, "/data", format(t), &[])).collect();
-    let inputs = TABLES.iter().map(|t| Dependency::Source("src".into(), t.name.into())).collect();
-    let view = model("m", "v", sql, Materialization::MaterializedView, inputs);
-    match compile(&project("/lake", sources, vec![view]), &NoTables, &crate::plan::stopped()) {
-        Ok(compilation) => Arc::clone(&compilation.models[0]),
-        Err(errors) => panic!("{sql}\n{errors:#?}"),
+    let inputs = || TABLES.iter().map(|t| Dependency::Source("src".into(), t.name.into())).collect();
+    let view = |(number, sql): (usize, &&str)| {
+        let name = if number == 0 { "v".to_string() } else { format!("v{number}") };
+        model("m", &name, sql, Materialization::MaterializedView, inputs())
+    };
+    let views = queries.iter().enumerate().map(view).collect();
+    match compile(&project("/lake", sources, views), &NoTables, &crate::plan::stopped()) {
+        Ok(compilation) => compilation.models,
+        Err(errors) => panic!("{queries:?}\n{errors:#?}"),
     }
 }
 
@@ -73,7 +82,7 @@ pub fn behind_watermarks(sql: &str, append_only: &[String], watermark: &str) -> 
 
 pub struct Oracle {
     pub model: Arc<CompiledModel>,
-    pub planner: Planner,
+    pub planner: Arc<Planner>,
     pub contents: Contents,
     /// Per input of the model, its table.
     pub tables: Vec<&'static Table>,
@@ -98,24 +107,22 @@ impl Oracle {
 
     /// Of a view over [`TABLES`].
     pub fn of(model: Arc<CompiledModel>, memory_limit: Option<usize>) -> Self {
-        let sql = &model.model.sql;
+        let planner = Planner::new(PlannerOptions {
+            // Aggregation in one phase or in two, with merged states.
+            target_partitions: if model.model.sql.len().is_multiple_of(2) { 1 } else { 3 },
+            memory_limit,
+            ..PlannerOptions::new(Dialect::DataFusion)
+        });
+        Self::executed_by(model, Arc::new(planner.unwrap()))
+    }
+
+    /// The same, in one pipeline with others of this planner.
+    pub fn executed_by(model: Arc<CompiledModel>, planner: Arc<Planner>) -> Self {
         let tables = model.inputs.iter().map(|i| match &i.relation {
             Relation::Source(_, name) | Relation::Model(name) => table(name),
             other => panic!("{other}"),
         });
-        Oracle {
-            planner: Planner::new(PlannerOptions {
-                // Aggregation in one phase or in two, with merged states.
-                target_partitions: if sql.len().is_multiple_of(2) { 1 } else { 3 },
-                memory_limit,
-                ..PlannerOptions::new(Dialect::DataFusion)
-            })
-            .unwrap(),
-            contents: Contents::new(&model.schema),
-            tables: tables.collect(),
-            clock: 0,
-            model,
-        }
+        Oracle { planner, contents: Contents::new(&model.schema), tables: tables.collect(), clock: 0, model }
     }
 
     pub fn circuit(&self, mode: Mode) -> Circuit {

@@ -12,7 +12,7 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
     };
     let only_grows = |node: &Node| stream.is_none() && node.is_append_only() && !node.is_timed();
     let (key, state) = match node {
-        Node::Input { .. } | Node::Constant { .. } | Node::Shared { .. } => return None,
+        Node::Input { .. } | Node::Constant { .. } | Node::Shared { .. } | Node::Arranged { .. } => return None,
         Node::Project { .. } | Node::Filter { .. } | Node::Union { .. } | Node::Unnest { .. } => {
             return Some(format!("output {output}"));
         }
@@ -53,7 +53,7 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Join { base, arms, .. } => {
             let growing = arms.iter().any(|arm| only_grows(&arm.input)) || only_grows(base);
             let key = arms.iter().map(arm_key).collect::<Vec<_>>().join("; ");
-            let within_windows = matches!(**base, Node::Temporal { role: TemporalRole::Open, .. });
+            let within_windows = matches!(base.rows(), Node::Temporal { role: TemporalRole::Open, .. });
             let what = if stream.is_some() && !within_windows {
                 "the rows of its dimensions"
             } else {

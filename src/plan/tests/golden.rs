@@ -153,6 +153,11 @@ fn clock() {
 }
 
 #[test]
+fn arrangements() {
+    script("arrangements");
+}
+
+#[test]
 fn shared() {
     script("shared");
 }

@@ -435,9 +435,10 @@ fn has_state_of_rows(node: &Node) -> bool {
         Node::First { .. } | Node::Aggregate { .. } | Node::Window { .. } => true,
         Node::Session { .. } | Node::Temporal { .. } => true,
         Node::Input { .. } | Node::Constant { .. } => false,
-        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Unnest { input, .. } => {
-            has_state_of_rows(input)
-        }
+        Node::Project { input, .. }
+        | Node::Filter { input, .. }
+        | Node::Unnest { input, .. }
+        | Node::Arranged { input, .. } => has_state_of_rows(input),
         Node::Union { inputs, .. } => inputs.iter().any(has_state_of_rows),
         Node::Join { base, .. } => has_state_of_rows(base),
         Node::Shared { node, .. } => has_state_of_rows(node),

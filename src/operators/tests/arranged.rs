@@ -1,0 +1,185 @@
+//! Joins of several models that keep the same rows keep them once, and go their ways: one steps in every epoch, another later with the changes of several, is
+//! made anew, or comes back from stored bytes.
+
+#![allow(clippy::disallowed_methods)]
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cases::Case;
+use super::changes::{Rows, batches};
+use super::contents::Multiset;
+use super::oracle::{Oracle, compiled_together, seeds};
+use super::queries::Generator;
+use super::tables::{Row, TABLES, Value, signed_batch};
+use crate::operators::{Circuit, Mode};
+use crate::plan::incremental::Node;
+use crate::plan::{Planner, PlannerOptions};
+use crate::project::Dialect;
+use crate::types::SignedBatch;
+
+/// Names of what joins below `node` keep with others.
+fn arrangements(node: &Node, found: &mut Vec<String>) {
+    if let Node::Arranged { arrangement, .. } = node {
+        found.push(arrangement.name.to_string());
+    }
+    node.below().into_iter().for_each(|below| arrangements(below, found));
+}
+
+/// One model of several.
+struct Reader {
+    oracle: Oracle,
+    circuit: Circuit,
+    /// Changes it has not seen.
+    behind: Vec<Vec<SignedBatch>>,
+    total: Multiset,
+}
+
+impl Reader {
+    fn catch_up(&mut self) -> Result<(), String> {
+        let behind = std::mem::replace(&mut self.behind, vec![vec![]; self.oracle.tables.len()]);
+        let output = self.circuit.step(&behind).map_err(|e| format!("{e:?}"))?;
+        self.oracle.contents.add_signed(&mut self.total, &output);
+        Ok(())
+    }
+}
+
+/// Two models of one query and one of another, over the same changes; how many rows they keep together.
+async fn run(seed: u64) -> Result<usize, String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0a44_a46e);
+    let other = Generator::new(&mut rng).query(1).sql;
+    let case = Case::random(seed);
+    let models = compiled_together(&[&case.sql, &case.sql, &other], &case.append_only);
+    let mut found = Vec::new();
+    models.iter().filter_map(|m| m.incremental.as_ref().ok()).for_each(|plan| arrangements(plan, &mut found));
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let (threads, limit) = (rng.random_range(1..4), [None, None, Some(1 << 30)][rng.random_range(0..3)]);
+    let options =
+        PlannerOptions { target_partitions: threads, memory_limit: limit, ..PlannerOptions::new(Dialect::DataFusion) };
+    let planner = Arc::new(Planner::new(options).unwrap());
+    let maintained = models.into_iter().filter(|m| m.incremental.is_ok());
+    let mut readers: Vec<Reader> = maintained
+        .map(|model| {
+            let oracle = Oracle::executed_by(model, Arc::clone(&planner));
+            let behind = vec![vec![]; oracle.tables.len()];
+            Reader { circuit: oracle.circuit(Mode::View), oracle, behind, total: Multiset::new() }
+        })
+        .collect();
+    let mut rows: BTreeMap<&str, Rows> = TABLES.iter().map(|t| (t.name, Rows::default())).collect();
+    for (number, epoch) in case.epochs.iter().enumerate() {
+        for change in &epoch.changes {
+            rows.get_mut(change.table.as_str()).unwrap().apply(&change.row, change.weight);
+        }
+        let present = |oracle: &Oracle| -> Vec<Vec<Row>> {
+            oracle.tables.iter().map(|t| rows[t.name].all().into_iter().cloned().collect()).collect()
+        };
+        for (at, reader) in readers.iter_mut().enumerate() {
+            let failed = |e: String| format!("epoch {number}, reader {at}: {e}");
+            for (slot, table) in reader.oracle.tables.iter().enumerate() {
+                let schema = &reader.oracle.model.inputs[slot].schema;
+                reader.behind[slot].extend(batches(table, schema, &epoch.changes));
+            }
+            match rng.random_range(0..10) {
+                0 => continue,
+                1 => {
+                    reader.circuit = reader.oracle.circuit(Mode::View);
+                    reader.total.clear();
+                    reader.behind = reader.oracle.all(&present(&reader.oracle), 1);
+                }
+                2 | 3 => reader.circuit = reader.oracle.restored(&reader.circuit, Mode::View),
+                _ => {}
+            }
+            reader.catch_up().map_err(failed)?;
+            if let Some(expected) = reader.oracle.expected(&present(&reader.oracle)).await
+                && reader.total != expected
+            {
+                return Err(failed(reader.oracle.contents.difference(&reader.total, &expected)));
+            }
+        }
+    }
+    let retracts = case.append_only.is_empty();
+    for reader in readers.iter_mut().filter(|_| retracts) {
+        let all: Vec<Vec<Row>> =
+            reader.oracle.tables.iter().map(|t| rows[t.name].all().into_iter().cloned().collect()).collect();
+        for (behind, all) in reader.behind.iter_mut().zip(reader.oracle.all(&all, -1)) {
+            behind.extend(all);
+        }
+        reader.catch_up()?;
+        let mut fresh = reader.oracle.circuit(Mode::View);
+        fresh.step(&vec![vec![]; reader.oracle.tables.len()]).unwrap();
+        if reader.circuit.state_rows() != fresh.state_rows() {
+            return Err(format!("state is left: {:#?}", reader.circuit.metrics()));
+        }
+    }
+    Ok(found.len())
+}
+
+#[test]
+fn joins_that_keep_rows_together_are_right_wherever_each_of_them_stands() {
+    let (mut failed, mut shared) = (Vec::new(), 0);
+    for seed in seeds("0..300") {
+        let one = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(seed));
+        match one {
+            Ok(found) => shared += usize::from(found > 0),
+            Err(why) => failed.push((seed, why)),
+        }
+    }
+    println!("{shared} of the queries keep rows together");
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(shared > 0);
+}
+
+const ORDERS: &str = "select t.id, t.s, a.an from \"src\".\"t\" as t join \"src\".\"a\" as a on t.k1 = a.k1";
+const TOTALS: &str =
+    "select a.an, count(*) as n from \"src\".\"a\" as a left join \"src\".\"bb\" as bb on a.k1 = bb.k2 group by a.an";
+
+/// A change of all inputs of `oracle`: rows with these ids, texts long enough to count.
+fn long_rows(oracle: &Oracle, ids: std::ops::Range<i64>) -> Vec<Vec<SignedBatch>> {
+    let of = |slot: usize| {
+        let table = oracle.tables[slot];
+        let row = |id: i64| -> Row {
+            let value = |(_, kind): &(&str, super::tables::Kind)| match kind {
+                super::tables::Kind::Int => Value::Int(id),
+                super::tables::Kind::Text => Value::Text(format!("{id:0>200}")),
+                _ => Value::Null,
+            };
+            table.columns.iter().map(value).collect()
+        };
+        let rows: Vec<(Row, i64)> = ids.clone().map(|id| (row(id), 1)).collect();
+        vec![signed_batch(table, &oracle.model.inputs[slot].schema, &rows)]
+    };
+    (0..oracle.tables.len()).map(of).collect()
+}
+
+#[test]
+fn a_dimension_of_several_models_is_kept_once() {
+    let models = compiled_together(&[ORDERS, TOTALS, ORDERS], &[]);
+    let names = |model: usize| {
+        let mut found = Vec::new();
+        arrangements(models[model].incremental.as_ref().unwrap(), &mut found);
+        found
+    };
+    // Both inputs of the first and the third; nothing else reads `bb`, and the columns of `a` are those that all three need.
+    assert_eq!((names(0).len(), names(2)), (2, names(0)));
+    let planner = Arc::new(Planner::new(PlannerOptions::new(Dialect::DataFusion)).unwrap());
+    let oracles: Vec<Oracle> =
+        models.iter().map(|model| Oracle::executed_by(Arc::clone(model), Arc::clone(&planner))).collect();
+    let circuit = |at: usize| {
+        let mut circuit = oracles[at].circuit(Mode::View);
+        circuit.step(&long_rows(&oracles[at], 0..2_000)).unwrap();
+        circuit
+    };
+    let bytes = |circuits: &[&Circuit]| circuits.iter().map(|c| c.state_bytes()).sum::<usize>();
+    let first = circuit(0);
+    let alone = first.state_bytes();
+    let third = circuit(2);
+    let both = bytes(&[&first, &third]);
+    assert!(both < alone * 5 / 4, "{both} bytes of two, {alone} of one");
+    // A second one's key indexes are its own; its rows are not.
+    drop(first);
+    assert!(third.state_bytes() <= alone && third.state_bytes() > alone * 9 / 10);
+}

@@ -1,0 +1,69 @@
+//! How the rows of a stateful node can be dealt out to several of its kind: by columns that its key contains.
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+
+use super::incremental::{Arm, ArmKind, Node};
+
+/// Columns by which rows are dealt out: of every input as many, with equal types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routes(pub Vec<Vec<usize>>);
+
+impl Routes {
+    /// By input, columns of which equal rows of all inputs have equal values; None if there is none that can be hashed.
+    fn new(inputs: Vec<Vec<(usize, DataType)>>) -> Option<Self> {
+        let first = inputs.first()?;
+        let usable = |i: &usize| {
+            let types = || inputs.iter().filter_map(|columns| columns.get(*i).map(|(_, t)| t));
+            is_hashable(&first[*i].1) && types().count() == inputs.len() && types().all(|t| *t == first[*i].1)
+        };
+        let usable: Vec<usize> = (0..first.len()).filter(usable).collect();
+        let of_input = |columns: &Vec<(usize, DataType)>| usable.iter().map(|i| columns[*i].0).collect();
+        (!usable.is_empty()).then(|| Routes(inputs.iter().map(of_input).collect()))
+    }
+
+    /// By those of the expressions `by` over `input` that are columns.
+    pub fn by(input: &Node, by: &[Expr]) -> Option<Routes> {
+        Routes::new(vec![by.iter().filter_map(|expr| column(expr, input.schema())).collect()])
+    }
+
+    /// By columns of the base that every arm is joined by. NOT IN asks whether there is any row at all.
+    pub fn of_join(base: &Node, arms: &[Arm]) -> Option<Routes> {
+        if arms.iter().any(|arm| arm.kind == ArmKind::NotIn) {
+            return None;
+        }
+        let pairs = |arm: &Arm| -> Vec<Pair> {
+            let pair = |(l, r): &(Expr, Expr)| Some((column(l, base.schema())?, column(r, arm.input.schema())?));
+            arm.on.iter().filter_map(pair).collect()
+        };
+        let pairs: Vec<_> = arms.iter().map(pairs).collect();
+        let mut inputs: Vec<Vec<Typed>> = vec![vec![]; arms.len() + 1];
+        for (of_base, _) in pairs.first()? {
+            let matching =
+                |pairs: &Vec<Pair>| pairs.iter().find(|(left, _)| left.0 == of_base.0).map(|(_, right)| right.clone());
+            let Some(of_arms) = pairs.iter().map(matching).collect::<Option<Vec<_>>>() else { continue };
+            for (columns, column) in inputs.iter_mut().zip(std::iter::once(of_base.clone()).chain(of_arms)) {
+                columns.push(column);
+            }
+        }
+        Routes::new(inputs)
+    }
+}
+
+/// A column and its type.
+type Typed = (usize, DataType);
+/// Equal columns of a base and an arm.
+type Pair = (Typed, Typed);
+
+/// The column that an expression is, and its type.
+fn column(expr: &Expr, schema: &DFSchema) -> Option<Typed> {
+    let Expr::Column(column) = expr else { return None };
+    let at = schema.maybe_index_of_column(column)?;
+    Some((at, schema.field(at).data_type().clone()))
+}
+
+fn is_hashable(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || matches!(data_type, DataType::Utf8 | DataType::Binary | DataType::Date32 | DataType::Timestamp(..))
+}

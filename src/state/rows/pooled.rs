@@ -1,0 +1,276 @@
+//! Rows that several operators keep, stored once.
+//!
+//! A pool holds distinct rows, each as long as anybody holds it: what a [`RowStore`] counts as weight is the number of holders there. A
+//! [`PooledRows`] is one holder. Which rows are its own, and with which weights, is known to it alone, so holders need not be at one
+//! version of a table: one may be an epoch ahead, stand still, be filled anew or come back from disk. A row's id is the same for all of them.
+//!
+//! A pool is found by its name ([`RowPools`]) and goes with its last holder. Nothing depends on who shares what: rows are found by their value.
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, SchemaRef};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::{Applied, Retraction, RowStore, settle};
+use crate::error::{Error, Result};
+use crate::state::{NONE, Narrow, RowCodec, StateReader, StateWriter};
+use crate::types::{SignedBatch, Weight};
+
+/// Which rows are one pool: those of equal name, of one part of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolName {
+    /// What says where the rows come from, and how they are dealt out.
+    pub rows: Arc<str>,
+    /// Which part of them, of how many.
+    pub part: (usize, usize),
+}
+
+type Pools = HashMap<(PoolName, Vec<DataType>), Weak<Mutex<Pool>>>;
+
+/// The pools of one pipeline.
+#[derive(Default)]
+pub struct RowPools(Mutex<Pools>);
+
+impl RowPools {
+    /// A holder, of no rows yet, in the pool of this name and these columns.
+    pub fn hold(&self, name: PoolName, schema: &SchemaRef) -> Result<PooledRows> {
+        let types = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let mut pools = self.0.lock().map_err(|_| failed())?;
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        // One in which a change failed half-way is left to its holders.
+        let sound = |pool: &Arc<Mutex<Pool>>| pool.lock().is_ok_and(|pool| !pool.broken);
+        let key = (name, types);
+        let pool = match pools.get(&key).and_then(Weak::upgrade).filter(sound) {
+            Some(pool) => pool,
+            None => {
+                let pool = Arc::new(Mutex::new(Pool { rows: RowStore::new(schema)?, broken: false }));
+                pools.insert(key, Arc::downgrade(&pool));
+                pool
+            }
+        };
+        Ok(PooledRows { pool, weights: Narrow::default(), dead: Vec::new(), live: 0 })
+    }
+}
+
+fn failed() -> Error {
+    Error::diverged("a change failed in the middle of rows that several models share")
+}
+
+struct Pool {
+    /// Weights are numbers of holders.
+    rows: RowStore,
+    /// Set while rows change: an error leaves it set.
+    broken: bool,
+}
+
+/// A pool in which rows are being changed.
+struct Changing<'a>(MutexGuard<'a, Pool>);
+
+impl<'a> Changing<'a> {
+    fn new(pool: &'a Mutex<Pool>) -> Result<Self> {
+        let mut pool = pool.lock().map_err(|_| failed())?;
+        if pool.broken {
+            return Err(failed());
+        }
+        pool.broken = true;
+        Ok(Changing(pool))
+    }
+
+    fn rows(&mut self) -> &mut RowStore {
+        &mut self.0.rows
+    }
+
+    /// Nothing failed.
+    fn done(mut self) {
+        self.0.broken = false;
+    }
+}
+
+/// The rows of one holder. Ids are the pool's: those of rows that others hold are missing among its own.
+pub struct PooledRows {
+    pool: Arc<Mutex<Pool>>,
+    /// By id; 0 where a row is another's.
+    weights: Narrow,
+    /// Rows whose weight fell to 0 in this epoch. They are held until [`PooledRows::sweep`].
+    dead: Vec<u32>,
+    live: usize,
+}
+
+impl PooledRows {
+    fn pool(&self) -> Result<MutexGuard<'_, Pool>> {
+        let pool = self.pool.lock().map_err(|_| failed())?;
+        if pool.broken { Err(failed()) } else { Ok(pool) }
+    }
+
+    /// As [`RowStore::apply`].
+    pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
+        let PooledRows { pool, weights, dead, live } = self;
+        let mut pool = Changing::new(pool)?;
+        let mut applied = Applied::of(batches);
+        let mut retractions: Vec<Retraction> = Vec::new();
+        let mut start = 0;
+        for batch in batches {
+            let hold = |holders: &mut Narrow, id: u32, weight: Weight| {
+                let at = id as usize;
+                if at >= weights.len() {
+                    weights.resize(holders.len());
+                }
+                if weights.get(at) == 0 {
+                    holders.add(at, 1);
+                    *live += 1;
+                }
+                weights.add(at, weight);
+            };
+            pool.rows().insert(batch, &mut applied.ids[start..], start, &mut retractions, hold)?;
+            start += batch.num_rows();
+        }
+        for retraction in &mut retractions {
+            retraction.id = pool.rows().find(retraction.identity);
+        }
+        pool.done();
+        if retractions.is_empty() {
+            applied.net = applied.insertions(batches).collect();
+            return Ok(applied);
+        }
+        let before = dead.len();
+        settle(weights, dead, &mut applied, batches, retractions)?;
+        *live -= dead.len() - before;
+        Ok(applied)
+    }
+
+    /// Weight of a row; 0 of another's.
+    #[inline]
+    pub fn weight(&self, id: u32) -> Weight {
+        if (id as usize) < self.weights.len() { self.weights.get(id as usize) } else { 0 }
+    }
+
+    /// As [`RowStore::columns`].
+    pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        self.pool()?.rows.columns(ids, columns)
+    }
+
+    /// Lets go of the rows that died in this epoch.
+    pub fn sweep(&mut self) -> Result<()> {
+        if self.dead.is_empty() {
+            return Ok(());
+        }
+        let mut pool = Changing::new(&self.pool)?;
+        pool.rows().let_go(std::mem::take(&mut self.dead))?;
+        pool.done();
+        if self.live == 0 {
+            self.weights = Narrow::default();
+        }
+        Ok(())
+    }
+
+    /// Writes what [`RowStore::save`] would of these rows alone, under the ids they have here.
+    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+        if !self.dead.is_empty() {
+            return Err(Error::internal("state is saved in the middle of an epoch"));
+        }
+        let pool = self.pool()?;
+        let bound = self.weights.len();
+        let own = |id: u32| self.weight(id) != 0;
+        let chunks: Vec<_> = pool.rows.chunks.iter().filter(|chunk| chunk.ids.iter().any(|id| own(*id))).collect();
+        out.words("rows.chunks", [chunks.len() as u64]);
+        out.words("rows.free", (0..bound as u32).filter(|id| !own(*id)));
+        let identity = |id: usize| if own(id as u32) { pool.rows.identities[id] } else { 0 };
+        out.words("rows.identities", (0..bound).map(identity));
+        self.weights.save("rows.weights", out);
+        for chunk in chunks {
+            out.words("rows.ids", chunk.ids.iter().map(|id| if own(*id) { *id } else { NONE }));
+            out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
+        }
+        Ok(())
+    }
+
+    /// Becomes what [`RowStore::save`] or [`PooledRows::save`] wrote of the same columns. Rows that others hold have ids already: by the id that
+    /// a row was stored with, the one it has now ([`NONE`]: there was none); nothing where all are the same.
+    pub fn restore(&mut self, from: &mut StateReader) -> Result<Option<Vec<u32>>> {
+        let mut stored = self.pool()?.rows.empty()?;
+        stored.restore(from)?;
+        let mut pool = Changing::new(&self.pool)?;
+        let rows = pool.rows();
+        self.live = stored.live;
+        if rows.is_empty() {
+            let held: Vec<i64> = stored.weights.iter().map(|weight| i64::from(weight != 0)).collect();
+            self.weights = std::mem::replace(&mut stored.weights, Narrow::up_to(1, held.into_iter()));
+            *rows = stored;
+            pool.done();
+            return Ok(None);
+        }
+        let mut now = vec![NONE; stored.weights.len()];
+        let (mut missing, mut added) = (Vec::new(), Vec::new());
+        for (id, now) in now.iter_mut().enumerate().filter(|(id, _)| stored.weights.get(*id) != 0) {
+            let identity = stored.identities[id];
+            let (found, is_new) = rows.place(identity)?;
+            if is_new {
+                missing.push(id as u32);
+                added.push(found);
+            }
+            *now = found;
+            rows.weights.add(found as usize, 1);
+            if found as usize >= self.weights.len() {
+                self.weights.resize(rows.weights.len());
+            }
+            self.weights.set(found as usize, stored.weights.get(id));
+        }
+        if !missing.is_empty() {
+            let all: Vec<usize> = (0..stored.types.len()).collect();
+            rows.append(stored.columns(&missing, &all)?, added)?;
+        }
+        pool.done();
+        Ok(Some(now))
+    }
+
+    /// Number of its distinct rows.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Bytes on the heap: its own, and its part of what all holders have together.
+    pub fn heap_size(&self) -> usize {
+        let pooled = self.pool.lock().map_or(0, |pool| pool.rows.heap_size());
+        self.weights.heap_size() + self.dead.capacity() * 4 + pooled / Arc::strong_count(&self.pool).max(1)
+    }
+}
+
+impl Drop for PooledRows {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.pool) == 1 {
+            return;
+        }
+        // In one that is broken nobody reads any more.
+        let Ok(mut pool) = Changing::new(&self.pool) else { return };
+        // After a retraction that failed, what is uncertain stays.
+        let own = (0..self.weights.len() as u32).filter(|id| self.weights.get(*id as usize) > 0);
+        let held = own.chain(std::mem::take(&mut self.dead)).collect();
+        if pool.rows().let_go(held).is_ok() {
+            pool.done();
+        }
+    }
+}
+
+impl RowStore {
+    /// One holder less of each of these rows; those without any are gone.
+    fn let_go(&mut self, ids: Vec<u32>) -> Result<()> {
+        for id in ids {
+            self.weights.add(id as usize, -1);
+            if self.weights.get(id as usize) == 0 {
+                self.dead.push(id);
+            }
+        }
+        self.sweep()
+    }
+
+    /// One of the same columns, with no rows.
+    fn empty(&self) -> Result<Self> {
+        let codec = self.codec.as_ref().map(|_| RowCodec::new(self.types.iter().cloned())).transpose()?;
+        Ok(RowStore { types: self.types.clone(), codec, ..Self::nothing() })
+    }
+}
