@@ -7,23 +7,24 @@
 //! A name is a hint: rows are found by their value, so joins whose rows turn out to differ would only share fewer of them. Rows that are never
 //! retracted are not found by anything where they are kept (`state::log`), and are kept by each join.
 
+use datafusion::logical_expr::Expr;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::compile::CompiledModel;
-use super::incremental::{Arrangement, Node, Routes};
+use super::incremental::{Arm, Arrangement, Node, Routes};
 use super::relation::Input;
-use super::share::work;
+use super::share::{placed, work};
 
 /// Marks what joins of `models` keep together.
 pub(super) fn arrange(models: &mut [CompiledModel]) {
-    let mut readers: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+    let mut readers: HashMap<Arc<str>, Vec<(String, Option<Arc<str>>)>> = HashMap::new();
     for model in models.iter_mut() {
         let reader = model.model.name.clone();
-        each_kept(model, &mut |name| {
-            readers.entry(name).or_default().push(reader.clone());
+        each_kept(model, &mut |name, key| {
+            readers.entry(name).or_default().push((reader.clone(), key));
             None
         });
     }
@@ -32,12 +33,15 @@ pub(super) fn arrange(models: &mut [CompiledModel]) {
         return;
     }
     for model in models {
-        each_kept(model, &mut |name| Some(Arrangement { readers: readers.get(&name)?.clone(), name }));
+        each_kept(model, &mut |name, key| Some(Arrangement { readers: readers.get(&name)?.clone(), name, key }));
     }
 }
 
+/// What becomes of rows with this name and this key.
+type Arrange<'a> = dyn FnMut(Arc<str>, Option<Arc<str>>) -> Option<Arrangement> + 'a;
+
 /// Asks for the arrangement of everything that joins of `model` keep and that has a name.
-fn each_kept(model: &mut CompiledModel, arrangement: &mut dyn FnMut(Arc<str>) -> Option<Arrangement>) {
+fn each_kept(model: &mut CompiledModel, arrangement: &mut Arrange<'_>) {
     let kind = model.model.materialized;
     if !kind.has_table() || kind.is_scheduled() {
         return;
@@ -47,13 +51,20 @@ fn each_kept(model: &mut CompiledModel, arrangement: &mut dyn FnMut(Arc<str>) ->
     }
 }
 
+/// By what rows of an arm are found, columns by their place.
+fn key(arm: &Arm) -> Option<Arc<str>> {
+    let schema = arm.input.schema();
+    let by = placed(arm.on.iter().map(|(_, r)| r), schema)?;
+    Some(format!("{by:?} {:?}", arm.null_equality).into())
+}
+
 struct Walk<'a> {
     inputs: &'a [Input],
     /// Slot of the streamed input.
     stream: Option<usize>,
     /// What several places of the tree read, by number.
     shared: HashMap<usize, Arc<Node>>,
-    arrangement: &'a mut dyn FnMut(Arc<str>) -> Option<Arrangement>,
+    arrangement: &'a mut Arrange<'a>,
 }
 
 impl Walk<'_> {
@@ -74,13 +85,14 @@ impl Walk<'_> {
         // Rows of a streamed base are not kept, and its join is not dealt out.
         let streamed = self.stream.is_some_and(|slot| base.streams(slot));
         let routes = Routes::of_join(base, arms).filter(|_| !streamed).map_or_else(Vec::new, |Routes(routes)| routes);
-        let kept = std::iter::once(&mut **base).chain(arms.iter_mut().map(|arm| &mut arm.input));
-        for (at, input) in kept.enumerate().skip(usize::from(streamed)) {
+        let keys: Vec<_> = arms.iter().map(key).collect();
+        let kept = std::iter::once((&mut **base, None)).chain(arms.iter_mut().map(|arm| &mut arm.input).zip(keys));
+        for (at, (input, key)) in kept.enumerate().skip(usize::from(streamed)) {
             if input.is_append_only() || input.schema().fields().is_empty() {
                 continue;
             }
             let Some(name) = self.name(input, routes.get(at).map_or(&[], Vec::as_slice)) else { continue };
-            if let Some(arrangement) = (self.arrangement)(name) {
+            if let Some(arrangement) = (self.arrangement)(name, key) {
                 let below =
                     std::mem::replace(input, Node::Union { inputs: vec![], schema: Arc::clone(input.schema()) });
                 *input = Node::Arranged { input: Box::new(below), arrangement };
@@ -104,7 +116,7 @@ impl Walk<'_> {
             }
             other => {
                 let (exprs, detail) = work(other)?;
-                if exprs.iter().any(datafusion::logical_expr::Expr::is_volatile) {
+                if exprs.iter().any(Expr::is_volatile) {
                     return None;
                 }
                 write!(out, "{:?} {exprs:?} {detail} (", std::mem::discriminant(other)).ok()?;

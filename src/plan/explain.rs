@@ -8,12 +8,13 @@ use datafusion::common::{NullHandling, ScalarValue};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 pub use self::measured::{Measured, NodeFigures};
 use super::compile::CompiledModel;
 use super::incremental::{
-    Aggregate, AggregateClass, Arm, ArmKind, Arrangement, Bound, Bucket, Extent, GroupingSet, Length, Moving, Node,
-    Rank, Reach, SessionEnd, TemporalRole, UnnestedList, Visible,
+    Aggregate, AggregateClass, Arm, ArmKind, Bound, Bucket, Extent, GroupingSet, Length, Moving, Node, Rank, Reach,
+    SessionEnd, TemporalRole, UnnestedList, Visible,
 };
 use super::reach::Distance;
 use super::relation::Input;
@@ -153,10 +154,10 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The joins that keep the same rows.
-    fn joins(&self, arrangement: &Arrangement) -> String {
+    /// Joins, by their models.
+    fn joins<'r>(&self, readers: impl Iterator<Item = &'r (String, Option<Arc<str>>)>) -> String {
         let mut joins: BTreeMap<&str, usize> = BTreeMap::new();
-        arrangement.readers.iter().for_each(|reader| *joins.entry(reader).or_default() += 1);
+        readers.for_each(|(model, _)| *joins.entry(model).or_default() += 1);
         let mut own = String::new();
         if let Some(count) = joins.remove(self.model) {
             own = if count == 1 { "this join".to_string() } else { format!("{count} joins here") };
@@ -180,7 +181,13 @@ impl<'a> Tree<'a> {
     fn node(&mut self, node: &'a Node, depth: usize, label: &str) {
         if let Node::Arranged { input, arrangement } = node {
             // No node of the circuit.
-            self.line(depth, &format!("{label}rows kept once for {}:", self.joins(arrangement)));
+            let all = arrangement.readers.iter();
+            let by_key = all.clone().filter(|(_, key)| key.is_some() && *key == arrangement.key);
+            let index = match by_key.clone().count() {
+                0 | 1 => String::new(),
+                _ => format!("; one index for {}", self.joins(by_key)),
+            };
+            self.line(depth, &format!("{label}rows kept once for {}{index}:", self.joins(all)));
             return self.node(input, depth + 1, "");
         }
         self.head = Some(node);

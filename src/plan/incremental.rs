@@ -89,8 +89,10 @@ pub enum Node {
 pub struct Arrangement {
     /// Equal for equal rows that are dealt out in equal ways.
     pub name: Arc<str>,
-    /// The joins' models, a model once for each of its joins.
-    pub readers: Vec<String>,
+    /// By what an arm's rows are found; equal for equal keys. None of a base.
+    pub key: Option<Arc<str>>,
+    /// All joins that keep these rows: model and key.
+    pub readers: Vec<(String, Option<Arc<str>>)>,
 }
 
 /// What a [`Node::Temporal`] is for, and what its clock is.

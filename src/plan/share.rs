@@ -179,7 +179,7 @@ fn directions(order: &[SortExpr]) -> String {
 }
 
 /// Expressions over `schema` with columns named by their place, and without other names.
-fn placed<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
+pub(super) fn placed<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Vec<Expr>> {
     let place = |e: Expr| {
         Ok(match e {
             Expr::Column(column) => {

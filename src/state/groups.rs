@@ -93,6 +93,12 @@ impl GroupIndex {
         Ok(picked)
     }
 
+    /// Writes those of the keys that are `own`, under their ids, as if there were no others.
+    pub fn save_some(&self, out: &mut StateWriter, own: impl Fn(u32) -> bool) {
+        out.strings("keys", self.keys.iter());
+        out.words("keys.free", (0..self.bound() as u32).filter(|id| !own(*id)));
+    }
+
     /// Writes keys and ids.
     pub fn save(&self, out: &mut StateWriter) {
         out.strings("keys", self.keys.iter());

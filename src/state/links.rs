@@ -2,10 +2,14 @@
 
 use super::sections::damaged;
 use super::{NONE, StateReader, StateWriter};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A row that is not in any chain, as opposed to one whose key is [`NONE`].
 const UNLINKED: u32 = u32::MAX - 1;
+
+fn unknown() -> Error {
+    damaged("a chain has a row or a key that is not there")
+}
 
 /// Key id → row ids, doubly linked where rows leave, so that one does in constant time.
 pub struct Links {
@@ -123,28 +127,32 @@ impl Links {
         }
     }
 
-    /// The same chains of rows that have other ids: `now` is by the id that a row had.
-    pub fn renumbered(self, now: &[u32]) -> Result<Self> {
-        let id =
-            |row: u32| if row == NONE { Some(NONE) } else { now.get(row as usize).copied().filter(|id| *id != NONE) };
-        let of = |row: u32| id(row).ok_or_else(|| damaged("a chain has a row that is not there"));
-        let mut links = Links::new(self.is_append_only());
-        links.heads = self.heads.iter().map(|head| of(*head)).collect::<Result<_>>()?;
-        let bound = now.iter().filter(|id| **id != NONE).max().map_or(0, |most| *most as usize + 1);
-        links.next.resize(bound, NONE);
-        links.keys.resize(bound, UNLINKED);
-        if let Some(previous) = &mut links.previous {
-            previous.resize(bound, NONE);
+    /// The same chains where rows and keys have other ids: `rows` and `keys` are by the ids they had.
+    pub fn renumbered(self, rows: Option<&[u32]>, keys: Option<&[u32]>) -> Result<Self> {
+        if rows.is_none() && keys.is_none() {
+            return Ok(self);
         }
-        for (row, key) in self.keys.iter().enumerate().filter(|(_, key)| **key != UNLINKED) {
-            let at = of(row as u32)? as usize;
-            links.keys[at] = *key;
-            links.next[at] = of(self.next[row])?;
-            if let (Some(previous), Some(stored)) = (&mut links.previous, &self.previous) {
-                previous[at] = of(stored[row])?;
+        let now = |ids: Option<&[u32]>, id: u32| match ids {
+            Some(ids) if id != NONE => ids.get(id as usize).copied().filter(|id| *id != NONE).ok_or_else(unknown),
+            _ => Ok(id),
+        };
+        let mut links = Links::new(self.is_append_only());
+        // From the last row of each chain to its first: the first one linked is the last one.
+        for key in 0..self.heads.len() as u32 {
+            let chain: Vec<u32> = self.rows(key).collect();
+            for row in chain.into_iter().rev() {
+                links.link(now(rows, row)?, now(keys, key)?);
             }
         }
+        for (row, _) in self.keys.iter().enumerate().filter(|(_, key)| **key == NONE) {
+            links.link(now(rows, row as u32)?, NONE);
+        }
         Ok(links)
+    }
+
+    /// Every row that is linked, and its key.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.keys.iter().zip(0u32..).filter(|(key, _)| **key != UNLINKED).map(|(key, row)| (row, *key))
     }
 
     /// Bytes on the heap.

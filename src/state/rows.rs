@@ -1,5 +1,6 @@
 //! Rows of a Z-set, stored by column and addressed by id.
 
+mod keyed;
 mod pooled;
 
 use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
@@ -13,6 +14,7 @@ use super::{NONE, Narrow, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
 
+pub use keyed::{Bits, Keyed, PooledKeys};
 pub use pooled::{PoolName, PooledRows, RowPools};
 
 /// Chunks are merged up to this many rows.

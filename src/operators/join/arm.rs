@@ -10,6 +10,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::index::{Index, Rows};
 use super::relation;
 use super::tuples::Tuples;
 use crate::error::{Error, Result};
@@ -25,10 +26,9 @@ pub(super) struct Arm {
     kind: ArmKind,
     keys: Keys,
     residual: Option<Residual>,
-    /// Distinct keys of both sides; an id lives as long as a row of either has it.
-    index: GroupIndex,
+    /// Its rows by their keys, and the distinct keys of both sides; an id lives as long as a row of either has it.
+    index: Index,
     base: Links,
-    rows: Links,
     /// How many of the arm's rows each base row matches, where that is not a matter of the key alone.
     matches: Option<Vec<u32>>,
     /// Rows of the arm, and those of them whose key is NULL. Only NOT IN asks.
@@ -57,15 +57,16 @@ impl Arm {
         let schema = plan.input.schema();
         let residual = plan.residual.as_ref().map(|r| Residual::new(r, base.schema(), schema, session)).transpose()?;
         let counts = residual.is_some() && plan.kind != ArmKind::Inner && !streamed;
+        let store = relation(&plan.input, part, session)?;
+        let keys = Keys::new(plan, base.schema(), session)?;
         Ok(Arm {
-            store: relation(&plan.input, part, session)?,
+            index: Index::new(&store, &keys.name(&plan.input))?,
+            store,
             width: schema.fields().len(),
             kind: plan.kind,
-            keys: Keys::new(plan, base.schema(), session)?,
+            keys,
             residual,
-            index: GroupIndex::new(),
             base: Links::new(base.is_append_only()),
-            rows: Links::new(plan.input.is_append_only()),
             matches: counts.then(Vec::new),
             present: 0,
             nulls: 0,
@@ -99,15 +100,16 @@ impl Arm {
         for batch in change {
             let ids = &applied.ids[start..start + batch.num_rows()];
             start += batch.num_rows();
-            let is_new = |id: u32| self.store.weight(id) > 0 && !self.rows.contains(id);
-            if !ids.iter().any(|id| is_new(*id)) {
+            let is_new = |index: &Index, id: u32| self.store.weight(id) > 0 && !index.contains(id);
+            let new: Vec<(usize, u32)> =
+                ids.iter().copied().enumerate().filter(|(_, id)| is_new(&self.index, *id)).collect();
+            if new.is_empty() {
                 continue;
             }
             let keys = self.keys.of_arm(&batch.rows)?;
-            for (i, id) in ids.iter().enumerate() {
-                if is_new(*id) {
-                    added.push((*id, keys.intern(i, &mut self.index)?));
-                }
+            let mut index = self.index.write()?;
+            for (i, id) in new {
+                added.push((id, index.key_of_row(id, || keys.key(i))?));
             }
         }
         // Duplicates within the epoch are one row.
@@ -120,17 +122,19 @@ impl Arm {
             true => Some(id.wrapping_sub(first) as usize).filter(|at| *at < added.len()),
             false => added.binary_search_by_key(&id, |(row, _)| *row).ok(),
         };
-        let key_of = |id: u32| added_at(id).map_or_else(|| self.rows.keys()[id as usize], |at| added[at].1);
+        let reader = self.index.read()?;
+        let rows = reader.rows()?;
+        let key_of = |id: u32| added_at(id).map_or_else(|| rows.key(id), |at| added[at].1);
         let pairs: Vec<(u32, u32, i64)> = applied.net.iter().map(|(id, w)| (key_of(*id), *id, *w)).collect();
+        let removed: Vec<(u32, u32)> = applied.removed.iter().map(|row| (*row, rows.key(*row))).collect();
 
         let before = self.presence();
-        self.present = self.present + added.len() - applied.removed.len();
-        let null = |key: u32| usize::from(key == NONE);
-        self.nulls += added.iter().map(|(_, key)| null(*key)).sum::<usize>();
-        self.nulls -= applied.removed.iter().map(|row| null(self.rows.keys()[*row as usize])).sum::<usize>();
+        self.present = self.present + added.len() - removed.len();
+        let nulls = |rows: &[(u32, u32)]| rows.iter().filter(|(_, key)| *key == NONE).count();
+        self.nulls = self.nulls + nulls(&added) - nulls(&removed);
         // NOT IN depends on more than the key when the arm becomes empty or gets a NULL, or is so no more.
         let turns = self.kind == ArmKind::NotIn && before != self.presence();
-        let stood = if turns { self.standing(before) } else { vec![] };
+        let stood = if turns { standing(&self.base, rows, before) } else { vec![] };
 
         // Whether a base row has a match is a matter of its key, where matches are not counted; an inner join does not ask.
         let mut keys: Vec<u32> = Vec::new();
@@ -139,13 +143,13 @@ impl Arm {
             keys.sort_unstable();
             keys.dedup();
         }
-        let had: Vec<bool> = keys.iter().map(|key| self.rows.head(*key) != NONE).collect();
+        let had: Vec<bool> = keys.iter().map(|key| rows.has(*key)).collect();
+        drop(reader);
         for (row, key) in &added {
-            self.rows.link(*row, *key);
+            self.index.link(*row, *key)?;
         }
-        for row in &applied.removed {
-            let key = self.rows.keys()[*row as usize];
-            self.rows.unlink(*row);
+        for (row, key) in removed {
+            self.index.unlink(row);
             if key != NONE {
                 self.loose.push(key);
             }
@@ -157,7 +161,8 @@ impl Arm {
             return Ok(affected);
         }
         if turns {
-            let stands = self.standing(self.presence());
+            let reader = self.index.read()?;
+            let stands = standing(&self.base, reader.rows()?, self.presence());
             for ((b, stood), (_, stands)) in stood.into_iter().zip(stands) {
                 if stood != stands {
                     affected.push(b, slot, THERE, if stands { base.weight(b) } else { -base.weight(b) });
@@ -198,8 +203,10 @@ impl Arm {
             let now = |b: u32| matches[b as usize] > 0;
             turned.extend(touched.into_iter().filter(|(b, was)| (*was > 0) != now(*b)).map(|(b, _)| (b, now(b))));
         } else if self.kind != ArmKind::Inner && !(self.kind == ArmKind::NotIn && self.nulls > 0) {
+            let reader = self.index.read()?;
+            let rows = reader.rows()?;
             for (key, had) in keys.into_iter().zip(had) {
-                let has = self.rows.head(key) != NONE;
+                let has = rows.has(key);
                 if had != has {
                     turned.extend(self.base.rows(key).map(|b| (b, has)));
                 }
@@ -224,17 +231,6 @@ impl Arm {
         (self.present == 0, self.nulls > 0)
     }
 
-    /// Whether a base row with this key appears under NOT IN.
-    fn is_surely_none(&self, key: u32, (empty, nulls): (bool, bool)) -> bool {
-        empty || (!nulls && key != NONE && self.rows.head(key) == NONE)
-    }
-
-    /// All base rows, and whether they appear under NOT IN.
-    fn standing(&self, presence: (bool, bool)) -> Vec<(u32, bool)> {
-        let rows = self.base.keys().iter().zip(0u32..).filter(|(_, b)| self.base.contains(*b));
-        rows.map(|(key, b)| (b, self.is_surely_none(*key, presence))).collect()
-    }
-
     /// `tuples` × this arm's matches. `keys` are key ids by base row.
     pub fn expand(&self, tuples: Tuples, slot: usize, base: &Relation, keys: &[u32]) -> Result<Tuples> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
@@ -243,24 +239,26 @@ impl Arm {
             (picked, rows) = self.matching(&tuples, base, keys)?;
         }
         let mut expanded = Vec::new();
+        let asks = !self.shows_matches() && self.matches.is_none() && self.residual.is_some();
+        let found = if asks { self.matching(&tuples, base, keys)?.0 } else { vec![] };
         if self.kind != ArmKind::Inner {
             let mut matched = vec![false; tuples.len()];
+            let reader = self.index.read()?;
+            let own = reader.rows()?;
             match (&self.matches, &self.residual) {
                 _ if self.shows_matches() => picked.iter().for_each(|i| matched[*i as usize] = true),
                 (Some(matches), _) => {
                     tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = matches[*b as usize] > 0);
                 }
                 (None, None) => {
-                    let has = |key: u32| key != NONE && self.rows.head(key) != NONE;
+                    let has = |key: u32| key != NONE && own.has(key);
                     tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = has(keys[*b as usize]));
                 }
-                (None, Some(_)) => {
-                    self.matching(&tuples, base, keys)?.0.iter().for_each(|i| matched[*i as usize] = true)
-                }
+                (None, Some(_)) => found.iter().for_each(|i| matched[*i as usize] = true),
             }
             if self.kind == ArmKind::NotIn {
                 let presence = self.presence();
-                let surely_none = |b: &u32| self.is_surely_none(keys[*b as usize], presence);
+                let surely_none = |b: &u32| is_surely_none(keys[*b as usize], own, presence);
                 tuples.base.iter().zip(&mut matched).for_each(|(b, m)| *m = !surely_none(b));
             }
             let alone = matched.iter().enumerate();
@@ -282,16 +280,19 @@ impl Arm {
     fn matching(&self, tuples: &Tuples, base: &Relation, keys: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
+        let reader = self.index.read()?;
+        let own = reader.rows()?;
         for (i, b) in tuples.base.iter().enumerate() {
             let key = keys[*b as usize];
             if key == NONE {
                 continue;
             }
-            for row in self.rows.rows(key) {
+            for row in own.of(key) {
                 picked.push(i as u32);
                 rows.push(row);
             }
         }
+        drop(reader);
         if let Some(residual) = &self.residual {
             let lefts: Vec<u32> = picked.iter().map(|i| tuples.base[*i as usize]).collect();
             let kept = residual.passing(base, &lefts, &self.store, &rows)?;
@@ -314,13 +315,17 @@ impl Arm {
                 continue;
             }
             let keys = self.keys.of_base(&batch.rows)?;
+            let mut index = self.index.write()?;
+            let first = linked.len();
             for (i, id) in ids.iter().enumerate() {
                 if is_new(&self.base, *id) {
-                    let key = keys.intern(i, &mut self.index)?;
+                    let key = keys.key(i).map_or(Ok(NONE), |key| index.keys()?.intern_one(key))?;
                     self.base.link(*id, key);
                     linked.push((*id, 1));
                 }
             }
+            drop(index);
+            linked[first..].iter().try_for_each(|(id, _)| self.index.need(self.base.keys()[*id as usize]))?;
         }
         if self.matches.is_some() && !linked.is_empty() {
             let tuples = Tuples::of_base(linked, 0);
@@ -354,7 +359,9 @@ impl Arm {
         let mut found = Vec::new();
         for batch in change {
             let keys = self.keys.of_base(&batch.rows)?;
-            found.extend((0..batch.num_rows()).map(|i| keys.find(i, &mut self.index)));
+            let mut index = self.index.write()?;
+            let known = index.keys()?;
+            found.extend((0..batch.num_rows()).map(|i| keys.find(i, known)));
         }
         Ok(found)
     }
@@ -372,21 +379,13 @@ impl Arm {
 
     /// Frees what died in this epoch.
     pub fn sweep(&mut self) -> Result<()> {
-        self.loose.sort_unstable();
-        self.loose.dedup();
-        for key in std::mem::take(&mut self.loose) {
-            if self.base.head(key) == NONE && self.rows.head(key) == NONE {
-                self.index.remove(key);
-            }
-        }
+        self.index.sweep(std::mem::take(&mut self.loose), &self.base)?;
         self.store.sweep()
     }
 
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
         self.store.save(out)?;
-        self.index.save(out);
-        self.base.save(out);
-        self.rows.save(out);
+        self.index.save(&self.base, out)?;
         if let Some(matches) = &self.matches {
             out.words("matches", matches.iter().copied());
         }
@@ -396,18 +395,8 @@ impl Arm {
     /// `base`: the ids that rows of the base have now, where those are others than they were.
     pub fn restore(&mut self, from: &mut StateReader, base: Option<&[u32]>) -> Result<()> {
         let rows = self.store.restore(from)?;
-        self.index = GroupIndex::restore(from)?;
-        let of_base = Links::restore(from, self.base.is_append_only())?;
-        let of_rows = Links::restore(from, self.rows.is_append_only())?;
-        let counted = of_base.keys().len();
-        self.base = match base {
-            Some(now) => of_base.renumbered(now)?,
-            None => of_base,
-        };
-        self.rows = match &rows {
-            Some(now) => of_rows.renumbered(now)?,
-            None => of_rows,
-        };
+        let (links, counted) = self.index.restore(from, &self.base, base, rows.as_deref())?;
+        self.base = links;
         if let Some(matches) = &mut self.matches {
             let stored: Vec<u32> = from.exactly("matches", counted)?;
             *matches = match base {
@@ -420,9 +409,11 @@ impl Arm {
                     matches
                 }
             };
+            matches.resize(self.base.keys().len(), 0);
         }
-        let keys = || self.rows.keys().iter().zip(0u32..).filter(|(_, row)| self.rows.contains(*row));
-        (self.present, self.nulls) = (keys().count(), keys().filter(|(key, _)| **key == NONE).count());
+        let reader = self.index.read()?;
+        let keys = || reader.rows().map(|rows| rows.iter());
+        (self.present, self.nulls) = (keys()?.count(), keys()?.filter(|(_, key)| *key == NONE).count());
         Ok(())
     }
 
@@ -432,8 +423,18 @@ impl Arm {
 
     pub fn state_bytes(&self) -> usize {
         let matches = self.matches.as_ref().map_or(0, |matches| matches.capacity() * 4);
-        self.store.heap_size() + self.index.heap_size() + self.base.heap_size() + self.rows.heap_size() + matches
+        self.store.heap_size() + self.index.heap_size() + self.base.heap_size() + matches
     }
+}
+
+/// Whether a base row with this key appears under NOT IN.
+fn is_surely_none(key: u32, rows: Rows<'_>, (empty, nulls): (bool, bool)) -> bool {
+    empty || (!nulls && key != NONE && !rows.has(key))
+}
+
+/// All rows of `base`, and whether they appear under NOT IN.
+fn standing(base: &Links, rows: Rows<'_>, presence: (bool, bool)) -> Vec<(u32, bool)> {
+    base.iter().map(|(b, key)| (b, is_surely_none(key, rows, presence))).collect()
 }
 
 /// The equal pairs of an arm's ON.
@@ -468,6 +469,14 @@ impl Keys {
         Ok(Keys { base, arm, types, codec, null_equals_null })
     }
 
+    /// Equal for equal keys of rows that other joins look into, too.
+    fn name(&self, arm: &Node) -> String {
+        match arm {
+            Node::Arranged { arrangement, .. } => format!("{:?} {:?}", arrangement.key, self.types),
+            _ => String::new(),
+        }
+    }
+
     fn of_base(&self, rows: &RecordBatch) -> Result<BatchKeys> {
         self.keys(self.base.evaluate(rows)?, rows.num_rows())
     }
@@ -497,8 +506,9 @@ impl BatchKeys {
         self.nulls.as_ref().is_some_and(|n| n.is_null(row))
     }
 
-    fn intern(&self, row: usize, index: &mut GroupIndex) -> Result<u32> {
-        if self.matches_nothing(row) { Ok(NONE) } else { index.intern_one(self.encoded.row(row)) }
+    /// None: it matches nothing.
+    fn key(&self, row: usize) -> Option<&[u8]> {
+        (!self.matches_nothing(row)).then(|| self.encoded.row(row))
     }
 
     fn find(&self, row: usize, index: &mut GroupIndex) -> u32 {

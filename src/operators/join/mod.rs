@@ -16,6 +16,7 @@
 //! step 1 only updates state, and the base is not kept.
 
 mod arm;
+mod index;
 mod tuples;
 
 use arrow::datatypes::SchemaRef;

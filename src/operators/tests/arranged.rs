@@ -11,12 +11,12 @@ use std::sync::Arc;
 use super::cases::Case;
 use super::changes::{Rows, batches};
 use super::contents::Multiset;
-use super::oracle::{Oracle, compiled_together, seeds};
+use super::oracle::{Oracle, compiled_together, negated, seeds};
 use super::queries::Generator;
 use super::tables::{Row, TABLES, Value, signed_batch};
 use crate::operators::{Circuit, Mode};
 use crate::plan::incremental::Node;
-use crate::plan::{Planner, PlannerOptions};
+use crate::plan::{CompiledModel, Planner, PlannerOptions};
 use crate::project::Dialect;
 use crate::types::SignedBatch;
 
@@ -138,7 +138,7 @@ const TOTALS: &str =
     "select a.an, count(*) as n from \"src\".\"a\" as a left join \"src\".\"bb\" as bb on a.k1 = bb.k2 group by a.an";
 
 /// A change of all inputs of `oracle`: rows with these ids, texts long enough to count.
-fn long_rows(oracle: &Oracle, ids: std::ops::Range<i64>) -> Vec<Vec<SignedBatch>> {
+fn long_rows(oracle: &Oracle, ids: std::ops::Range<i64>, weight: i64) -> Vec<Vec<SignedBatch>> {
     let of = |slot: usize| {
         let table = oracle.tables[slot];
         let row = |id: i64| -> Row {
@@ -149,10 +149,46 @@ fn long_rows(oracle: &Oracle, ids: std::ops::Range<i64>) -> Vec<Vec<SignedBatch>
             };
             table.columns.iter().map(value).collect()
         };
-        let rows: Vec<(Row, i64)> = ids.clone().map(|id| (row(id), 1)).collect();
+        let rows: Vec<(Row, i64)> = ids.clone().map(|id| (row(id), weight)).collect();
         vec![signed_batch(table, &oracle.model.inputs[slot].schema, &rows)]
     };
     (0..oracle.tables.len()).map(of).collect()
+}
+
+#[test]
+fn models_that_keep_rows_together_may_step_at_once() {
+    let models = compiled_together(&[ORDERS, TOTALS, ORDERS, TOTALS], &[]);
+    let options = PlannerOptions { target_partitions: 2, ..PlannerOptions::new(Dialect::DataFusion) };
+    let planner = Arc::new(Planner::new(options).unwrap());
+    let rows = std::thread::scope(|scope| {
+        let steps = |model: &Arc<CompiledModel>| {
+            let oracle = Oracle::executed_by(Arc::clone(model), Arc::clone(&planner));
+            move || {
+                let mut circuit = oracle.circuit(Mode::View);
+                let mut total = Multiset::new();
+                let mut present: Vec<Vec<SignedBatch>> = vec![vec![]; oracle.tables.len()];
+                for epoch in 0..40 {
+                    let mut change = long_rows(&oracle, epoch * 5..epoch * 5 + 30, 1);
+                    if epoch % 7 == 6 {
+                        // All of it goes, by turns with what the others still have.
+                        change = present.iter().map(|all| negated(all.clone())).collect();
+                        present.iter_mut().for_each(Vec::clear);
+                    } else {
+                        present.iter_mut().zip(&change).for_each(|(all, new)| all.extend(new.iter().cloned()));
+                    }
+                    oracle.contents.add_signed(&mut total, &circuit.step(&change).unwrap());
+                    if epoch % 11 == 3 {
+                        circuit = oracle.restored(&circuit, Mode::View);
+                    }
+                }
+                (circuit.state_rows(), total)
+            }
+        };
+        let running: Vec<_> = models.iter().map(|model| scope.spawn(steps(model))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(rows[0].0 > 0 && !rows[0].1.is_empty());
+    assert!(rows[0] == rows[2] && rows[1] == rows[3]);
 }
 
 #[test]
@@ -170,7 +206,7 @@ fn a_dimension_of_several_models_is_kept_once() {
         models.iter().map(|model| Oracle::executed_by(Arc::clone(model), Arc::clone(&planner))).collect();
     let circuit = |at: usize| {
         let mut circuit = oracles[at].circuit(Mode::View);
-        circuit.step(&long_rows(&oracles[at], 0..2_000)).unwrap();
+        circuit.step(&long_rows(&oracles[at], 0..2_000, 1)).unwrap();
         circuit
     };
     let bytes = |circuits: &[&Circuit]| circuits.iter().map(|c| c.state_bytes()).sum::<usize>();

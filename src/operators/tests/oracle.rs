@@ -277,7 +277,7 @@ async fn run(case: &Case, equal: Equal) -> Result<bool, String> {
     Ok(true)
 }
 
-fn negated(batches: Vec<SignedBatch>) -> Vec<SignedBatch> {
+pub fn negated(batches: Vec<SignedBatch>) -> Vec<SignedBatch> {
     let negate = |batch: SignedBatch| {
         let weights: Vec<i64> = (0..batch.num_rows()).map(|i| -batch.weight(i)).collect();
         SignedBatch::new(batch.rows, weights.into()).unwrap()

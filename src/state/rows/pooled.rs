@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use super::keyed::KeyIndex;
 use super::{Applied, Retraction, RowStore, settle};
 use crate::error::{Error, Result};
 use crate::state::{NONE, Narrow, RowCodec, StateReader, StateWriter};
@@ -43,24 +44,47 @@ impl RowPools {
         let pool = match pools.get(&key).and_then(Weak::upgrade).filter(sound) {
             Some(pool) => pool,
             None => {
-                let pool = Arc::new(Mutex::new(Pool { rows: RowStore::new(schema)?, broken: false }));
+                let pool = Arc::new(Mutex::new(Pool::new(RowStore::new(schema)?)));
                 pools.insert(key, Arc::downgrade(&pool));
                 pool
             }
         };
+        pool.lock().map_err(|_| failed())?.holders += 1;
         Ok(PooledRows { pool, weights: Narrow::default(), dead: Vec::new(), live: 0 })
     }
 }
 
-fn failed() -> Error {
+pub(super) fn failed() -> Error {
     Error::diverged("a change failed in the middle of rows that several models share")
 }
 
-struct Pool {
+pub(super) struct Pool {
     /// Weights are numbers of holders.
     rows: RowStore,
+    /// By their places.
+    pub indexes: Vec<Option<KeyIndex>>,
+    holders: usize,
     /// Set while rows change: an error leaves it set.
     broken: bool,
+}
+
+impl Pool {
+    fn new(rows: RowStore) -> Self {
+        Pool { rows, indexes: Vec::new(), holders: 0, broken: false }
+    }
+
+    /// One holder less of each of these rows; those without any are gone.
+    fn let_go(&mut self, ids: Vec<u32>) -> Result<()> {
+        let rows = &mut self.rows;
+        for id in ids {
+            rows.weights.add(id as usize, -1);
+            if rows.weights.get(id as usize) == 0 {
+                rows.dead.push(id);
+                self.indexes.iter_mut().flatten().for_each(|index| index.forget(id));
+            }
+        }
+        rows.sweep()
+    }
 }
 
 /// A pool in which rows are being changed.
@@ -97,7 +121,12 @@ pub struct PooledRows {
 }
 
 impl PooledRows {
-    fn pool(&self) -> Result<MutexGuard<'_, Pool>> {
+    /// Its pool, for what else knows of it.
+    pub(super) fn shared(&self) -> Arc<Mutex<Pool>> {
+        Arc::clone(&self.pool)
+    }
+
+    pub(super) fn pool(&self) -> Result<MutexGuard<'_, Pool>> {
         let pool = self.pool.lock().map_err(|_| failed())?;
         if pool.broken { Err(failed()) } else { Ok(pool) }
     }
@@ -155,7 +184,7 @@ impl PooledRows {
             return Ok(());
         }
         let mut pool = Changing::new(&self.pool)?;
-        pool.rows().let_go(std::mem::take(&mut self.dead))?;
+        pool.0.let_go(std::mem::take(&mut self.dead))?;
         pool.done();
         if self.live == 0 {
             self.weights = Narrow::default();
@@ -235,8 +264,8 @@ impl PooledRows {
 
     /// Bytes on the heap: its own, and its part of what all holders have together.
     pub fn heap_size(&self) -> usize {
-        let pooled = self.pool.lock().map_or(0, |pool| pool.rows.heap_size());
-        self.weights.heap_size() + self.dead.capacity() * 4 + pooled / Arc::strong_count(&self.pool).max(1)
+        let pooled = self.pool.lock().map_or(0, |pool| pool.rows.heap_size() / pool.holders.max(1));
+        self.weights.heap_size() + self.dead.capacity() * 4 + pooled
     }
 }
 
@@ -247,27 +276,17 @@ impl Drop for PooledRows {
         }
         // In one that is broken nobody reads any more.
         let Ok(mut pool) = Changing::new(&self.pool) else { return };
+        pool.0.holders -= 1;
         // After a retraction that failed, what is uncertain stays.
         let own = (0..self.weights.len() as u32).filter(|id| self.weights.get(*id as usize) > 0);
         let held = own.chain(std::mem::take(&mut self.dead)).collect();
-        if pool.rows().let_go(held).is_ok() {
+        if pool.0.let_go(held).is_ok() {
             pool.done();
         }
     }
 }
 
 impl RowStore {
-    /// One holder less of each of these rows; those without any are gone.
-    fn let_go(&mut self, ids: Vec<u32>) -> Result<()> {
-        for id in ids {
-            self.weights.add(id as usize, -1);
-            if self.weights.get(id as usize) == 0 {
-                self.dead.push(id);
-            }
-        }
-        self.sweep()
-    }
-
     /// One of the same columns, with no rows.
     fn empty(&self) -> Result<Self> {
         let codec = self.codec.as_ref().map(|_| RowCodec::new(self.types.iter().cloned())).transpose()?;

@@ -1,0 +1,218 @@
+//! An arm's rows by their key, of its own or one that other joins use, too; and the keys, by whose ids base rows find them.
+
+use crate::error::Result;
+use crate::state::{Bits, GroupIndex, Keyed, Links, NONE, PooledKeys, Relation, StateReader, StateWriter};
+
+/// The index of one arm.
+pub(super) enum Index {
+    Own { keys: GroupIndex, rows: Links },
+    Pooled(PooledKeys),
+}
+
+/// An index that is looked into. Of one that is shared nobody else uses the rows meanwhile: they must not be asked for.
+pub(super) enum Reader<'a> {
+    Own(&'a Links),
+    Pooled(Keyed<'a>),
+}
+
+/// An index that is given keys.
+pub(super) enum Writer<'a> {
+    Own(&'a mut GroupIndex),
+    Pooled(Keyed<'a>),
+}
+
+impl Index {
+    /// Of the rows in `store`, which may be others' too; `name` is equal for equal keys.
+    pub fn new(store: &Relation, name: &str) -> Result<Self> {
+        Ok(match store {
+            Relation::Pooled(rows) => Index::Pooled(PooledKeys::new(rows, name)?),
+            own => Index::Own { keys: GroupIndex::new(), rows: Links::new(own.is_append_only()) },
+        })
+    }
+
+    pub fn read(&self) -> Result<Reader<'_>> {
+        Ok(match self {
+            Index::Own { rows, .. } => Reader::Own(rows),
+            Index::Pooled(keys) => Reader::Pooled(keys.lock()?),
+        })
+    }
+
+    pub fn write(&mut self) -> Result<Writer<'_>> {
+        Ok(match self {
+            Index::Own { keys, .. } => Writer::Own(keys),
+            Index::Pooled(keys) => Writer::Pooled(keys.lock()?),
+        })
+    }
+
+    /// Whether a row was linked.
+    #[inline]
+    pub fn contains(&self, row: u32) -> bool {
+        match self {
+            Index::Own { rows, .. } => rows.contains(row),
+            Index::Pooled(keys) => keys.contains(row),
+        }
+    }
+
+    /// Puts a row under `key`, which it got from [`Writer::key_of_row`].
+    pub fn link(&mut self, row: u32, key: u32) -> Result<()> {
+        match self {
+            Index::Own { rows, .. } => rows.link(row, key),
+            Index::Pooled(keys) => keys.link(row, key)?,
+        }
+        Ok(())
+    }
+
+    /// A row is no more.
+    pub fn unlink(&mut self, row: u32) {
+        match self {
+            Index::Own { rows, .. } => rows.unlink(row),
+            Index::Pooled(keys) => keys.unlink(row),
+        }
+    }
+
+    /// A base row has `key`, which it got from [`Writer::intern`].
+    pub fn need(&mut self, key: u32) -> Result<()> {
+        match self {
+            Index::Pooled(keys) if key != NONE => keys.need(key),
+            _ => Ok(()),
+        }
+    }
+
+    /// Frees those of `loose` that neither a row nor one of `base` has.
+    pub fn sweep(&mut self, mut loose: Vec<u32>, base: &Links) -> Result<()> {
+        loose.sort_unstable();
+        loose.dedup();
+        for key in loose.into_iter().filter(|key| base.head(*key) == NONE) {
+            match self {
+                Index::Own { keys, rows } if rows.head(key) == NONE => keys.remove(key),
+                Index::Own { .. } => {}
+                Index::Pooled(keys) => keys.release(key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the index, and `base` in the middle of it.
+    pub fn save(&self, base: &Links, out: &mut StateWriter) -> Result<()> {
+        match self {
+            Index::Own { keys, rows } => {
+                keys.save(out);
+                base.save(out);
+                rows.save(out);
+                Ok(())
+            }
+            Index::Pooled(keys) => keys.save(out, |out| base.save(out)),
+        }
+    }
+
+    /// Becomes what [`Index::save`] wrote, and gives `base`, and how long that was. Ids of rows are others than those that were stored where
+    /// `rows` and `base_rows` say so.
+    pub fn restore(
+        &mut self,
+        from: &mut StateReader,
+        base: &Links,
+        base_rows: Option<&[u32]>,
+        rows: Option<&[u32]>,
+    ) -> Result<(Links, usize)> {
+        let stored = GroupIndex::restore(from)?;
+        let of_base = Links::restore(from, base.is_append_only())?;
+        let stored_rows = of_base.keys().len();
+        match self {
+            Index::Own { keys, rows: links } => {
+                *links = Links::restore(from, links.is_append_only())?;
+                *keys = stored;
+                Ok((of_base.renumbered(base_rows, None)?, stored_rows))
+            }
+            Index::Pooled(keys) => {
+                let links = Links::restore(from, false)?;
+                let mut now = vec![NONE; stored.bound()];
+                let mut keyed = keys.lock()?;
+                for id in stored.ids() {
+                    now[id as usize] = keyed.keys()?.intern_one(stored.key(id))?;
+                }
+                drop(keyed);
+                for (row, key) in links.renumbered(rows, Some(&now))?.iter() {
+                    keys.link(row, key)?;
+                }
+                let of_base = of_base.renumbered(base_rows, Some(&now))?;
+                for (_, key) in of_base.iter().filter(|(_, key)| *key != NONE) {
+                    keys.need(key)?;
+                }
+                Ok((of_base, stored_rows))
+            }
+        }
+    }
+
+    pub fn heap_size(&self) -> usize {
+        match self {
+            Index::Own { keys, rows } => keys.heap_size() + rows.heap_size(),
+            Index::Pooled(keys) => keys.heap_size(),
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// The rows, by key and row.
+    pub fn rows(&self) -> Result<Rows<'_>> {
+        Ok(match self {
+            Reader::Own(links) => Rows { links, own: None },
+            Reader::Pooled(keyed) => {
+                let (links, own) = keyed.links()?;
+                Rows { links, own: Some(own) }
+            }
+        })
+    }
+}
+
+/// Linked rows, of which some may be another's.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    links: &'a Links,
+    own: Option<&'a Bits>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of `key`.
+    #[inline]
+    pub fn of(self, key: u32) -> impl Iterator<Item = u32> + 'a {
+        self.links.rows(key).filter(move |row| self.own.is_none_or(|own| own.has(*row)))
+    }
+
+    /// Whether `key` has a row.
+    #[inline]
+    pub fn has(self, key: u32) -> bool {
+        match self.own {
+            None => self.links.head(key) != NONE,
+            Some(_) => self.of(key).next().is_some(),
+        }
+    }
+
+    /// The key of a row that is linked.
+    #[inline]
+    pub fn key(self, row: u32) -> u32 {
+        self.links.keys()[row as usize]
+    }
+
+    /// Every row, and its key.
+    pub fn iter(self) -> impl Iterator<Item = (u32, u32)> + 'a {
+        self.links.iter().filter(move |(row, _)| self.own.is_none_or(|own| own.has(*row)))
+    }
+}
+
+impl Writer<'_> {
+    /// The id of a row's key, which is asked for if it is not known; None matches nothing.
+    pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
+        match self {
+            Writer::Own(keys) => key().map_or(Ok(NONE), |key| keys.intern_one(key)),
+            Writer::Pooled(keyed) => keyed.key_of_row(row, key),
+        }
+    }
+
+    /// The keys.
+    pub fn keys(&mut self) -> Result<&mut GroupIndex> {
+        match self {
+            Writer::Own(keys) => Ok(keys),
+            Writer::Pooled(keyed) => keyed.keys(),
+        }
+    }
+}
