@@ -179,15 +179,16 @@ impl<'a> Tree<'a> {
     }
 
     fn node(&mut self, node: &'a Node, depth: usize, label: &str) {
-        if let Node::Arranged { input, arrangement } = node {
+        if let Node::Arranged { input, arrangement, .. } = node {
             // No node of the circuit.
             let all = arrangement.readers.iter();
             let by_key = all.clone().filter(|(_, key)| key.is_some() && *key == arrangement.key);
-            let index = match by_key.clone().count() {
-                0 | 1 => String::new(),
-                _ => format!("; one index for {}", self.joins(by_key)),
+            let (what, index) = match by_key.clone().count() {
+                0 | 1 => ("rows", String::new()),
+                count if count == arrangement.readers.len() => ("rows and index", String::new()),
+                _ => ("rows", format!("; one index for {}", self.joins(by_key))),
             };
-            self.line(depth, &format!("{label}rows kept once for {}{index}:", self.joins(all)));
+            self.line(depth, &format!("{label}{what} kept once for {}{index}:", self.joins(all)));
             return self.node(input, depth + 1, "");
         }
         self.head = Some(node);

@@ -79,9 +79,9 @@ pub enum Node {
     /// has lower ones, and walking a tree down, base before arms, they are met in order of their ends. `schema` has this reader's
     /// names for `node`'s columns. Made by [`super::share`].
     Shared { id: usize, node: Arc<Node>, schema: DFSchemaRef },
-    /// Directly below a [`Node::Join`]: rows that other joins keep, too, of this model or of others, and that are kept once. Its rows are its
-    /// input's. Made by [`super::arrangements`].
-    Arranged { input: Box<Node>, arrangement: Arrangement },
+    /// Directly below a [`Node::Join`]: rows that other joins keep, too, of this model or of others, and that are kept once. `shown` are those
+    /// of the input's columns that this join needs, in the order of `schema`. Made by [`super::arrangements`].
+    Arranged { input: Box<Node>, shown: Vec<usize>, arrangement: Arrangement, schema: DFSchemaRef },
 }
 
 /// Rows that several joins keep.
@@ -430,11 +430,9 @@ impl Node {
             | Node::Window { schema, .. }
             | Node::Session { schema, .. }
             | Node::Shared { schema, .. }
+            | Node::Arranged { schema, .. }
             | Node::Aggregate { schema, .. } => schema,
-            Node::Filter { input, .. }
-            | Node::First { input, .. }
-            | Node::Temporal { input, .. }
-            | Node::Arranged { input, .. } => input.schema(),
+            Node::Filter { input, .. } | Node::First { input, .. } | Node::Temporal { input, .. } => input.schema(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! How the rows of a stateful node can be dealt out to several of its kind: by columns that its key contains.
 
 use arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
 use super::incremental::{Arm, ArmKind, Node};
@@ -25,7 +24,7 @@ impl Routes {
 
     /// By those of the expressions `by` over `input` that are columns.
     pub fn by(input: &Node, by: &[Expr]) -> Option<Routes> {
-        Routes::new(vec![by.iter().filter_map(|expr| column(expr, input.schema())).collect()])
+        Routes::new(vec![by.iter().filter_map(|expr| column(expr, input)).collect()])
     }
 
     /// By columns of the base that every arm is joined by. NOT IN asks whether there is any row at all.
@@ -34,7 +33,7 @@ impl Routes {
             return None;
         }
         let pairs = |arm: &Arm| -> Vec<Pair> {
-            let pair = |(l, r): &(Expr, Expr)| Some((column(l, base.schema())?, column(r, arm.input.schema())?));
+            let pair = |(l, r): &(Expr, Expr)| Some((column(l, base)?, column(r, &arm.input)?));
             arm.on.iter().filter_map(pair).collect()
         };
         let pairs: Vec<_> = arms.iter().map(pairs).collect();
@@ -56,11 +55,16 @@ type Typed = (usize, DataType);
 /// Equal columns of a base and an arm.
 type Pair = (Typed, Typed);
 
-/// The column that an expression is, and its type.
-fn column(expr: &Expr, schema: &DFSchema) -> Option<Typed> {
+/// The column of `node`'s rows that an expression is, and its type.
+fn column(expr: &Expr, node: &Node) -> Option<Typed> {
     let Expr::Column(column) = expr else { return None };
-    let at = schema.maybe_index_of_column(column)?;
-    Some((at, schema.field(at).data_type().clone()))
+    let at = node.schema().maybe_index_of_column(column)?;
+    let data_type = node.schema().field(at).data_type().clone();
+    match node {
+        // Its rows have more columns than it shows.
+        Node::Arranged { shown, .. } => Some((*shown.get(at)?, data_type)),
+        _ => Some((at, data_type)),
+    }
 }
 
 fn is_hashable(data_type: &DataType) -> bool {

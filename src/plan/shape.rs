@@ -28,8 +28,11 @@ fn orders(orders: &[SortExpr]) -> String {
 fn write(plan: &Node, out: &mut String) {
     // Writing to a text cannot fail.
     let _ = match plan {
-        // Who keeps its rows, too, is no matter of its own.
-        Node::Arranged { input, .. } => return write(input, out),
+        // Who keeps its rows, too, is no matter of its own; what others need of them is.
+        Node::Arranged { input, shown, .. } if shown.iter().copied().eq(0..input.schema().fields().len()) => {
+            return write(input, out);
+        }
+        Node::Arranged { shown, .. } => write!(out, "kept with more {shown:?}"),
         // Its state is kept once, by number.
         Node::Shared { id, .. } => write!(out, "shared {id}"),
         Node::Input { slot, columns, append_only, .. } => {

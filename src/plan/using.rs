@@ -94,6 +94,12 @@ fn is_any(select: &Select) -> bool {
     kinds(select).next().is_some()
 }
 
+/// Whether each column that its joins make one is the left side's, as DataFusion has it, and none is shown by `*`.
+fn keeps_left(select: &Select) -> bool {
+    kinds(select).all(|kind| matches!(kind, Kind::Inner | Kind::Left))
+        && !select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)))
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Inner,
@@ -201,13 +207,25 @@ impl Merge {
     /// The selects of a query; those of queries inside are visited on their own.
     fn body(&self, body: &mut SetExpr, order: Option<&mut Vec<OrderByExpr>>) -> Result<(), Fault> {
         match body {
-            SetExpr::Select(select) if (self.concerns)(select) => self.select(select, order),
+            SetExpr::Select(select) if (self.concerns)(select) => {
+                let written = select.clone();
+                match self.select(select, order) {
+                    Err(_) if self.is_planned() && keeps_left(&written) => *select = written,
+                    other => return other,
+                }
+                Ok(())
+            }
             SetExpr::SetOperation { left, right, .. } => {
                 self.body(left, None)?;
                 self.body(right, None)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is a plan of the query as it is written.
+    fn is_planned(&self) -> bool {
+        !self.pairs.is_empty()
     }
 
     fn select(&self, select: &mut Select, order: Option<&mut Vec<OrderByExpr>>) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! The rows of an operator's input, by id.
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use super::{Applied, PooledRows, RowLog, RowStore, StateReader, StateWriter};
@@ -66,6 +66,27 @@ impl Relation {
     /// These columns of the rows `ids`; [`super::NONE`] gives NULLs.
     pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
         either!(self, rows => rows.columns(ids, columns))
+    }
+
+    /// The net of a change as it is seen in the columns that are shown.
+    pub fn seen(&self, net: Vec<(u32, Weight)>) -> Result<Vec<(u32, Weight)>> {
+        match self {
+            Relation::Pooled(pooled) => pooled.seen(net),
+            Relation::Set(_) | Relation::Log(_) => Ok(net),
+        }
+    }
+
+    /// Whether it has columns that it does not show.
+    pub fn hides(&self) -> bool {
+        matches!(self, Relation::Pooled(pooled) if pooled.hides())
+    }
+
+    /// The columns that it shows of rows that come to it.
+    pub fn shown(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        match self {
+            Relation::Pooled(pooled) => pooled.shown(rows),
+            Relation::Set(_) | Relation::Log(_) => Ok(rows.clone()),
+        }
     }
 
     /// Frees the rows that died in this epoch.

@@ -143,7 +143,7 @@ fn pooled_rows_are_those_of_each_holder() {
     for seed in 0..60 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let pools = RowPools::default();
-        let new = || Holder { rows: pools.hold(name(), &schema()).unwrap(), model: BTreeMap::new() };
+        let new = || Holder { rows: pools.hold(name(), &schema(), vec![0, 1]).unwrap(), model: BTreeMap::new() };
         let mut holders: Vec<Holder> = (0..3).map(|_| new()).collect();
         for _ in 0..80 {
             let at = rng.random_range(0..holders.len());
@@ -156,7 +156,7 @@ fn pooled_rows_are_those_of_each_holder() {
                     let alone = rows.len() > 0 && rng.random_bool(0.3);
                     let mut back = Holder { model: model.clone(), ..new() };
                     if alone {
-                        back.rows = RowPools::default().hold(name(), &schema()).unwrap();
+                        back.rows = RowPools::default().hold(name(), &schema(), vec![0, 1]).unwrap();
                     }
                     let now = back.rows.restore(&mut from).unwrap();
                     let place = |id: u32| now.as_ref().map_or(id, |now| now[id as usize]);
@@ -204,19 +204,19 @@ fn pooled_rows_are_those_of_each_holder() {
 fn rows_of_another_are_not_retracted() {
     let pools = RowPools::default();
     let name = |part| PoolName { rows: "t".into(), part };
-    let mut one = pools.hold(name((0, 1)), &schema()).unwrap();
-    let mut other = pools.hold(name((0, 1)), &schema()).unwrap();
+    let mut one = pools.hold(name((0, 1)), &schema(), vec![0, 1]).unwrap();
+    let mut other = pools.hold(name((0, 1)), &schema(), vec![0, 1]).unwrap();
     one.apply(&[batch(&[(1, 1), (2, 3)])]).unwrap();
     assert_eq!(other.apply(&[batch(&[(1, -1)])]).unwrap_err().kind(), ErrorKind::Diverged);
     drop(other);
     assert_eq!((one.len(), one.weight(1)), (2, 3));
     // One alone does not keep less.
     let bytes = one.heap_size();
-    let mut again = pools.hold(name((0, 1)), &schema()).unwrap();
+    let mut again = pools.hold(name((0, 1)), &schema(), vec![0, 1]).unwrap();
     again.apply(&[batch(&[(1, 1), (2, 3)])]).unwrap();
     assert!(one.heap_size() + again.heap_size() < bytes + bytes / 4);
     // Another part of the keys is another pool.
-    let mut part = pools.hold(name((1, 2)), &schema()).unwrap();
+    let mut part = pools.hold(name((1, 2)), &schema(), vec![1]).unwrap();
     assert_eq!(part.apply(&[batch(&[(5, 1)])]).unwrap().ids, [0]);
 }
 

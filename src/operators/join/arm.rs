@@ -79,6 +79,11 @@ impl Arm {
         matches!(self.kind, ArmKind::Inner | ArmKind::Left)
     }
 
+    /// Whether equal tuples may come and go at once: of rows that differ in what is not shown of them.
+    pub fn may_cancel(&self) -> bool {
+        self.matches.is_some() && self.shows_matches() && self.store.hides()
+    }
+
     /// The row with which a base row appears once, whatever its matches are.
     fn stand_in(&self, matched: bool) -> Option<u32> {
         match self.kind {
@@ -106,7 +111,7 @@ impl Arm {
             if new.is_empty() {
                 continue;
             }
-            let keys = self.keys.of_arm(&batch.rows)?;
+            let keys = self.keys.of_arm(&self.store.shown(&batch.rows)?)?;
             let mut index = self.index.write()?;
             for (i, id) in new {
                 added.push((id, index.key_of_row(id, || keys.key(i))?));
@@ -122,10 +127,12 @@ impl Arm {
             true => Some(id.wrapping_sub(first) as usize).filter(|at| *at < added.len()),
             false => added.binary_search_by_key(&id, |(row, _)| *row).ok(),
         };
+        // Matches are counted row by row.
+        let net = if self.matches.is_none() { self.store.seen(applied.net)? } else { applied.net };
         let reader = self.index.read()?;
         let rows = reader.rows()?;
         let key_of = |id: u32| added_at(id).map_or_else(|| rows.key(id), |at| added[at].1);
-        let pairs: Vec<(u32, u32, i64)> = applied.net.iter().map(|(id, w)| (key_of(*id), *id, *w)).collect();
+        let pairs: Vec<(u32, u32, i64)> = net.iter().map(|(id, w)| (key_of(*id), *id, *w)).collect();
         let removed: Vec<(u32, u32)> = applied.removed.iter().map(|row| (*row, rows.key(*row))).collect();
 
         let before = self.presence();
@@ -314,7 +321,7 @@ impl Arm {
             if !ids.iter().any(|id| is_new(&self.base, *id)) {
                 continue;
             }
-            let keys = self.keys.of_base(&batch.rows)?;
+            let keys = self.keys.of_base(&base.shown(&batch.rows)?)?;
             let mut index = self.index.write()?;
             let first = linked.len();
             for (i, id) in ids.iter().enumerate() {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use self::arm::Arm;
 use self::tuples::Tuples;
+use super::consolidate::consolidate;
 use super::eval::{self, arrow_schema};
 use super::sharded::{Part, Shard};
 use crate::error::Result;
@@ -43,14 +44,13 @@ pub(super) struct Join {
 
 /// The rows of `node`, none yet; `part` of them. What other joins keep, too, is kept with them.
 fn relation(node: &Node, part: Part, session: &SessionState) -> Result<Relation> {
-    let schema = arrow_schema(node.schema());
-    if let Node::Arranged { arrangement, .. } = node
-        && let Some(pools) = session.config().get_extension::<RowPools>()
-    {
+    if let Node::Arranged { input, shown, arrangement, .. } = node {
         let name = PoolName { rows: Arc::clone(&arrangement.name), part };
-        return Ok(Relation::Pooled(pools.hold(name, &schema)?));
+        // A session that nobody planned in shares with nobody.
+        let pools = session.config().get_extension::<RowPools>().unwrap_or_default();
+        return Ok(Relation::Pooled(pools.hold(name, &arrow_schema(input.schema()), shown.clone())?));
     }
-    Relation::new(&schema, node.is_append_only())
+    Relation::new(&arrow_schema(node.schema()), node.is_append_only())
 }
 
 impl Join {
@@ -85,7 +85,8 @@ impl Join {
         for arm in &mut self.arms {
             arm.link_base(change, &applied.ids, &self.base)?;
         }
-        let tuples = self.expanded(Tuples::of_base(applied.net, self.arms.len()), &all, &self.base, None)?;
+        let net = self.base.seen(applied.net)?;
+        let tuples = self.expanded(Tuples::of_base(net, self.arms.len()), &all, &self.base, None)?;
         for arm in &mut self.arms {
             applied.removed.iter().for_each(|row| arm.unlink_base(*row));
         }
@@ -119,7 +120,11 @@ impl Join {
         }
         let rows = eval::rows(&self.schema, columns, tuples.len())?;
         let weights: Vec<Weight> = tuples.weights;
-        Ok(vec![SignedBatch::new(rows, weights.into())?])
+        let batch = SignedBatch::new(rows, weights.into())?;
+        if batch.has_retractions() && self.arms.iter().any(Arm::may_cancel) {
+            return consolidate(&self.schema, vec![batch]);
+        }
+        Ok(vec![batch])
     }
 }
 

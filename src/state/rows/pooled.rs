@@ -6,7 +6,7 @@
 //!
 //! A pool is found by its name ([`RowPools`]) and goes with its last holder. Nothing depends on who shares what: rows are found by their value.
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -33,8 +33,8 @@ type Pools = HashMap<(PoolName, Vec<DataType>), Weak<Mutex<Pool>>>;
 pub struct RowPools(Mutex<Pools>);
 
 impl RowPools {
-    /// A holder, of no rows yet, in the pool of this name and these columns.
-    pub fn hold(&self, name: PoolName, schema: &SchemaRef) -> Result<PooledRows> {
+    /// A holder, of no rows yet, in the pool of this name and these columns, of which it asks for those in `shown` only.
+    pub fn hold(&self, name: PoolName, schema: &SchemaRef, shown: Vec<usize>) -> Result<PooledRows> {
         let types = schema.fields().iter().map(|f| f.data_type().clone()).collect();
         let mut pools = self.0.lock().map_err(|_| failed())?;
         pools.retain(|_, pool| pool.strong_count() > 0);
@@ -50,7 +50,11 @@ impl RowPools {
             }
         };
         pool.lock().map_err(|_| failed())?.holders += 1;
-        Ok(PooledRows { pool, weights: Narrow::default(), dead: Vec::new(), live: 0 })
+        let types =
+            |shown: &Vec<usize>| shown.iter().map(|at| schema.field(*at).data_type().clone()).collect::<Vec<_>>();
+        let hides = !shown.iter().copied().eq(0..schema.fields().len());
+        let differ = if hides { Some(RowCodec::new(types(&shown))?) } else { None };
+        Ok(PooledRows { pool, shown, differ, weights: Narrow::default(), dead: Vec::new(), live: 0 })
     }
 }
 
@@ -113,6 +117,9 @@ impl<'a> Changing<'a> {
 /// The rows of one holder. Ids are the pool's: those of rows that others hold are missing among its own.
 pub struct PooledRows {
     pool: Arc<Mutex<Pool>>,
+    shown: Vec<usize>,
+    /// Tells apart what is shown of rows, where that is not all of them.
+    differ: Option<RowCodec>,
     /// By id; 0 where a row is another's.
     weights: Narrow,
     /// Rows whose weight fell to 0 in this epoch. They are held until [`PooledRows::sweep`].
@@ -133,7 +140,7 @@ impl PooledRows {
 
     /// As [`RowStore::apply`].
     pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
-        let PooledRows { pool, weights, dead, live } = self;
+        let PooledRows { pool, weights, dead, live, .. } = self;
         let mut pool = Changing::new(pool)?;
         let mut applied = Applied::of(batches);
         let mut retractions: Vec<Retraction> = Vec::new();
@@ -173,9 +180,45 @@ impl PooledRows {
         if (id as usize) < self.weights.len() { self.weights.get(id as usize) } else { 0 }
     }
 
-    /// As [`RowStore::columns`].
+    /// As [`RowStore::columns`], of the columns that are shown.
     pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        self.pool()?.rows.columns(ids, columns)
+        let columns: Vec<usize> = columns.iter().map(|column| self.shown[*column]).collect();
+        self.pool()?.rows.columns(ids, &columns)
+    }
+
+    /// `net`, in which rows cancel out that differ only in what is not shown: a change there is none to this holder.
+    pub fn seen(&self, net: Vec<(u32, Weight)>) -> Result<Vec<(u32, Weight)>> {
+        let Some(codec) = self.differ.as_ref().filter(|_| net.iter().any(|(_, weight)| *weight < 0)) else {
+            return Ok(net);
+        };
+        let ids: Vec<u32> = net.iter().map(|(id, _)| *id).collect();
+        let columns = self.columns(&ids, &(0..self.shown.len()).collect::<Vec<_>>())?;
+        let encoded = codec.encode(&columns, ids.len())?;
+        let mut totals: HashMap<u128, Weight> = HashMap::new();
+        for (at, (_, weight)) in net.iter().enumerate() {
+            *totals.entry(encoded.identity(at)).or_default() += weight;
+        }
+        let mut seen = Vec::with_capacity(net.len());
+        for (at, (id, weight)) in net.into_iter().enumerate() {
+            // What is left of the total is taken from the rows of its sign, the first ones first.
+            let Some(left) = totals.get_mut(&encoded.identity(at)) else { continue };
+            let part = if weight > 0 { weight.min(*left).max(0) } else { weight.max(*left).min(0) };
+            if part != 0 {
+                *left -= part;
+                seen.push((id, part));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether rows have columns that are not shown.
+    pub fn hides(&self) -> bool {
+        self.differ.is_some()
+    }
+
+    /// What is shown of rows of the pool.
+    pub fn shown(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        Ok(rows.project(&self.shown)?)
     }
 
     /// Lets go of the rows that died in this epoch.
