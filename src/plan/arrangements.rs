@@ -227,7 +227,7 @@ impl Walk<'_, '_> {
     /// `node` as columns of a relation's rows.
     fn scan(&self, node: &Node) -> Option<Scan> {
         match node {
-            Node::Input { slot, columns, schema, .. } => {
+            Node::Input { slot, columns, schema, .. } if !columns.is_empty() => {
                 let qualifier = schema.qualified_field(0).0.cloned();
                 let known = columns.iter().zip(schema.fields());
                 let relation = &self.inputs.get(*slot)?.schema;
