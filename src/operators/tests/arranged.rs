@@ -69,8 +69,9 @@ async fn run(seed: u64) -> Result<Found, String> {
         "c" => "s",
         _ => "k1",
     };
-    let whole =
-        format!("select x.*, t.id as other from \"src\".\"{table}\" as x left join \"src\".\"t\" as t on t.{by} = x.{by}");
+    let whole = format!(
+        "select x.*, t.id as other from \"src\".\"{table}\" as x left join \"src\".\"t\" as t on t.{by} = x.{by}"
+    );
     let models = compiled_together(&[&case.sql, &case.sql, &other, &whole], &case.append_only);
     let mut found = Vec::new();
     models.iter().filter_map(|m| m.incremental.as_ref().ok()).for_each(|plan| arrangements(plan, &mut found));
