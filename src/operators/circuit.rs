@@ -97,6 +97,16 @@ impl Circuit {
         self.operators_mut().for_each(|operator| operator.set_clock(now));
     }
 
+    /// The same of joins of streams and of what stands below them: what they settle comes to what stands above while that has the clock it had.
+    pub fn set_clock_of_joins(&mut self, now: i64) {
+        self.operators_mut().for_each(|operator| operator.set_clock_of_joins(now));
+    }
+
+    /// The same of what tells late rows from others.
+    pub fn set_clock_of_gates(&mut self, now: i64) {
+        self.each_gate(&mut |gate| gate.set_clock(now));
+    }
+
     /// When rows next come or go although no input changes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
         let mut next = None;
@@ -486,6 +496,13 @@ impl Operator {
         self.inputs.iter_mut().for_each(|input| input.set_clock(now));
     }
 
+    fn set_clock_of_joins(&mut self, now: i64) {
+        match &self.kind {
+            Kind::Temporal(node) if node.settles() => self.set_clock(now),
+            _ => self.inputs.iter_mut().for_each(|input| input.set_clock_of_joins(now)),
+        }
+    }
+
     fn last_change(&self) -> Result<Option<i64>> {
         let mut last = match &self.kind {
             Kind::Temporal(node) => node.last_change()?,
@@ -565,7 +582,7 @@ impl Operator {
     }
 }
 
-/// Whether the streamed input stands in or below `node`.
+/// Whether each row of `node` is processed once.
 fn streams(node: &Node, mode: Mode) -> bool {
     matches!(mode, Mode::Stream { slot } if node.streams(slot))
 }

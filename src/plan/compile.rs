@@ -261,10 +261,12 @@ impl Compiler<'_> {
                 .map(|slot| Stream { slot, schema: &slots.inputs[slot].schema })
                 .collect();
             self.check_on_close(model, &streams, &slots).map_err(fail)?;
-            let joins = incremental.as_ref().is_ok_and(|tree| on_close::joins_itself(tree, &streams));
-            let closed = match joined_stream.is_some() || joins {
+            let joins = incremental.as_ref().is_ok_and(|tree| on_close::joins_streams(tree, &streams));
+            let source = on_close::Source { streams: &streams, joined: joined_stream.is_some() || joins };
+            let in_windows = incremental.as_ref().is_ok_and(|tree| source.remembers(tree));
+            let closed = match source.joined && !in_windows {
                 true => interval_join::bounded(incremental, &streams),
-                false => on_close::close(incremental, &schema, &streams),
+                false => on_close::close(incremental, &schema, &source),
             };
             Ok(closed.map_err(fail)?)
         } else {

@@ -255,7 +255,7 @@ impl<'a> Tree<'a> {
             }
             Node::Join { base, arms, .. } => {
                 let text = match self.streams[0] {
-                    Some(_) if matches!(base.rows(), Node::Temporal { role: TemporalRole::Open, .. }) => {
+                    Some(stream) if !base.streams(stream) => {
                         "join: incremental; state: the needed columns of the rows below once, and one index per key"
                     }
                     Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",
@@ -292,8 +292,9 @@ impl<'a> Tree<'a> {
                         "rows until the watermark is more than {} past {expr}: state: those rows, bounded by the watermarks of both streams",
                         length(moving.micros)
                     ),
-                    Some(Bound { expr, .. }) => {
-                        format!("open windows until {expr}: state: the rows of open windows, bounded by the watermark")
+                    Some(bound) => {
+                        let until = passed(bound);
+                        format!("open windows until {until}: state: the rows of open windows, bounded by the watermark")
                     }
                     None => String::new(),
                 };
@@ -306,7 +307,7 @@ impl<'a> Tree<'a> {
                 self.node(input, depth + 1, "");
             }
             Node::Temporal { input, bounds, role: TemporalRole::Close } => {
-                let end = bounds.first().map(|b| b.expr.to_string()).unwrap_or_default();
+                let end = bounds.first().map(passed).unwrap_or_default();
                 let text = "written once; state: the results of open windows, bounded by the watermark";
                 self.line(depth, &format!("{label}on close of {end}: {text}"));
                 self.node(input, depth + 1, "");
@@ -388,6 +389,14 @@ impl<'a> Tree<'a> {
                 self.node(input, depth + 1, "");
             }
         }
+    }
+}
+
+/// When the watermark has passed the end of a window far enough.
+fn passed(bound: &Bound) -> String {
+    match bound.moving.micros {
+        0 => bound.expr.to_string(),
+        behind => format!("{} and {} more", bound.expr, length(behind)),
     }
 }
 

@@ -116,7 +116,7 @@ fn through(expr: Expr, schema: &DFSchema, origin: &dyn Fn(usize) -> Option<Expr>
     replaced.ok().map(|r| r.data).filter(|_| !lost)
 }
 
-fn is_instant(data_type: &DataType) -> bool {
+pub(super) fn is_instant(data_type: &DataType) -> bool {
     match data_type {
         DataType::Timestamp(_, zone) => zone.as_deref().is_none_or(|z| z == "UTC"),
         DataType::Date32 => true,
@@ -158,7 +158,7 @@ fn rises(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// A constant length of time above 0: months, or ns.
-fn length(expr: &Expr) -> Option<(i64, i64)> {
+pub(super) fn length(expr: &Expr) -> Option<(i64, i64)> {
     let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(length)), _) = expr else { return None };
     let nanos = i64::from(length.days).checked_mul(86_400_000_000_000)?.checked_add(length.nanoseconds)?;
     let months = i64::from(length.months);

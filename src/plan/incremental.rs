@@ -200,21 +200,28 @@ impl Node {
         }
     }
 
-    /// The node whose rows these are, whoever keeps them.
-    pub(super) fn rows(&self) -> &Node {
+    /// Whether each of its rows is given out once: rows of the stream in `slot` that nothing takes back.
+    pub fn streams(&self, slot: usize) -> bool {
         match self {
-            Node::Arranged { input, .. } => input.rows(),
-            other => other,
+            Node::Input { slot: own, .. } => *own == slot,
+            // Its rows are taken out again: what stands above is maintained.
+            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
+            // What was given out stays.
+            Node::Temporal { role: TemporalRole::Settle | TemporalRole::Close, .. } => true,
+            other => other.below().into_iter().any(|node| node.streams(slot)),
         }
     }
 
-    /// Whether rows of the streamed input `slot` come out of it as they come in.
-    pub fn streams(&self, slot: usize) -> bool {
+    /// How far behind the watermark it may still hold rows of windows of two joined streams, µs. None where it computes no such windows.
+    pub fn looks_back(&self) -> Option<i64> {
+        fn settles(node: &Node) -> bool {
+            matches!(node, Node::Temporal { role: TemporalRole::Settle, .. }) || node.below().into_iter().any(settles)
+        }
         match self {
-            Node::Input { slot: of, .. } => *of == slot,
-            // Its rows are taken out again: what stands above is maintained.
-            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
-            other => other.below().into_iter().any(|below| below.streams(slot)),
+            Node::Temporal { input, bounds, role: TemporalRole::Open } if settles(input) => {
+                bounds.iter().map(|bound| -bound.moving.micros).max()
+            }
+            other => other.below().into_iter().filter_map(Node::looks_back).max(),
         }
     }
 
