@@ -250,6 +250,8 @@ struct Operator {
     threads: usize,
     /// The memory its state takes.
     memory: StateMemory,
+    /// What of its state it can do without.
+    forgets: Option<Box<Forgets>>,
 }
 
 enum Kind {
@@ -259,7 +261,7 @@ enum Kind {
     Filter(Filter),
     Union { schema: SchemaRef },
     Unnest(Unnest),
-    Aggregate { groups: Sharded<Aggregate>, forgets: Option<Box<Forgets>> },
+    Aggregate(Sharded<Aggregate>),
     First(Sharded<First>),
     Temporal(Box<Temporal>),
     Gate(Box<Gate>),
@@ -279,7 +281,7 @@ impl Kind {
             Kind::Filter(_) => "filter",
             Kind::Union { .. } => "union all",
             Kind::Unnest(_) => "unnest",
-            Kind::Aggregate { .. } => "aggregate",
+            Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
             Kind::Temporal(_) => "temporal filter",
             Kind::Gate(_) => "gate",
@@ -293,7 +295,7 @@ impl Kind {
 
     fn state_rows(&self) -> usize {
         match self {
-            Kind::Aggregate { groups, .. } => groups.state_rows(),
+            Kind::Aggregate(node) => node.state_rows(),
             Kind::First(node) => node.state_rows(),
             Kind::Temporal(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
@@ -306,7 +308,7 @@ impl Kind {
 
     fn state_bytes(&self) -> usize {
         match self {
-            Kind::Aggregate { groups, .. } => groups.state_bytes(),
+            Kind::Aggregate(node) => node.state_bytes(),
             Kind::First(node) => node.state_bytes(),
             Kind::Temporal(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
@@ -354,15 +356,13 @@ impl Operator {
                 let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
                 (Kind::Unnest(unnest), vec![below(input)?])
             }
-            Node::Aggregate { input, group, sets, bucket, .. } => {
-                let forgets = bucket.as_ref().map(|bucket| Forgets::new(bucket, group, input.schema(), session));
-                let forgets = forgets.transpose()?.map(Box::new);
+            Node::Aggregate { input, group, sets, .. } => {
                 // A row belongs to a group of every set.
                 let by = if sets.is_empty() { &group[..] } else { &[] };
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let make = move || make::aggregate(&plan, &session);
                 let groups = Sharded::new(means(), Routes::by(input, by), make)?;
-                (Kind::Aggregate { groups, forgets }, vec![below(input)?])
+                (Kind::Aggregate(groups), vec![below(input)?])
             }
             Node::First { input, partition, .. } => {
                 let (by, streamed) = (Routes::by(input, partition), streams(input, mode));
@@ -433,7 +433,15 @@ impl Operator {
             }
         };
         let memory = StateMemory::new(model, kind.name(), &session.runtime_env().memory_pool);
-        Ok(Operator { kind, inputs, running: Running::default(), threads, memory })
+        let forgets = match plan {
+            Node::Aggregate { input, group: keys, bucket: Some(bucket), .. }
+            | Node::First { input, partition: keys, bucket: Some(bucket), .. }
+            | Node::Window { input, partition: keys, bucket: Some(bucket), .. } => {
+                Some(Box::new(Forgets::new(bucket, keys, input.schema(), session)?))
+            }
+            _ => None,
+        };
+        Ok(Operator { kind, inputs, running: Running::default(), threads, memory, forgets })
     }
 
     fn step(&mut self, epoch: &Epoch<'_>) -> Result<Vec<SignedBatch>> {
@@ -463,12 +471,7 @@ impl Operator {
                 }
                 output
             }
-            Kind::Aggregate { groups, forgets } => {
-                if let Some(forgets) = forgets {
-                    forgets.came += rows_in as u64;
-                }
-                groups.step(vec![only()], first, &mut self.memory)?
-            }
+            Kind::Aggregate(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::First(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::Temporal(node) => node.step(only())?,
             Kind::Gate(gate) => gate.step(only())?,
@@ -481,6 +484,9 @@ impl Operator {
                 conform(output, |i| i, schema)?
             }
         };
+        if let Some(forgets) = &mut self.forgets {
+            forgets.came += rows_in as u64;
+        }
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)
@@ -537,12 +543,7 @@ impl Operator {
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         out.words::<u32>(self.kind.name(), []);
         match &self.kind {
-            Kind::Aggregate { groups, forgets } => {
-                groups.save(out)?;
-                if let Some(forgets) = forgets {
-                    forgets.save(out);
-                }
-            }
+            Kind::Aggregate(node) => node.save(out)?,
             Kind::First(node) => node.save(out)?,
             Kind::Temporal(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
@@ -551,18 +552,16 @@ impl Operator {
             Kind::Sessions(node) => node.save(out)?,
             _ => {}
         }
+        if let Some(forgets) = &self.forgets {
+            forgets.save(out);
+        }
         self.inputs.iter().try_for_each(|input| input.save(out))
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         from.exactly::<u32>(self.kind.name(), 0)?;
         match &mut self.kind {
-            Kind::Aggregate { groups, forgets } => {
-                groups.restore(from, &mut self.memory)?;
-                if let Some(forgets) = forgets {
-                    forgets.restore(from, groups.state_rows())?;
-                }
-            }
+            Kind::Aggregate(node) => node.restore(from, &mut self.memory)?,
             Kind::First(node) => node.restore(from, &mut self.memory)?,
             Kind::Temporal(node) => node.restore(from)?,
             Kind::Join(node) => node.restore(from, &mut self.memory)?,
@@ -570,6 +569,9 @@ impl Operator {
             Kind::TopK(node) => node.restore(from, &mut self.memory)?,
             Kind::Sessions(node) => node.restore(from, &mut self.memory)?,
             _ => {}
+        }
+        if let Some(forgets) = &mut self.forgets {
+            forgets.restore(from, self.kind.state_rows())?;
         }
         self.memory.resize(self.kind.state_bytes())?;
         self.inputs.iter_mut().try_for_each(|input| input.restore(from))

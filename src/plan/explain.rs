@@ -170,11 +170,12 @@ impl<'a> Tree<'a> {
     }
 
     /// What becomes of groups whose time is over.
-    fn forgets(&self, bucket: &Bucket, group: &[Expr]) -> String {
+    fn forgets(&self, what: &str, bucket: &Option<Box<Bucket>>, keys: &[Expr]) -> String {
+        let Some(bucket) = bucket else { return String::new() };
         let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
-        let key = group.get(bucket.key).map_or(String::new(), Expr::to_string);
+        let key = keys.get(bucket.key).map_or(String::new(), Expr::to_string);
         format!(
-            "; groups whose {key} is behind the watermark of {relation} are forgotten, and read from it again for a late row"
+            "; {what} whose {key} is behind the watermark of {relation} are forgotten, and read from it again for a late row"
         )
     }
 
@@ -269,7 +270,7 @@ impl<'a> Tree<'a> {
             }
             Node::Aggregate { input, group, sets, aggregates, bucket, .. } => {
                 let by = by(group, sets);
-                let forgets = bucket.as_ref().map_or(String::new(), |bucket| self.forgets(bucket, group));
+                let forgets = self.forgets("groups", bucket, group);
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
                     [] => format!("distinct {by}: incremental; state: a count per distinct row{forgets}"),
@@ -323,14 +324,15 @@ impl<'a> Tree<'a> {
                 );
                 self.node(input, depth + 1, "");
             }
-            Node::First { input, partition, order } => {
+            Node::First { input, partition, order, bucket } => {
                 let keeps = match (self.streams[0], input.is_append_only()) {
                     (Some(_), _) => "state: the keys seen",
                     (None, true) => "state: the first row per key, as its input is append-only",
                     (None, false) => "state: the rows of each key, in order",
                 };
                 let order = order.iter().map(SortExpr::to_string).collect::<Vec<_>>().join(", ");
-                self.line(depth, &format!("{label}first row per {} by {order}: incremental; {keeps}", list(partition)));
+                let (per, forgets) = (list(partition), self.forgets("rows", bucket, partition));
+                self.line(depth, &format!("{label}first row per {per} by {order}: incremental; {keeps}{forgets}"));
                 self.node(input, depth + 1, "");
             }
             Node::Session { input, partition, time, gap, ends, closes, .. } => {
@@ -356,7 +358,7 @@ impl<'a> Tree<'a> {
                 );
                 self.node(input, depth + 1, "");
             }
-            Node::Window { input, partition, order, calls, reach, visible, .. } => {
+            Node::Window { input, partition, order, calls, reach, visible, bucket, .. } => {
                 let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
                 let what = match visible {
                     Some(Visible { rank, most }) => {
@@ -385,7 +387,8 @@ impl<'a> Tree<'a> {
                         )
                     }
                 };
-                self.line(depth, &format!("{label}{what}"));
+                let forgets = self.forgets("rows", bucket, partition);
+                self.line(depth, &format!("{label}{what}{forgets}"));
                 self.node(input, depth + 1, "");
             }
         }

@@ -47,7 +47,13 @@ pub enum Node {
     },
     /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
     /// columns the model mentions. Output schema = input schema (the row number, constant 1, is projected above when asked for).
-    First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
+    First {
+        input: Box<Node>,
+        partition: Vec<Expr>,
+        order: Vec<SortExpr>,
+        /// By which it may forget partitions.
+        bucket: Option<Box<Bucket>>,
+    },
     /// Window functions that share a partitioning and an order. Output = input columns, then one for every call.
     Window {
         input: Box<Node>,
@@ -58,6 +64,8 @@ pub enum Node {
         reach: Reach,
         /// Only these rows are given out: a top-k.
         visible: Option<Visible>,
+        /// By which it may forget partitions.
+        bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
     },
     /// `session` in FROM: rows of one `partition` whose times follow one another within `gap` share a session. A row without a time is left
@@ -324,10 +332,10 @@ pub struct GroupingSet {
     pub number: u64,
 }
 
-/// A key of a [`Node::Aggregate`] that is a bucket of the event time of a table with a watermark: a value that rises with that time.
+/// A key of a [`Node::Aggregate`], or of the partitions of a [`Node::First`] or [`Node::Window`], that is a bucket of the event time of a table with a watermark: a value that rises with that time.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    /// Index into `group`.
+    /// Index into `group` or `partition`.
     pub key: usize,
     /// The table.
     pub slot: usize,

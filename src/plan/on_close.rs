@@ -157,15 +157,16 @@ fn open(node: Node, end: End, source: &Source<'_>) -> Result<(Node, i64), Fault>
             aggregates.iter_mut().for_each(|a| a.append_only = false);
             Ok((Node::Aggregate { input: Box::new(input), group, sets, aggregates, bucket, schema }, behind))
         }
-        Node::First { input, partition, order } => {
+        Node::First { input, partition, order, bucket } => {
             has_end(&partition, &input, end.column)?;
             let (input, behind) = open(*input, end, source)?;
-            Ok((Node::First { input: Box::new(input), partition, order }, behind))
+            Ok((Node::First { input: Box::new(input), partition, order, bucket }, behind))
         }
-        Node::Window { input, partition, order, calls, reach, visible, schema } => {
+        Node::Window { input, partition, order, calls, reach, visible, bucket, schema } => {
             has_end(&partition, &input, end.column)?;
             let (input, behind) = open(*input, end, source)?;
-            Ok((Node::Window { input: Box::new(input), partition, order, calls, reach, visible, schema }, behind))
+            let input = Box::new(input);
+            Ok((Node::Window { input, partition, order, calls, reach, visible, bucket, schema }, behind))
         }
         Node::Session { input, partition, time, gap, ends, schema, .. } => {
             if end.column != input.schema().fields().len() + 1 || end.plus.is_some() {

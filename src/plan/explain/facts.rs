@@ -28,6 +28,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
             };
             (by(group, sets), bound)
         }
+        Node::First { partition, bucket: Some(_), .. } | Node::Window { partition, bucket: Some(_), .. } => {
+            (keys(&list(partition)), "the watermark: what has come since, and the buckets of late rows".to_string())
+        }
         Node::First { input, partition, .. } => {
             let what = match (stream, only_grows(input)) {
                 (None, false) => "the rows of its input",
