@@ -424,6 +424,36 @@ fn windows_are_written_once_whatever_instant_a_run_is_killed_at() {
 }
 
 #[test]
+fn a_bucket_that_is_selected_says_when_its_window_ends() {
+    let sandbox = closing();
+    let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";
+    let model = |key: &str| {
+        format!("{on_close} select {key} as t, count(*) as n from STREAM {{{{ ref('bronze') }}}} group by 1")
+    };
+    sandbox.write("queries/bins.sql", model("date_bin(interval '30 minutes', at)"));
+    sandbox.write("queries/truncated.sql", model("date_trunc('hour', at)"));
+    sandbox.write("queries/days.sql", model("cast(at as date)"));
+    sandbox.write("queries/months.sql", model("date_trunc('month', at)"));
+    let written = |table: &str| sandbox.rows(&format!("select cast(t as varchar) as t, n from {table}"));
+    sandbox.write("data/orders/1.json", orders(&[(1, "a", "10:00:00", "[]"), (2, "a", "10:40:00", "[]")]));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("bins"), [r#"{"t":"2024-03-01T10:00:00Z","n":1}"#]);
+    assert!(written("truncated").is_empty() && written("days").is_empty() && written("months").is_empty());
+    sandbox.write("data/orders/2.json", orders(&[(3, "a", "23:59:00", "[]"), (4, "a", "10:01:00", "[]")]));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("truncated"), [r#"{"t":"2024-03-01T10:00:00Z","n":3}"#]);
+    assert!(written("days").is_empty());
+    let next_day = "{\"id\": 5, \"who\": \"a\", \"at\": \"2024-03-02T00:05:00Z\", \"tags\": []}\n";
+    sandbox.write("data/orders/3.json", next_day);
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("days"), [r#"{"t":"2024-03-01","n":4}"#]);
+    assert!(written("months").is_empty());
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(written("months"), [r#"{"t":"2024-03-01T00:00:00Z","n":5}"#]);
+    assert_eq!(late(&sandbox, "bins"), [order(4, "a", "10:01:00")]);
+}
+
+#[test]
 fn a_row_is_late_when_all_its_windows_are_closed_and_windows_may_be_grouped_again() {
     let sandbox = closing();
     let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";

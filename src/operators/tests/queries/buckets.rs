@@ -110,7 +110,9 @@ impl Generator<'_> {
         let (source, columns, keys) = self.bucket_keys();
         let filter = self.filter(&columns);
         let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
-        let order = self.order(&columns);
+        // DataFusion asserts that functions over one window are ordered alike, which those are not whose keys are ordered by as well.
+        let others: Vec<Column> = columns.iter().filter(|(name, _)| !by.contains(name.as_str())).cloned().collect();
+        let order = self.order(&others);
         let (mut list, mut output) = self.select(&columns);
         let is_top = self.rng.random_bool(0.5);
         for number in 0..self.rng.random_range(1..3) {
