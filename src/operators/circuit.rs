@@ -97,6 +97,16 @@ impl Circuit {
         self.operators_mut().for_each(|operator| operator.set_clock(now));
     }
 
+    /// The same of joins of streams and of what stands below them: what they settle comes to what stands above while that has the clock it had.
+    pub fn set_clock_of_joins(&mut self, now: i64) {
+        self.operators_mut().for_each(|operator| operator.set_clock_of_joins(now));
+    }
+
+    /// The same of what tells late rows from others.
+    pub fn set_clock_of_gates(&mut self, now: i64) {
+        self.each_gate(&mut |gate| gate.set_clock(now));
+    }
+
     /// When rows next come or go although no input changes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
         let mut next = None;
@@ -240,6 +250,8 @@ struct Operator {
     threads: usize,
     /// The memory its state takes.
     memory: StateMemory,
+    /// What of its state it can do without.
+    forgets: Option<Box<Forgets>>,
 }
 
 enum Kind {
@@ -249,7 +261,7 @@ enum Kind {
     Filter(Filter),
     Union { schema: SchemaRef },
     Unnest(Unnest),
-    Aggregate { groups: Sharded<Aggregate>, forgets: Option<Box<Forgets>> },
+    Aggregate(Sharded<Aggregate>),
     First(Sharded<First>),
     Temporal(Box<Temporal>),
     Gate(Box<Gate>),
@@ -269,7 +281,7 @@ impl Kind {
             Kind::Filter(_) => "filter",
             Kind::Union { .. } => "union all",
             Kind::Unnest(_) => "unnest",
-            Kind::Aggregate { .. } => "aggregate",
+            Kind::Aggregate(_) => "aggregate",
             Kind::First(_) => "first row",
             Kind::Temporal(_) => "temporal filter",
             Kind::Gate(_) => "gate",
@@ -283,7 +295,7 @@ impl Kind {
 
     fn state_rows(&self) -> usize {
         match self {
-            Kind::Aggregate { groups, .. } => groups.state_rows(),
+            Kind::Aggregate(node) => node.state_rows(),
             Kind::First(node) => node.state_rows(),
             Kind::Temporal(node) => node.state_rows(),
             Kind::Join(node) => node.state_rows(),
@@ -296,7 +308,7 @@ impl Kind {
 
     fn state_bytes(&self) -> usize {
         match self {
-            Kind::Aggregate { groups, .. } => groups.state_bytes(),
+            Kind::Aggregate(node) => node.state_bytes(),
             Kind::First(node) => node.state_bytes(),
             Kind::Temporal(node) => node.state_bytes(),
             Kind::Join(node) => node.state_bytes(),
@@ -344,15 +356,13 @@ impl Operator {
                 let unnest = Unnest { lists, structs, nulls: *nulls, schema: arrow_schema(schema) };
                 (Kind::Unnest(unnest), vec![below(input)?])
             }
-            Node::Aggregate { input, group, sets, bucket, .. } => {
-                let forgets = bucket.as_ref().map(|bucket| Forgets::new(bucket, group, input.schema(), session));
-                let forgets = forgets.transpose()?.map(Box::new);
+            Node::Aggregate { input, group, sets, .. } => {
                 // A row belongs to a group of every set.
                 let by = if sets.is_empty() { &group[..] } else { &[] };
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let make = move || make::aggregate(&plan, &session);
                 let groups = Sharded::new(means(), Routes::by(input, by), make)?;
-                (Kind::Aggregate { groups, forgets }, vec![below(input)?])
+                (Kind::Aggregate(groups), vec![below(input)?])
             }
             Node::First { input, partition, .. } => {
                 let (by, streamed) = (Routes::by(input, partition), streams(input, mode));
@@ -423,7 +433,15 @@ impl Operator {
             }
         };
         let memory = StateMemory::new(model, kind.name(), &session.runtime_env().memory_pool);
-        Ok(Operator { kind, inputs, running: Running::default(), threads, memory })
+        let forgets = match plan {
+            Node::Aggregate { input, group: keys, bucket: Some(bucket), .. }
+            | Node::First { input, partition: keys, bucket: Some(bucket), .. }
+            | Node::Window { input, partition: keys, bucket: Some(bucket), .. } => {
+                Some(Box::new(Forgets::new(bucket, keys, input.schema(), session)?))
+            }
+            _ => None,
+        };
+        Ok(Operator { kind, inputs, running: Running::default(), threads, memory, forgets })
     }
 
     fn step(&mut self, epoch: &Epoch<'_>) -> Result<Vec<SignedBatch>> {
@@ -453,12 +471,7 @@ impl Operator {
                 }
                 output
             }
-            Kind::Aggregate { groups, forgets } => {
-                if let Some(forgets) = forgets {
-                    forgets.came += rows_in as u64;
-                }
-                groups.step(vec![only()], first, &mut self.memory)?
-            }
+            Kind::Aggregate(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::First(node) => node.step(vec![only()], first, &mut self.memory)?,
             Kind::Temporal(node) => node.step(only())?,
             Kind::Gate(gate) => gate.step(only())?,
@@ -471,6 +484,9 @@ impl Operator {
                 conform(output, |i| i, schema)?
             }
         };
+        if let Some(forgets) = &mut self.forgets {
+            forgets.came += rows_in as u64;
+        }
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)
@@ -484,6 +500,13 @@ impl Operator {
             _ => {}
         }
         self.inputs.iter_mut().for_each(|input| input.set_clock(now));
+    }
+
+    fn set_clock_of_joins(&mut self, now: i64) {
+        match &self.kind {
+            Kind::Temporal(node) if node.settles() => self.set_clock(now),
+            _ => self.inputs.iter_mut().for_each(|input| input.set_clock_of_joins(now)),
+        }
     }
 
     fn last_change(&self) -> Result<Option<i64>> {
@@ -520,12 +543,7 @@ impl Operator {
     fn save(&self, out: &mut StateWriter) -> Result<()> {
         out.words::<u32>(self.kind.name(), []);
         match &self.kind {
-            Kind::Aggregate { groups, forgets } => {
-                groups.save(out)?;
-                if let Some(forgets) = forgets {
-                    forgets.save(out);
-                }
-            }
+            Kind::Aggregate(node) => node.save(out)?,
             Kind::First(node) => node.save(out)?,
             Kind::Temporal(node) => node.save(out),
             Kind::Join(node) => node.save(out)?,
@@ -534,18 +552,16 @@ impl Operator {
             Kind::Sessions(node) => node.save(out)?,
             _ => {}
         }
+        if let Some(forgets) = &self.forgets {
+            forgets.save(out);
+        }
         self.inputs.iter().try_for_each(|input| input.save(out))
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         from.exactly::<u32>(self.kind.name(), 0)?;
         match &mut self.kind {
-            Kind::Aggregate { groups, forgets } => {
-                groups.restore(from, &mut self.memory)?;
-                if let Some(forgets) = forgets {
-                    forgets.restore(from, groups.state_rows())?;
-                }
-            }
+            Kind::Aggregate(node) => node.restore(from, &mut self.memory)?,
             Kind::First(node) => node.restore(from, &mut self.memory)?,
             Kind::Temporal(node) => node.restore(from)?,
             Kind::Join(node) => node.restore(from, &mut self.memory)?,
@@ -553,6 +569,9 @@ impl Operator {
             Kind::TopK(node) => node.restore(from, &mut self.memory)?,
             Kind::Sessions(node) => node.restore(from, &mut self.memory)?,
             _ => {}
+        }
+        if let Some(forgets) = &mut self.forgets {
+            forgets.restore(from, self.kind.state_rows())?;
         }
         self.memory.resize(self.kind.state_bytes())?;
         self.inputs.iter_mut().try_for_each(|input| input.restore(from))
@@ -565,7 +584,7 @@ impl Operator {
     }
 }
 
-/// Whether the streamed input stands in or below `node`.
+/// Whether each row of `node` is processed once.
 fn streams(node: &Node, mode: Mode) -> bool {
     matches!(mode, Mode::Stream { slot } if node.streams(slot))
 }

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
+use super::forgets::{Forgetting, kept};
 use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter, canonical};
@@ -42,6 +43,13 @@ struct Partitions {
     bytes: usize,
 }
 
+impl Partitions {
+    fn of(keys: GroupIndex, rows: Vec<Multiset>) -> Self {
+        let (count, bytes) = (rows.iter().map(Multiset::len).sum(), rows.iter().map(Multiset::bytes).sum());
+        Partitions { keys, rows, count, bytes }
+    }
+}
+
 impl First {
     pub fn new(
         partition: Exprs,
@@ -62,6 +70,17 @@ impl First {
         })
     }
 
+    /// Keys and rows of each batch, encoded.
+    fn encode(&self, input: &[SignedBatch]) -> Result<Vec<(Encoded, Encoded)>> {
+        let one = |batch: &SignedBatch| {
+            let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
+            let mut columns = self.order.evaluate(&batch.rows)?;
+            columns.extend_from_slice(batch.rows.columns());
+            Ok((keys, self.row_codec.encode(&columns, batch.num_rows())?))
+        };
+        input.iter().map(one).collect()
+    }
+
     /// What the state alone knows, from its bytes.
     fn remembered(&self, changes: &Changes) -> Result<SignedBatch> {
         let weights = changes.old.iter().map(|_| -1).chain(changes.risen.iter().map(|_| 1));
@@ -72,16 +91,30 @@ impl First {
     }
 }
 
+impl Forgetting for First {
+    fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
+        let encoded = self.encode(rows)?;
+        match &mut self.state {
+            State::Rows(partitions) => maintain(partitions, rows, &encoded).map(|_| ()),
+            State::Seen(_) => Err(Error::internal("the keys of a stream are not forgotten")),
+        }
+    }
+
+    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+        let State::Rows(partitions) = &mut self.state else { return Ok(()) };
+        let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| partitions.keys.key(*id)));
+        if let Some(kept) = kept(&partitions.keys, decode, key, end)? {
+            let rows = kept.iter().map(|id| std::mem::take(&mut partitions.rows[*id as usize])).collect();
+            **partitions = Partitions::of(partitions.keys.picked(&kept)?, rows);
+        }
+        Ok(())
+    }
+}
+
 impl Shard for First {
     fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let input = inputs.pop().unwrap_or_default();
-        let mut encoded = Vec::with_capacity(input.len());
-        for batch in &input {
-            let keys = self.key_codec.encode(&self.partition.evaluate(&batch.rows)?, batch.num_rows())?;
-            let mut columns = self.order.evaluate(&batch.rows)?;
-            columns.extend_from_slice(batch.rows.columns());
-            encoded.push((keys, self.row_codec.encode(&columns, batch.num_rows())?));
-        }
+        let encoded = self.encode(&input)?;
         let changes = match &mut self.state {
             State::Seen(seen) => first_seen(seen, &input, &encoded)?,
             State::Rows(partitions) => maintain(partitions, &input, &encoded)?,
@@ -112,11 +145,9 @@ impl Shard for First {
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         match &mut self.state {
             State::Rows(partitions) => {
-                partitions.keys = GroupIndex::restore(from)?;
+                let keys = GroupIndex::restore(from)?;
                 let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
-                partitions.rows = from.multisets("partitions", count as usize)?;
-                partitions.count = partitions.rows.iter().map(Multiset::len).sum();
-                partitions.bytes = partitions.rows.iter().map(Multiset::bytes).sum();
+                **partitions = Partitions::of(keys, from.multisets("partitions", count as usize)?);
             }
             State::Seen(seen) => {
                 let keys = from.words::<u128>("seen")?;

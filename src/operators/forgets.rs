@@ -1,9 +1,9 @@
-//! What an aggregate has forgotten: the groups of time buckets behind the watermark, and nothing of them is kept.
+//! What an operator has forgotten: the groups, or the rows of partitions, of time buckets behind the watermark, and nothing of them is kept.
 //!
 //! A bucket is a number that rises with the event time of a table (`plan::forgetting`), so those that ended are all before one number, `end`, and their rows
 //! before one instant, the `mark`. Only rows before the mark can belong to a forgotten bucket. When such rows are about to come (or to go),
 //! [`Forgets::touched`] names their buckets and [`Forgets::spans`] where in time all rows of these lie: the rows that the table had until then are
-//! taken in first, after which the aggregate is what it would be if it had never forgotten. The buckets stay until the next time.
+//! taken in first, after which the operator is what it would be if it had never forgotten. The buckets stay until the next time.
 //!
 //! Going through all groups is worth it when many are there: it is done when the state has doubled since the last time. And rows that come in any
 //! order, as in a first load, would have it read everything again and again: nothing is forgotten before as many rows have come as were read
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::eval::{Exprs, instants};
 use crate::error::{Error, Result};
 use crate::plan::incremental::Bucket;
-use crate::state::{StateReader, StateWriter};
+use crate::state::{GroupIndex, StateReader, StateWriter};
 use crate::types::SignedBatch;
 
 /// Rows of state that may always stay. Tests hardly have any.
@@ -32,10 +32,37 @@ const APART: usize = 16;
 /// µs.
 const DAY: i64 = 86_400_000_000;
 
+/// State by key that can do without some keys.
+pub(super) trait Forgetting {
+    /// Takes inserted rows in that were given out before: with others of their keys, or alone.
+    fn remember(&mut self, rows: &[SignedBatch]) -> Result<()>;
+    /// Forgets the keys whose column `key` is an instant before `end` (µs). The room of the others is no larger than they need.
+    fn forget(&mut self, key: usize, end: i64) -> Result<()>;
+}
+
+/// The ids of keys whose column `key` is no instant before `end`, NULLs among them, unless all are. `decode`: the columns of some keys.
+pub(super) fn kept(
+    keys: &GroupIndex,
+    decode: impl Fn(&[u32]) -> Result<Vec<ArrayRef>>,
+    key: usize,
+    end: i64,
+) -> Result<Option<Vec<u32>>> {
+    let all = keys.ids();
+    let mut kept = Vec::with_capacity(all.len());
+    // So many are decoded at once.
+    for ids in all.chunks(8_192) {
+        let columns = decode(ids)?;
+        let times = instants(columns.get(key).ok_or_else(|| Error::internal("a bucket is no key"))?)?;
+        let stays = |i: &usize| times.is_null(*i) || times.value(*i) >= end;
+        kept.extend((0..ids.len()).filter(stays).map(|i| ids[i]));
+    }
+    Ok((kept.len() < all.len()).then_some(kept))
+}
+
 /// What a circuit has forgotten and a change needs.
 #[derive(Debug, Clone)]
 pub struct Needed {
-    /// Which of the aggregates that forget.
+    /// Which of the operators that forget.
     pub(super) node: usize,
     /// The table it is made of.
     pub slot: usize,
@@ -50,7 +77,7 @@ pub struct Needed {
 
 pub(super) struct Forgets {
     pub bucket: Bucket,
-    /// The bucket of each row of the aggregate's input.
+    /// The bucket of each row of the operator's input.
     key: Exprs,
     /// The first bucket and the last that a row of some time lies in.
     ends: Exprs,
@@ -71,9 +98,9 @@ pub(super) struct Forgets {
 }
 
 impl Forgets {
-    /// `group` over `input` are the keys of the aggregate.
-    pub fn new(bucket: &Bucket, group: &[Expr], input: &DFSchema, session: &SessionState) -> Result<Self> {
-        let key = group.get(bucket.key).ok_or_else(|| Error::internal("a bucket is no key"))?;
+    /// `keys` over `input` are those of the operator.
+    pub fn new(bucket: &Bucket, keys: &[Expr], input: &DFSchema, session: &SessionState) -> Result<Self> {
+        let key = keys.get(bucket.key).ok_or_else(|| Error::internal("a bucket is no key"))?;
         let schema = bucket.time_schema();
         let time = DFSchema::try_from(schema.as_ref().clone())?;
         Ok(Forgets {
@@ -106,7 +133,7 @@ impl Forgets {
         Ok(late)
     }
 
-    /// The forgotten buckets among those of `rows`, which are of the aggregate's input.
+    /// The forgotten buckets among those of `rows`, which are of the operator's input.
     pub fn touched(&self, rows: &[SignedBatch]) -> Result<BTreeSet<i64>> {
         let mut touched = BTreeSet::new();
         for batch in rows {
@@ -185,7 +212,7 @@ impl Forgets {
         Some((end(0)?, end(1)?))
     }
 
-    /// Rows of the aggregate's input that lie in `buckets`.
+    /// Rows of the operator's input that lie in `buckets`.
     pub fn only(&self, rows: Vec<SignedBatch>, buckets: &BTreeSet<i64>) -> Result<Vec<SignedBatch>> {
         let only = |batch: SignedBatch| {
             let wanted = self.buckets(&batch.rows)?;

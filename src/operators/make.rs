@@ -26,7 +26,7 @@ pub(super) fn aggregate(plan: &Node, session: &SessionState) -> Result<Aggregate
 
 /// The first row of each partition.
 pub(super) fn first(plan: &Node, streamed: bool, session: &SessionState) -> Result<First> {
-    let Node::First { input, partition, order } = plan else { return Err(another()) };
+    let Node::First { input, partition, order, .. } = plan else { return Err(another()) };
     let (partition, order, options) = ordered(input, partition, order, session)?;
     First::new(partition, order, &options, arrow_schema(input.schema()), streamed)
 }
@@ -34,7 +34,7 @@ pub(super) fn first(plan: &Node, streamed: bool, session: &SessionState) -> Resu
 /// The first rows of each partition, over rows that stay.
 pub(super) fn top_k(plan: &Node, session: &SessionState) -> Result<TopK> {
     let (input, partition, order, most, schema) = match plan {
-        Node::First { input, partition, order } => (input, partition, order, 1, input.schema()),
+        Node::First { input, partition, order, .. } => (input, partition, order, 1, input.schema()),
         Node::Window { input, partition, order, visible: Some(visible), schema, .. } => {
             (input, partition, order, visible.most, schema)
         }
@@ -46,7 +46,9 @@ pub(super) fn top_k(plan: &Node, session: &SessionState) -> Result<TopK> {
 
 /// Window functions.
 pub(super) fn window(plan: &Node, session: &SessionState) -> Result<Window> {
-    let Node::Window { input, partition, order, calls, reach, visible, schema } = plan else { return Err(another()) };
+    let Node::Window { input, partition, order, calls, reach, visible, schema, .. } = plan else {
+        return Err(another());
+    };
     let spec = window::Spec { partition, order, calls, reach: *reach, visible: *visible };
     Window::new(input.schema(), &spec, schema, session)
 }

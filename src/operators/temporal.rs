@@ -47,6 +47,11 @@ impl Temporal {
         self.clock = self.clock.max(now);
     }
 
+    /// Whether it stands above a join of streams.
+    pub fn settles(&self) -> bool {
+        self.role == TemporalRole::Settle
+    }
+
     /// When the next row comes or goes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
         let Some(first) = self.waiting.first() else { return Ok(None) };

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::eval::{self, Exprs};
+use super::forgets::{Forgetting, kept};
 use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, RowCodec, RowStore, StateReader, StateWriter, canonical};
@@ -321,6 +322,30 @@ impl TopK {
         let mut columns = self.order.evaluate(rows)?;
         columns.extend_from_slice(rows.columns());
         self.row_codec.encode(&columns, rows.num_rows())
+    }
+}
+
+impl Forgetting for TopK {
+    /// The first of all rows that come again are those that were there.
+    fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
+        self.step(vec![rows.to_vec()], false).map(|_| ())
+    }
+
+    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+        let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
+        let Some(kept) = kept(&self.keys, decode, key, end)? else { return Ok(()) };
+        let partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize]));
+        let mut partitions: Vec<Vec<Entry>> = partitions.collect();
+        let old: Vec<u32> = partitions.iter().flatten().map(|entry| entry.row).collect();
+        let mut rows = RowStore::unindexed(&self.input);
+        if !old.is_empty() {
+            let columns = self.rows.columns(&old, &(0..self.input.fields().len()).collect::<Vec<_>>())?;
+            let new = rows.apply(&[SignedBatch::inserts(eval::rows(&self.input, columns, old.len())?)])?.ids;
+            partitions.iter_mut().flatten().zip(new).for_each(|(entry, row)| entry.row = row);
+            rows.sweep()?;
+        }
+        (self.keys, self.partitions, self.rows) = (self.keys.picked(&kept)?, partitions, rows);
+        Ok(())
     }
 }
 

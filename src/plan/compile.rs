@@ -253,6 +253,7 @@ impl Compiler<'_> {
         }
 
         let closes = model.config.emit_on_close;
+        let mut joins_streams = false;
         let joined_stream = slots.other_stream(stream_slot);
         let incremental = if closes {
             let streams: Vec<Stream<'_>> = [stream_slot, joined_stream]
@@ -261,10 +262,13 @@ impl Compiler<'_> {
                 .map(|slot| Stream { slot, schema: &slots.inputs[slot].schema })
                 .collect();
             self.check_on_close(model, &streams, &slots).map_err(fail)?;
-            let joins = incremental.as_ref().is_ok_and(|tree| on_close::joins_itself(tree, &streams));
-            let closed = match joined_stream.is_some() || joins {
+            let joins = incremental.as_ref().is_ok_and(|tree| on_close::joins_streams(tree, &streams));
+            joins_streams = joined_stream.is_some() || joins;
+            let source = on_close::Source { streams: &streams, joined: joins_streams };
+            let in_windows = incremental.as_ref().is_ok_and(|tree| source.remembers(tree));
+            let closed = match source.joined && !in_windows {
                 true => interval_join::bounded(incremental, &streams),
-                false => on_close::close(incremental, &schema, &streams),
+                false => on_close::close(incremental, &schema, &source),
             };
             Ok(closed.map_err(fail)?)
         } else {
@@ -352,8 +356,10 @@ impl Compiler<'_> {
             );
         }
         let view = is_view.then(|| (fingerprint.clone(), Arc::new(plan)));
-        let has_watermark = self.check_watermark(model, &schema, stream_slot, &slots).map_err(fail)?;
-        let watermark = has_watermark.then(|| self.watermark_column(model, &schema, stream_slot, &slots));
+        // The rows of a join are older than what it has read.
+        let passing = stream_slot.filter(|_| !joins_streams);
+        let has_watermark = self.check_watermark(model, &schema, passing, &slots).map_err(fail)?;
+        let watermark = has_watermark.then(|| self.watermark_column(model, &schema, passing, &slots));
         self.add_model(model, &schema, append_only, view, watermark);
         let mut incremental = incremental;
         if let (Ok(tree), true) = (&mut incremental, is_maintained) {

@@ -170,11 +170,12 @@ impl<'a> Tree<'a> {
     }
 
     /// What becomes of groups whose time is over.
-    fn forgets(&self, bucket: &Bucket, group: &[Expr]) -> String {
+    fn forgets(&self, what: &str, bucket: &Option<Box<Bucket>>, keys: &[Expr]) -> String {
+        let Some(bucket) = bucket else { return String::new() };
         let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
-        let key = group.get(bucket.key).map_or(String::new(), Expr::to_string);
+        let key = keys.get(bucket.key).map_or(String::new(), Expr::to_string);
         format!(
-            "; groups whose {key} is behind the watermark of {relation} are forgotten, and read from it again for a late row"
+            "; {what} whose {key} is behind the watermark of {relation} are forgotten, and read from it again for a late row"
         )
     }
 
@@ -255,7 +256,7 @@ impl<'a> Tree<'a> {
             }
             Node::Join { base, arms, .. } => {
                 let text = match self.streams[0] {
-                    Some(_) if matches!(base.rows(), Node::Temporal { role: TemporalRole::Open, .. }) => {
+                    Some(stream) if !base.streams(stream) => {
                         "join: incremental; state: the needed columns of the rows below once, and one index per key"
                     }
                     Some(_) => "lookup: incremental; state: the dimensions' needed columns and one index per key",
@@ -269,7 +270,7 @@ impl<'a> Tree<'a> {
             }
             Node::Aggregate { input, group, sets, aggregates, bucket, .. } => {
                 let by = by(group, sets);
-                let forgets = bucket.as_ref().map_or(String::new(), |bucket| self.forgets(bucket, group));
+                let forgets = self.forgets("groups", bucket, group);
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
                     [] => format!("distinct {by}: incremental; state: a count per distinct row{forgets}"),
@@ -292,8 +293,9 @@ impl<'a> Tree<'a> {
                         "rows until the watermark is more than {} past {expr}: state: those rows, bounded by the watermarks of both streams",
                         length(moving.micros)
                     ),
-                    Some(Bound { expr, .. }) => {
-                        format!("open windows until {expr}: state: the rows of open windows, bounded by the watermark")
+                    Some(bound) => {
+                        let until = passed(bound);
+                        format!("open windows until {until}: state: the rows of open windows, bounded by the watermark")
                     }
                     None => String::new(),
                 };
@@ -306,7 +308,7 @@ impl<'a> Tree<'a> {
                 self.node(input, depth + 1, "");
             }
             Node::Temporal { input, bounds, role: TemporalRole::Close } => {
-                let end = bounds.first().map(|b| b.expr.to_string()).unwrap_or_default();
+                let end = bounds.first().map(passed).unwrap_or_default();
                 let text = "written once; state: the results of open windows, bounded by the watermark";
                 self.line(depth, &format!("{label}on close of {end}: {text}"));
                 self.node(input, depth + 1, "");
@@ -322,14 +324,15 @@ impl<'a> Tree<'a> {
                 );
                 self.node(input, depth + 1, "");
             }
-            Node::First { input, partition, order } => {
+            Node::First { input, partition, order, bucket } => {
                 let keeps = match (self.streams[0], input.is_append_only()) {
                     (Some(_), _) => "state: the keys seen",
                     (None, true) => "state: the first row per key, as its input is append-only",
                     (None, false) => "state: the rows of each key, in order",
                 };
                 let order = order.iter().map(SortExpr::to_string).collect::<Vec<_>>().join(", ");
-                self.line(depth, &format!("{label}first row per {} by {order}: incremental; {keeps}", list(partition)));
+                let (per, forgets) = (list(partition), self.forgets("rows", bucket, partition));
+                self.line(depth, &format!("{label}first row per {per} by {order}: incremental; {keeps}{forgets}"));
                 self.node(input, depth + 1, "");
             }
             Node::Session { input, partition, time, gap, ends, closes, .. } => {
@@ -355,7 +358,7 @@ impl<'a> Tree<'a> {
                 );
                 self.node(input, depth + 1, "");
             }
-            Node::Window { input, partition, order, calls, reach, visible, .. } => {
+            Node::Window { input, partition, order, calls, reach, visible, bucket, .. } => {
                 let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
                 let what = match visible {
                     Some(Visible { rank, most }) => {
@@ -384,10 +387,19 @@ impl<'a> Tree<'a> {
                         )
                     }
                 };
-                self.line(depth, &format!("{label}{what}"));
+                let forgets = self.forgets("rows", bucket, partition);
+                self.line(depth, &format!("{label}{what}{forgets}"));
                 self.node(input, depth + 1, "");
             }
         }
+    }
+}
+
+/// When the watermark has passed the end of a window far enough.
+fn passed(bound: &Bound) -> String {
+    match bound.moving.micros {
+        0 => bound.expr.to_string(),
+        behind => format!("{} and {} more", bound.expr, length(behind)),
     }
 }
 

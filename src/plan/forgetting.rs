@@ -4,7 +4,9 @@
 //! that have ended need not stay in memory: when such a row comes all the same, its bucket's rows are read from the table again, and the
 //! groups are as they were. [`crate::operators::Circuit::forget`] says how; nothing of it is seen in the view.
 //!
-//! It is done where it is provably right: between the table and the GROUP BY stand projections, filters and the windows of `hop` alone, which
+//! The same holds of the partitions of first rows and window functions, whose rows are a bucket's.
+//!
+//! It is done where it is provably right: between the table and the GROUP BY or OVER stand projections, filters and the windows of `hop` alone, which
 //! look at one row; and the bucket never goes back where the time goes on, so that the rows of a bucket are those of a span of time. NULL lies in no
 //! bucket that ends.
 
@@ -17,15 +19,18 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 use super::incremental::{Bucket, Node};
 use super::lateness::{column, is_windows};
 
-/// Notes at every GROUP BY in `node` the bucket by which it can forget groups. `time`: of the input in a slot the column (of the whole relation) whose
+/// Notes at every GROUP BY and PARTITION BY in `node` the bucket by which it can forget groups. `time`: of the input in a slot the column (of the whole relation) whose
 /// watermark is known.
 pub(super) fn mark(node: &mut Node, time: &dyn Fn(usize) -> Option<usize>) {
     node.below_mut().into_iter().for_each(|below| mark(below, time));
-    if let Node::Aggregate { input, group, sets, bucket, .. } = node
-        && sets.is_empty()
-    {
-        *bucket = group.iter().enumerate().find_map(|(key, expr)| Some(Box::new(found(input, key, expr, time)?)));
-    }
+    let (input, keys, bucket) = match node {
+        Node::Aggregate { input, group, sets, bucket, .. } if sets.is_empty() => (input, group, bucket),
+        Node::First { input, partition, bucket, .. } | Node::Window { input, partition, bucket, .. } => {
+            (input, partition, bucket)
+        }
+        _ => return,
+    };
+    *bucket = keys.iter().enumerate().find_map(|(key, expr)| Some(Box::new(found(input, key, expr, time)?)));
 }
 
 /// The bucket that key `expr` is.
@@ -116,7 +121,7 @@ fn through(expr: Expr, schema: &DFSchema, origin: &dyn Fn(usize) -> Option<Expr>
     replaced.ok().map(|r| r.data).filter(|_| !lost)
 }
 
-fn is_instant(data_type: &DataType) -> bool {
+pub(super) fn is_instant(data_type: &DataType) -> bool {
     match data_type {
         DataType::Timestamp(_, zone) => zone.as_deref().is_none_or(|z| z == "UTC"),
         DataType::Date32 => true,
@@ -158,7 +163,7 @@ fn rises(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// A constant length of time above 0: months, or ns.
-fn length(expr: &Expr) -> Option<(i64, i64)> {
+pub(super) fn length(expr: &Expr) -> Option<(i64, i64)> {
     let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(length)), _) = expr else { return None };
     let nanos = i64::from(length.days).checked_mul(86_400_000_000_000)?.checked_add(length.nanoseconds)?;
     let months = i64::from(length.months);

@@ -47,7 +47,13 @@ pub enum Node {
     },
     /// `row_number() over (partition by … order by …) = 1`: the first row of each partition. `order` is total over the
     /// columns the model mentions. Output schema = input schema (the row number, constant 1, is projected above when asked for).
-    First { input: Box<Node>, partition: Vec<Expr>, order: Vec<SortExpr> },
+    First {
+        input: Box<Node>,
+        partition: Vec<Expr>,
+        order: Vec<SortExpr>,
+        /// By which it may forget partitions.
+        bucket: Option<Box<Bucket>>,
+    },
     /// Window functions that share a partitioning and an order. Output = input columns, then one for every call.
     Window {
         input: Box<Node>,
@@ -58,6 +64,8 @@ pub enum Node {
         reach: Reach,
         /// Only these rows are given out: a top-k.
         visible: Option<Visible>,
+        /// By which it may forget partitions.
+        bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
     },
     /// `session` in FROM: rows of one `partition` whose times follow one another within `gap` share a session. A row without a time is left
@@ -200,21 +208,28 @@ impl Node {
         }
     }
 
-    /// The node whose rows these are, whoever keeps them.
-    pub(super) fn rows(&self) -> &Node {
+    /// Whether each of its rows is given out once: rows of the stream in `slot` that nothing takes back.
+    pub fn streams(&self, slot: usize) -> bool {
         match self {
-            Node::Arranged { input, .. } => input.rows(),
-            other => other,
+            Node::Input { slot: own, .. } => *own == slot,
+            // Its rows are taken out again: what stands above is maintained.
+            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
+            // What was given out stays.
+            Node::Temporal { role: TemporalRole::Settle | TemporalRole::Close, .. } => true,
+            other => other.below().into_iter().any(|node| node.streams(slot)),
         }
     }
 
-    /// Whether rows of the streamed input `slot` come out of it as they come in.
-    pub fn streams(&self, slot: usize) -> bool {
+    /// How far behind the watermark it may still hold rows of windows of two joined streams, µs. None where it computes no such windows.
+    pub fn looks_back(&self) -> Option<i64> {
+        fn settles(node: &Node) -> bool {
+            matches!(node, Node::Temporal { role: TemporalRole::Settle, .. }) || node.below().into_iter().any(settles)
+        }
         match self {
-            Node::Input { slot: of, .. } => *of == slot,
-            // Its rows are taken out again: what stands above is maintained.
-            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
-            other => other.below().into_iter().any(|below| below.streams(slot)),
+            Node::Temporal { input, bounds, role: TemporalRole::Open } if settles(input) => {
+                bounds.iter().map(|bound| -bound.moving.micros).max()
+            }
+            other => other.below().into_iter().filter_map(Node::looks_back).max(),
         }
     }
 
@@ -317,10 +332,10 @@ pub struct GroupingSet {
     pub number: u64,
 }
 
-/// A key of a [`Node::Aggregate`] that is a bucket of the event time of a table with a watermark: a value that rises with that time.
+/// A key of a [`Node::Aggregate`], or of the partitions of a [`Node::First`] or [`Node::Window`], that is a bucket of the event time of a table with a watermark: a value that rises with that time.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    /// Index into `group`.
+    /// Index into `group` or `partition`.
     pub key: usize,
     /// The table.
     pub slot: usize,

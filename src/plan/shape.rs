@@ -8,7 +8,7 @@ use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::forgetting;
-use super::incremental::{ArmKind, Node};
+use super::incremental::{ArmKind, Bucket, Node};
 
 /// 32 hex digits.
 pub fn shape(plan: &Node) -> String {
@@ -63,18 +63,20 @@ fn write(plan: &Node, out: &mut String) {
                 format!("{:?}{running}{distinct} {} ({}) {filter}", a.class, a.call, exprs(&a.args))
             });
             let sets = sets.iter().map(|set| format!(" {}", set.number)).collect::<String>();
-            let forgets =
-                bucket.as_ref().map(|b| format!(" forgetting by {}", forgetting::text(b))).unwrap_or_default();
+            let forgets = forgets(bucket);
             write!(out, "aggregate by {}{sets}{forgets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
         Node::Session { partition, time, gap, ends, closes, .. } => {
             write!(out, "session by {} at {time} {gap:?} {ends:?} {closes}", exprs(partition))
         }
-        Node::First { partition, order, .. } => write!(out, "first by {} order {}", exprs(partition), orders(order)),
-        Node::Window { partition, order, calls, visible, .. } => {
+        Node::First { partition, order, bucket, .. } => {
+            write!(out, "first by {} order {}{}", exprs(partition), orders(order), forgets(bucket))
+        }
+        Node::Window { partition, order, calls, visible, bucket, .. } => {
             let visible = visible.map(|v| format!(" {:?} <= {}", v.rank, v.most)).unwrap_or_default();
-            write!(out, "window {} by {} order {}{visible}", exprs(calls), exprs(partition), orders(order))
+            let forgets = forgets(bucket);
+            write!(out, "window {} by {} order {}{visible}{forgets}", exprs(calls), exprs(partition), orders(order))
         }
     };
     for field in plan.schema().fields() {
@@ -86,4 +88,8 @@ fn write(plan: &Node, out: &mut String) {
         out.push(',');
     }
     out.push(')');
+}
+
+fn forgets(bucket: &Option<Box<Bucket>>) -> String {
+    bucket.as_ref().map(|b| format!(" forgetting by {}", forgetting::text(b))).unwrap_or_default()
 }

@@ -150,7 +150,7 @@ pub(super) fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
             }
             (exprs, detail)
         }
-        Node::First { input, partition, order } => {
+        Node::First { input, partition, order, .. } => {
             let mut exprs = placed(partition, input.schema())?;
             exprs.extend(placed(order.iter().map(|o| &o.expr), input.schema())?);
             (exprs, format!("{} {}", partition.len(), directions(order)))

@@ -35,8 +35,6 @@ impl Compiler<'_> {
         slots: &Slots,
     ) -> Result<bool, Fault> {
         let Some(watermark) = &model.config.watermark else {
-            // The rows of a join are older than what it has read.
-            let stream = stream.filter(|_| slots.other_stream(stream).is_none());
             let passed = stream.and_then(|slot| self.known.get(&slots.inputs[slot].relation));
             return Ok(passed.is_some_and(|k| k.has_watermark));
         };

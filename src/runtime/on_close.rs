@@ -4,7 +4,8 @@
 //! of windows before that are late and go to the side table. Then the clock moves to the stream's watermark: what the windows up to there
 //! hold is the change of the table, and their rows leave the state.
 //!
-//! Two streams that are joined by time go the same way, with matches for windows: see `plan::interval_join`.
+//! Two streams that are joined by time go the same way, with matches for windows: see `plan::interval_join`. Where matches are grouped into windows, the clock
+//! moves in the join first: what it settles belongs to windows that may close in the same step.
 //!
 //! One commit holds the windows, the position in the stream and the watermark up to which they are written. So after a crash the same rows
 //! meet the same clock. Late rows are committed before; those the side table holds already are told from its position. A circuit
@@ -62,13 +63,28 @@ impl Pipeline {
                 late.extend(came_late);
             }
         }
-        let reached = match (self.ended, &self.nodes[index].circuit) {
-            (Some(true), Some(circuit)) => circuit.last_change()?,
-            _ => self.stream_watermark(index),
-        };
-        let reached = reached.unwrap_or(closed).max(closed);
+        let is_final = self.ended == Some(true);
+        let watermark = self.stream_watermark(index);
         let node = &mut self.nodes[index];
+        let last = |node: &Node| match &node.circuit {
+            Some(circuit) if is_final => circuit.last_change(),
+            _ => Ok(watermark),
+        };
+        let mut reached = last(node)?.unwrap_or(closed).max(closed);
         if reached > closed {
+            if plan_of(node)?.looks_back().is_some() {
+                // What the streams' join settles belongs to windows that may close at once, and may have those close later that it comes to.
+                loop {
+                    if let Some(circuit) = &mut node.circuit {
+                        circuit.set_clock_of_joins(reached);
+                    }
+                    written.extend(step_stream(node, &vec![Vec::new(); inputs])?);
+                    match last(node)? {
+                        Some(later) if later > reached => reached = later,
+                        _ => break,
+                    }
+                }
+            }
             if let Some(circuit) = &mut node.circuit {
                 circuit.set_clock(reached);
             }
@@ -108,11 +124,13 @@ impl Pipeline {
         epoch: &EpochState,
     ) -> Result<()> {
         let compiled = std::sync::Arc::clone(&self.nodes[index].compiled);
-        let plan =
-            compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))?;
+        let plan = plan_of(&self.nodes[index])?;
         let mode = Mode::Stream { slot: streams[0] };
         let mut circuit = Circuit::new(&compiled.model.name, plan, mode, self.planner.session_state())?;
-        circuit.set_clock(closed);
+        // Windows hold what the streams' join gave out long ago: it is given out again while their clock stands so far back.
+        let back = plan.looks_back();
+        circuit.set_clock_of_gates(closed);
+        circuit.set_clock(closed.saturating_sub(back.unwrap_or(0)));
         if keeps_rows_behind(plan) {
             for slot in streams {
                 let mut late = self.late_rows(index, streams, *slot).await?;
@@ -132,6 +150,13 @@ impl Pipeline {
             };
         }
         tokio::task::block_in_place(|| circuit.step(&inputs))?;
+        if back.is_some() {
+            let nothing = vec![Vec::new(); inputs.len()];
+            circuit.set_clock_of_joins(closed);
+            tokio::task::block_in_place(|| circuit.step(&nothing))?;
+            circuit.set_clock(closed);
+            tokio::task::block_in_place(|| circuit.step(&nothing))?;
+        }
         // They were late then, and stand in the side table.
         circuit.take_late();
         self.nodes[index].circuit = Some(circuit);
@@ -164,6 +189,10 @@ impl Pipeline {
     pub(super) fn closes_windows(&self) -> bool {
         self.nodes.iter().any(|node| node.runs() && node.late.is_some())
     }
+}
+
+fn plan_of(node: &Node) -> Result<&Plan> {
+    node.compiled.incremental.as_ref().map_err(|f| Error::internal(format!("{}: {}", f.operator, f.reason)))
 }
 
 fn text(micros: i64) -> String {

@@ -55,6 +55,7 @@ mod source_folders;
 mod spark;
 mod state;
 mod support;
+mod stream_joins;
 mod time;
 mod time_travel;
 mod unit_tests;

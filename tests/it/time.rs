@@ -2,10 +2,10 @@
 
 use super::support::Sandbox;
 
-const PROJECT: &str =
+pub(super) const PROJECT: &str =
     "name: shop\ntarget: dev\ntargets: {dev: {lake: ./lake}}\nmodel-paths: [queries]\nproperty-paths: [models]\n";
 
-const SOURCES: &str = "\
+pub(super) const SOURCES: &str = "\
 version: 2
 sources:
   - name: shop
@@ -17,7 +17,7 @@ sources:
 ";
 
 /// `{"id": …, …}` lines.
-fn orders(rows: &[(i64, &str, &str, &str)]) -> String {
+pub(super) fn orders(rows: &[(i64, &str, &str, &str)]) -> String {
     let line = |(id, who, at, tags): &(i64, &str, &str, &str)| {
         format!("{{\"id\": {id}, \"who\": \"{who}\", \"at\": \"2024-03-01T{at}Z\", \"tags\": {tags}}}\n")
     };
@@ -424,6 +424,36 @@ fn windows_are_written_once_whatever_instant_a_run_is_killed_at() {
 }
 
 #[test]
+fn a_bucket_that_is_selected_says_when_its_window_ends() {
+    let sandbox = closing();
+    let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";
+    let model = |key: &str| {
+        format!("{on_close} select {key} as t, count(*) as n from STREAM {{{{ ref('bronze') }}}} group by 1")
+    };
+    sandbox.write("queries/bins.sql", model("date_bin(interval '30 minutes', at)"));
+    sandbox.write("queries/truncated.sql", model("date_trunc('hour', at)"));
+    sandbox.write("queries/days.sql", model("cast(at as date)"));
+    sandbox.write("queries/months.sql", model("date_trunc('month', at)"));
+    let written = |table: &str| sandbox.rows(&format!("select cast(t as varchar) as t, n from {table}"));
+    sandbox.write("data/orders/1.json", orders(&[(1, "a", "10:00:00", "[]"), (2, "a", "10:40:00", "[]")]));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("bins"), [r#"{"t":"2024-03-01T10:00:00Z","n":1}"#]);
+    assert!(written("truncated").is_empty() && written("days").is_empty() && written("months").is_empty());
+    sandbox.write("data/orders/2.json", orders(&[(3, "a", "23:59:00", "[]"), (4, "a", "10:01:00", "[]")]));
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("truncated"), [r#"{"t":"2024-03-01T10:00:00Z","n":3}"#]);
+    assert!(written("days").is_empty());
+    let next_day = "{\"id\": 5, \"who\": \"a\", \"at\": \"2024-03-02T00:05:00Z\", \"tags\": []}\n";
+    sandbox.write("data/orders/3.json", next_day);
+    sandbox.smelt(&["run"]).ok();
+    assert_eq!(written("days"), [r#"{"t":"2024-03-01","n":4}"#]);
+    assert!(written("months").is_empty());
+    sandbox.smelt(&["run", "--final"]).ok();
+    assert_eq!(written("months"), [r#"{"t":"2024-03-01T00:00:00Z","n":5}"#]);
+    assert_eq!(late(&sandbox, "bins"), [order(4, "a", "10:01:00")]);
+}
+
+#[test]
 fn a_row_is_late_when_all_its_windows_are_closed_and_windows_may_be_grouped_again() {
     let sandbox = closing();
     let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";
@@ -459,117 +489,4 @@ fn a_row_is_late_when_all_its_windows_are_closed_and_windows_may_be_grouped_agai
     assert_eq!(sandbox.rows("select most, whos from most"), [r#"{"most":2,"whos":2}"#]);
     assert_eq!(sandbox.rows("select who, n from busiest"), [r#"{"who":"b","n":2}"#]);
     assert_eq!(late(&sandbox, "most"), [order(4, "a", "09:50:00"), order(5, "z", "09:50:00")]);
-}
-
-/// Calls and the bills that follow them within an hour, each with a watermark five minutes behind its latest row.
-fn joining() -> Sandbox {
-    let watermark = |path: &str| format!("config: {{path: data/{path}, watermark: {{column: at, delay: 5 minutes}}}}");
-    let table = "      - name: orders\n        config: {path: data/orders}\n";
-    let second = SOURCES.split_once(table).unwrap().1.trim_end();
-    let sources = SOURCES.replace("config: {path: data/orders}", &watermark("orders"));
-    let sources = format!("{sources}      - name: bills\n        {}\n{second}\n", watermark("bills"));
-    let bronze = |name: &str| {
-        format!(
-            "{{{{ config(materialized='streaming_table') }}}}select id, who, at from STREAM {{{{ source('shop', '{name}') }}}}"
-        )
-    };
-    Sandbox::with(&[
-        ("smelt.yml", PROJECT),
-        ("models/shop.yml", &sources),
-        ("queries/ordered.sql", &bronze("orders")),
-        ("queries/billed.sql", &bronze("bills")),
-        (
-            "queries/paid.sql",
-            "{{ config(materialized='streaming_table', emit='on_close') }}select o.id as o, b.id as b from STREAM {{ ref('ordered') }} as o left join STREAM {{ ref('billed') }} as b on o.who = b.who and b.at between o.at and o.at + interval '1 hour'",
-        ),
-        ("queries/unpaid.sql", "select count(*) as n from {{ ref('paid') }} where b is null"),
-    ])
-}
-
-type Orders = &'static [(i64, &'static str, &'static str, &'static str)];
-
-/// Orders and bills as they arrive, run by run, and what the table holds after that.
-const DEALS: [(Orders, Orders, &[&str]); 4] = [
-    (&[(1, "a", "10:00:00", "[]"), (2, "b", "10:10:00", "[]")], &[(101, "a", "10:30:00", "[]")], &["1-101"]),
-    // Both streams have come to 11:00, less five minutes: a second bill for the first order, and two that are late.
-    (&[(3, "c", "11:00:00", "[]")], &[(102, "a", "11:00:00", "[]"), (103, "d", "11:00:00", "[]")], &["1-101", "1-102"]),
-    (
-        &[(4, "a", "10:20:00", "[]"), (5, "c", "11:20:00", "[]")],
-        &[(104, "b", "10:50:00", "[]"), (105, "c", "11:10:00", "[]")],
-        &["1-101", "1-102", "3-105"],
-    ),
-    // Orders 2 and 5 have waited long enough.
-    (
-        &[(6, "e", "12:30:00", "[]")],
-        &[(106, "c", "11:15:00", "[]"), (107, "x", "12:40:00", "[]")],
-        &["1-101", "1-102", "2-null", "3-105", "3-106", "5-null"],
-    ),
-];
-
-fn paid(sandbox: &Sandbox) -> Vec<String> {
-    let rows = sandbox.rows("select o, b from paid");
-    rows.iter().map(|row| row.replace(",\"b\":", "-").replace(['{', '}', '"', 'o', ':'], "")).collect()
-}
-
-fn late_deals(sandbox: &Sandbox) -> Vec<String> {
-    sandbox.rows("select topic, get_field(from_json(row, 'STRUCT<id: BIGINT>'), 'id') as id from paid__late")
-}
-
-const LATE_DEALS: [&str; 2] = [r#"{"topic":"billed","id":104}"#, r#"{"topic":"ordered","id":4}"#];
-
-fn arrive(sandbox: &Sandbox, number: usize) {
-    sandbox.write(&format!("data/orders/{number}.json"), orders(DEALS[number].0));
-    sandbox.write(&format!("data/bills/{number}.json"), orders(DEALS[number].1));
-}
-
-#[test]
-fn streams_are_joined_within_an_interval_and_late_rows_stand_aside() {
-    let sandbox = joining();
-    for (number, (_, _, expected)) in DEALS.iter().enumerate() {
-        arrive(&sandbox, number);
-        sandbox.smelt(&["run"]).ok();
-        assert_eq!(paid(&sandbox), *expected, "after {number}");
-    }
-    assert_eq!(late_deals(&sandbox), LATE_DEALS);
-    sandbox.smelt(&["run", "--final"]).ok();
-    assert_eq!(paid(&sandbox), ["1-101", "1-102", "2-null", "3-105", "3-106", "5-null", "6-null"]);
-    assert_eq!(sandbox.rows("select n from unpaid"), [r#"{"n":3}"#]);
-    let explained = sandbox.smelt(&["explain", "paid"]).ok();
-    assert!(explained.stdout.contains("bounded by the watermarks of both streams"), "{}", explained.stdout);
-}
-
-#[test]
-fn a_join_of_streams_is_the_same_whatever_instant_a_run_is_killed_at() {
-    let sandbox = joining();
-    let points = [
-        "after-uploads",
-        "before-log-put:7",
-        "after-log-put:7",
-        "after-log-put:8",
-        "after-log-put:9",
-        "after-log-put:10",
-        "before-epochs-row",
-        "after-epochs-row",
-    ];
-    let mut killed = 0;
-    for number in 0..DEALS.len() {
-        arrive(&sandbox, number);
-        for point in points {
-            killed += usize::from(sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]).code != Some(0));
-        }
-        sandbox.smelt(&["run"]).ok();
-        assert_eq!(paid(&sandbox), DEALS[number].2, "after {number}");
-    }
-    assert!(killed > 10, "{killed} runs were killed");
-    assert_eq!(late_deals(&sandbox), LATE_DEALS);
-}
-
-#[test]
-fn a_join_of_streams_says_how_far_apart_its_rows_are() {
-    let sandbox = joining();
-    let paid = "{{ config(materialized='streaming_table', emit='on_close') }}select o.id as o, b.id as b from STREAM {{ ref('ordered') }} as o join STREAM {{ ref('billed') }} as b on o.who = b.who and b.at >= o.at";
-    sandbox.write("queries/paid.sql", paid);
-    let failed = sandbox.smelt(&["compile"]);
-    assert!(failed.stderr.contains("error[unbounded-join]"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("b.ts between a.ts - interval '10 minutes'"), "{}", failed.stderr);
 }

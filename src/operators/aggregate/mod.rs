@@ -17,7 +17,7 @@ mod ranks;
 mod recompute;
 mod sums;
 
-use arrow::array::{Array, RecordBatch, UInt32Array, make_comparator};
+use arrow::array::{RecordBatch, UInt32Array, make_comparator};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -27,6 +27,7 @@ use datafusion::logical_expr::Expr;
 use self::calls::Call;
 use self::keys::Keys;
 use super::eval::{self, arrow_schema};
+use super::forgets::{Forgetting, kept};
 use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{self, GroupingSet};
@@ -183,29 +184,18 @@ impl Aggregate {
         }
         Ok(())
     }
+}
 
-    /// Takes inserted rows in whose groups were given out before.
-    pub fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
+impl Forgetting for Aggregate {
+    fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
         let mut touched = Vec::new();
         let ids = self.group(rows, &mut touched)?;
         self.take_in(rows, &ids, &touched)
     }
 
-    /// Forgets the groups whose key in column `key` is an instant before `end` (µs). The room of the others is no larger than they need.
-    pub fn forget(&mut self, key: usize, end: i64) -> Result<()> {
-        let all = self.groups.ids();
-        let mut kept = Vec::with_capacity(all.len());
-        // So many are decoded at once.
-        for ids in all.chunks(8_192) {
-            let keys = self.keys.decode(ids.iter().map(|id| self.groups.key(*id)))?;
-            let instants = keys.get(key).ok_or_else(|| Error::internal("a bucket is no key"))?;
-            let instants = eval::instants(instants)?;
-            let stays = |i: &usize| instants.is_null(*i) || instants.value(*i) >= end;
-            kept.extend((0..ids.len()).filter(stays).map(|i| ids[i]));
-        }
-        if kept.len() == all.len() {
-            return Ok(());
-        }
+    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+        let decode = |ids: &[u32]| self.keys.decode(ids.iter().map(|id| self.groups.key(*id)));
+        let Some(kept) = kept(&self.groups, decode, key, end)? else { return Ok(()) };
         self.calls.iter_mut().try_for_each(|call| call.keep(&kept))?;
         (self.weights, self.groups) = (self.weights.picked(&kept), self.groups.picked(&kept)?);
         self.touched = vec![false; kept.len()];

@@ -1,13 +1,13 @@
-//! Forgetting groups of time buckets that have ended, and taking them in again when a late row comes ([`super::Forgets`]).
+//! Forgetting groups and partitions of time buckets that have ended, and taking them in again when a late row comes ([`super::Forgets`]).
 //!
 //! 1. Between two steps, [`Circuit::forget`] is told how far the inputs' watermarks are.
-//! 2. Before a step, [`Circuit::needed`] runs its late rows up to the aggregates that forget and says which buckets of those are forgotten.
+//! 2. Before a step, [`Circuit::needed`] runs its late rows up to the operators that forget and says which buckets of those are forgotten.
 //! 3. [`Circuit::remember`] takes the rows that were in these buckets until then up the same way. Nothing else of the circuit sees
 //!    them, and nothing is given out.
 
 use super::{Circuit, Forgets, Kind, Operator};
 use crate::error::{Error, Result};
-use crate::operators::forgets::Needed;
+use crate::operators::forgets::{Forgetting, Needed};
 use crate::operators::linear::conform;
 use crate::plan::incremental::Bucket;
 use crate::types::SignedBatch;
@@ -93,7 +93,7 @@ impl Circuit {
         Ok(())
     }
 
-    /// How often its aggregates have forgotten groups since it was made, and how many forgotten buckets were read again.
+    /// How often its operators have forgotten groups since it was made, and how many forgotten buckets were read again.
     pub fn forgotten(&mut self) -> (u64, u64) {
         let mut all = (0, 0);
         let counted = self.each_forgetting(|_, forgets, _| {
@@ -104,7 +104,7 @@ impl Circuit {
         all
     }
 
-    /// Every aggregate that forgets, with its number.
+    /// Every operator that forgets, with its number.
     fn each_forgetting(
         &mut self,
         mut with: impl FnMut(usize, &mut Forgets, &mut Operator) -> Result<()>,
@@ -171,33 +171,41 @@ impl Operator {
             Some(input) => input.linear(fed)?,
             None => None,
         };
-        given.ok_or_else(|| Error::internal("what an aggregate forgets does not come from one table"))
+        given.ok_or_else(|| Error::internal("what an operator forgets does not come from one table"))
     }
 
     fn each_forgetting(&mut self, with: &mut dyn FnMut(&mut Forgets, &mut Operator) -> Result<()>) -> Result<()> {
-        if let Kind::Aggregate { forgets, .. } = &mut self.kind
-            && let Some(mut taken) = forgets.take()
-        {
-            let done = with(&mut taken, self);
-            if let Kind::Aggregate { forgets, .. } = &mut self.kind {
-                *forgets = Some(taken);
-            }
+        if let Some(mut forgets) = self.forgets.take() {
+            let done = with(&mut forgets, self);
+            self.forgets = Some(forgets);
             done?;
         }
         self.inputs.iter_mut().try_for_each(|input| input.each_forgetting(with))
     }
 
     fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
-        let Kind::Aggregate { groups, .. } = &mut self.kind else { return Ok(()) };
-        groups.each_with(rows, &mut self.memory, |groups, rows| groups.remember(&rows))?;
+        let memory = &mut self.memory;
+        match &mut self.kind {
+            Kind::Aggregate(node) => node.each_with(rows, memory, |node, rows| node.remember(&rows))?,
+            Kind::First(node) => node.each_with(rows, memory, |node, rows| node.remember(&rows))?,
+            Kind::Window(node) => node.each_with(rows, memory, |node, rows| node.remember(&rows))?,
+            Kind::TopK(node) => node.each_with(rows, memory, |node, rows| node.remember(&rows))?,
+            _ => return Ok(()),
+        }
         self.memory.resize(self.kind.state_bytes())
     }
 
     fn forget(&mut self, forgets: &mut Forgets, watermark: i64) -> Result<()> {
-        let Kind::Aggregate { groups, .. } = &mut self.kind else { return Ok(()) };
-        let Some(end) = forgets.due(watermark, groups.state_rows()) else { return Ok(()) };
-        groups.each(&mut self.memory, |groups| groups.forget(forgets.bucket.key, end))?;
-        forgets.forgot(watermark, end, groups.state_rows());
+        let Some(end) = forgets.due(watermark, self.kind.state_rows()) else { return Ok(()) };
+        let (key, memory) = (forgets.bucket.key, &mut self.memory);
+        match &mut self.kind {
+            Kind::Aggregate(node) => node.each(memory, |node| node.forget(key, end))?,
+            Kind::First(node) => node.each(memory, |node| node.forget(key, end))?,
+            Kind::Window(node) => node.each(memory, |node| node.forget(key, end))?,
+            Kind::TopK(node) => node.each(memory, |node| node.forget(key, end))?,
+            _ => return Ok(()),
+        }
+        forgets.forgot(watermark, end, self.kind.state_rows());
         self.memory.resize(self.kind.state_bytes())
     }
 }

@@ -55,7 +55,11 @@ struct Done {
 }
 
 fn forgets(node: &Node) -> bool {
-    matches!(node, Node::Aggregate { bucket: Some(_), .. }) || node.below().into_iter().any(forgets)
+    let has_bucket = match node {
+        Node::Aggregate { bucket, .. } | Node::First { bucket, .. } | Node::Window { bucket, .. } => bucket.is_some(),
+        _ => false,
+    };
+    has_bucket || node.below().into_iter().any(forgets)
 }
 
 /// Reads again what a step needs of `rows`, which all inputs have had so far. How often.
@@ -307,4 +311,55 @@ fn state_stays_as_it_is_while_the_table_grows() {
     assert_eq!(remember(&oracle, &mut circuit, &late, &[all]).unwrap(), 0, "the hour is known");
     circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
     assert_eq!(circuit.state_rows(), 0);
+}
+
+#[test]
+fn partitions_of_buckets_are_forgotten_too() {
+    let top = |rank: &str, most: i64| {
+        format!(
+            "select id, k1, c from (select id, k1, {rank}() over (partition by date_trunc('hour', ts), k1 % 2 order by id desc) as c from \"src\".\"t\" as t) as x where c <= {most}"
+        )
+    };
+    let running =
+        "select id, sum(id) over (partition by date_trunc('hour', ts) order by id) as c from \"src\".\"t\" as t";
+    // The query, whether its rows only come, and rows of state of an hour.
+    let cases = [
+        (top("row_number", 1), true, 2),
+        (top("row_number", 3), true, 6),
+        (top("row_number", 1), false, 20),
+        (top("rank", 3), false, 20),
+        (running.to_string(), false, 20),
+    ];
+    for (sql, append_only, per_hour) in cases {
+        let only_come: &[String] = if append_only { &["t".to_string()] } else { &[] };
+        let oracle = Oracle::of(behind_watermarks(&sql, only_come, "ts"), None);
+        let (mut circuit, mut whole) = (oracle.circuit(Mode::View), oracle.circuit(Mode::View));
+        let (mut all, mut most) = (Vec::new(), 0);
+        for number in 0..120 {
+            let (inputs, rows) = hour(&oracle, number);
+            assert_eq!(remember(&oracle, &mut circuit, &inputs, &[all.clone()]).unwrap(), 0, "no row is late: {sql}");
+            circuit.step(&inputs).unwrap();
+            whole.step(&inputs).unwrap();
+            all.extend(rows);
+            circuit.forget(|_| Some(START + number * HOUR)).unwrap();
+            most = most.max(circuit.state_rows());
+        }
+        assert!(most <= per_hour * 5, "{most} rows of state: {sql}");
+        assert_eq!(whole.state_rows(), per_hour * 120, "{sql}");
+        // A row of the first hour comes, before all others.
+        let mut row = all[3].clone();
+        (row[0], row[1]) = (Value::Int(77), Value::Int(1));
+        let late = vec![vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &[(row, 1)])]];
+        let before = circuit.state_rows();
+        assert_eq!(remember(&oracle, &mut circuit, &late, &[all.clone()]).unwrap(), 1, "{sql}");
+        assert_eq!(circuit.state_rows() - before, per_hour, "the hour's rows are read again, and no others: {sql}");
+        let restored = oracle.restored(&circuit, Mode::View).step(&late).unwrap();
+        let (mut found, mut again, mut expected) = (Multiset::new(), Multiset::new(), Multiset::new());
+        oracle.contents.add_signed(&mut found, &circuit.step(&late).unwrap());
+        oracle.contents.add_signed(&mut again, &restored);
+        oracle.contents.add_signed(&mut expected, &whole.step(&late).unwrap());
+        assert!(!expected.is_empty() && found == expected && again == expected, "{sql}");
+        circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
+        assert_eq!(circuit.state_rows(), 0, "{sql}");
+    }
 }

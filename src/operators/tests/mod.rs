@@ -10,6 +10,7 @@ mod circuits;
 pub mod contents;
 mod duckdb;
 mod history;
+mod enriched;
 mod forgetting;
 mod leaks;
 pub mod oracle;

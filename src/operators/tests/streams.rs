@@ -16,21 +16,21 @@ use crate::plan::{CompiledModel, Planner, PlannerOptions};
 use crate::project::{Dialect, Materialization, Watermark};
 use crate::types::SignedBatch;
 
-const MINUTE: i64 = 60_000_000;
+pub(super) const MINUTE: i64 = 60_000_000;
 
 /// A row of either stream: its number, key, and time in minutes.
 #[derive(Debug, Clone, Copy)]
-struct Row {
-    id: i32,
-    key: Option<i32>,
-    at: Option<i64>,
+pub(super) struct Row {
+    pub id: i32,
+    pub key: Option<i32>,
+    pub at: Option<i64>,
 }
 
 /// A join by hand: (number on the left, number on the right), as often as the table holds it.
 type Table = BTreeMap<(Option<i32>, Option<i32>), i64>;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Inner,
     Left,
     Right,
@@ -39,7 +39,7 @@ enum Kind {
     NotExists,
 }
 
-const KINDS: [Kind; 6] = [Kind::Inner, Kind::Left, Kind::Right, Kind::Full, Kind::Exists, Kind::NotExists];
+pub(super) const KINDS: [Kind; 6] = [Kind::Inner, Kind::Left, Kind::Right, Kind::Full, Kind::Exists, Kind::NotExists];
 
 /// `r.timestamp` in [`l.timestamp` − back, `l.timestamp` + ahead], minutes.
 fn sql(kind: Kind, back: i64, ahead: i64) -> String {
@@ -62,7 +62,16 @@ fn sql(kind: Kind, back: i64, ahead: i64) -> String {
     format!("select l.duration as l, r.duration as r from {l} as l {join} {r} as r on {near}")
 }
 
-fn compiled(sql: &str) -> Arc<CompiledModel> {
+pub(super) fn compiled(sql: &str) -> Arc<CompiledModel> {
+    compiles(sql).unwrap_or_else(|errors| panic!("{sql}: {errors:?}"))
+}
+
+/// What is wrong with a query.
+pub(super) fn fails(sql: &str) -> Option<String> {
+    compiles(sql).err().map(|errors| format!("{errors:?}"))
+}
+
+fn compiles(sql: &str) -> Result<Arc<CompiledModel>, Vec<crate::error::Error>> {
     let bronze = |name: &str| {
         let sql = r#"select sid, timestamp, duration from STREAM "telco"."calls""#;
         let mut bronze = model(name, Materialization::StreamingTable, sql, &[]);
@@ -74,11 +83,11 @@ fn compiled(sql: &str) -> Arc<CompiledModel> {
     let mut joined = model("joined", Materialization::StreamingTable, sql, &models);
     joined.config.emit_on_close = true;
     models.push(Arc::new(joined));
-    let compilation = compile_all(models).unwrap_or_else(|errors| panic!("{sql}: {errors:?}"));
-    compilation.models.iter().find(|m| m.model.name == "joined").unwrap().clone()
+    let compilation = compile_all(models)?;
+    Ok(compilation.models.iter().find(|m| m.model.name == "joined").unwrap().clone())
 }
 
-fn batch(schema: &SchemaRef, rows: &[Row]) -> Vec<SignedBatch> {
+pub(super) fn batch(schema: &SchemaRef, rows: &[Row]) -> Vec<SignedBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter(rows.iter().map(|r| r.key.map(|k| k.to_string())))),
         Arc::new(

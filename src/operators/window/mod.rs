@@ -26,6 +26,7 @@ use self::order::Order;
 use self::region::{Region, Span, first_seen, regions, span};
 use self::running::{Checkpoint, EVERY, State, Stretch};
 use super::eval::{self, Exprs, arrow_schema};
+use super::forgets::{Forgetting, kept};
 use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
@@ -300,6 +301,30 @@ fn checkpoints(stretch: &Stretch<'_>, rows: &[&[u8]], states: &[&[State]]) -> Ve
         }
     };
     stretch.marks.iter().enumerate().map(checkpoint).collect()
+}
+
+impl Forgetting for Window {
+    fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
+        for Touched { partition, changes } in self.touched(rows)? {
+            self.apply(partition, &changes)?;
+            if let Some((first, _)) = changes.first() {
+                self.drop_behind(partition, first);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+        let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
+        let Some(kept) = kept(&self.keys, decode, key, end)? else { return Ok(()) };
+        self.keys = self.keys.picked(&kept)?;
+        self.partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize])).collect();
+        self.checkpoints = kept.iter().map(|id| std::mem::take(&mut self.checkpoints[*id as usize])).collect();
+        self.rows = self.partitions.iter().map(Multiset::len).sum();
+        let of_checkpoints: usize = self.checkpoints.iter().flatten().map(Checkpoint::size).sum();
+        self.bytes = self.partitions.iter().map(Multiset::bytes).sum::<usize>() + of_checkpoints;
+        Ok(())
+    }
 }
 
 impl Shard for Window {

@@ -28,6 +28,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
             };
             (by(group, sets), bound)
         }
+        Node::First { partition, bucket: Some(_), .. } | Node::Window { partition, bucket: Some(_), .. } => {
+            (keys(&list(partition)), "the watermark: what has come since, and the buckets of late rows".to_string())
+        }
         Node::First { input, partition, .. } => {
             let what = match (stream, only_grows(input)) {
                 (None, false) => "the rows of its input",
@@ -53,11 +56,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Join { base, arms, .. } => {
             let growing = arms.iter().any(|arm| only_grows(&arm.input)) || only_grows(base);
             let key = arms.iter().map(arm_key).collect::<Vec<_>>().join("; ");
-            let within_windows = matches!(base.rows(), Node::Temporal { role: TemporalRole::Open, .. });
-            let what = if stream.is_some() && !within_windows {
-                "the rows of its dimensions"
-            } else {
-                "the rows of its inputs"
+            let what = match stream.is_some_and(|slot| base.streams(slot)) {
+                true => "the rows of its dimensions",
+                false => "the rows of its inputs",
             };
             (key, grows(what, growing))
         }

@@ -60,6 +60,7 @@ impl Lowering<'_> {
             input: Box::new(input),
             partition: function.params.partition_by,
             order: function.params.order_by,
+            bucket: None,
         };
         exprs.push(lit(1u64));
         let mut node = project(first, exprs, Arc::clone(&window.schema))?;

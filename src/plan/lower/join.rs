@@ -77,7 +77,7 @@ fn arm_of(input: Node, kind: ArmKind, mut on: Vec<(Expr, Expr)>, join: &Join) ->
 }
 
 /// `base` joined to one arm.
-fn one_more(base: Node, arm: Arm) -> Result<Node, Fallback> {
+pub(in crate::plan) fn one_more(base: Node, arm: Arm) -> Result<Node, Fallback> {
     if let Some(node) = extend(&base, &arm)? {
         return Ok(node);
     }
@@ -86,7 +86,7 @@ fn one_more(base: Node, arm: Arm) -> Result<Node, Fallback> {
 }
 
 /// Columns of `base`, then what the arm shows.
-fn joined(base: &DFSchema, arm: &DFSchema, kind: ArmKind) -> Result<DFSchema, DataFusionError> {
+pub(in crate::plan) fn joined(base: &DFSchema, arm: &DFSchema, kind: ArmKind) -> Result<DFSchema, DataFusionError> {
     let join_type = match kind {
         ArmKind::Inner => JoinType::Inner,
         ArmKind::Left => JoinType::Left,

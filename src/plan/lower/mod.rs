@@ -27,6 +27,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+pub(super) use self::join::{joined, one_more};
 use super::incremental::{Node, TemporalRole, UnnestedList};
 use super::relation::{Input, relation_of};
 use super::temporal;
@@ -286,7 +287,7 @@ fn is_column(expr: &Expr) -> bool {
 }
 
 /// `input` under other names.
-fn renamed(input: Node, schema: DFSchemaRef) -> Node {
+pub(super) fn renamed(input: Node, schema: DFSchemaRef) -> Node {
     match input {
         // Names are schemas; the rows stay as they are.
         Node::Input { slot, columns, append_only, .. } => Node::Input { slot, columns, append_only, schema },
@@ -305,7 +306,7 @@ fn renamed(input: Node, schema: DFSchemaRef) -> Node {
 }
 
 /// `exprs` over `input`; merges with a projection below where one of the two only picks columns.
-fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, DataFusionError> {
+pub(super) fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node, DataFusionError> {
     match pruned(input, &exprs)? {
         Node::Project { input: below, exprs: inner, schema: inner_schema }
             if exprs.iter().all(is_column) || inner.iter().all(is_column) =>

@@ -46,7 +46,8 @@ impl Lowering<'_> {
             let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
             let reach = these.iter().fold(Reach::default(), |reach, (_, function)| reach.and(reach_of(function)));
             let calls = these.into_iter().map(|(_, function)| Expr::WindowFunction(Box::new(function))).collect();
-            let made = Node::Window { input: Box::new(node), partition, order, calls, reach, visible: None, schema };
+            let (input, visible, bucket) = (Box::new(node), None, None);
+            let made = Node::Window { input, partition, order, calls, reach, visible, bucket, schema };
             node = sessions::recognised(made)?;
         }
         Ok(project(node, columns_of(&window.schema), Arc::clone(&window.schema))?)
@@ -115,6 +116,7 @@ impl Lowering<'_> {
             calls: vec![call],
             reach: Reach { before: Extent::ALL, after: Extent::default() },
             visible: most.map(|most| Visible { rank: Rank::RowNumber, most }),
+            bucket: None,
             schema,
         };
         let skipped = Expr::Column(Column::new_unqualified(NUMBER)).gt(lit(skip as u64));

@@ -39,6 +39,16 @@ fn models() -> Vec<Written> {
                 "select window_start, window_end, sum(id) as s from hop({t}, ts, interval '1 hour', interval '3 hours') group by 1, 2"
             ),
         ),
+        view(
+            "last",
+            &format!(
+                "select h, k1, id from (select date_trunc('hour', ts) as h, k1, id, row_number() over (partition by date_trunc('hour', ts), k1 order by id desc) as r from {t} as t) as x where r = 1"
+            ),
+        ),
+        view(
+            "running",
+            &format!("select id, sum(id) over (partition by date_trunc('hour', ts) order by id) as s from {t} as t"),
+        ),
         view("above", "select n, count(*) as groups from \"m\".\"hourly\" as x group by n"),
         // A view with a watermark of its own, whose rows change.
         view("w_hours", &format!("select date_trunc('hour', ts) as h, count(*) as n from {t} as t group by 1")),
@@ -156,5 +166,5 @@ async fn what_came_while_state_was_loaded_is_not_counted_twice() {
     let late = vec![vec![row(200, 0), gone(row(1, 0))], vec![row(201, 0), row(202, 1)], vec![gone(row(200, 0))]];
     let seen = world.slow_start("t", &["hourly"], late).await;
     assert_eq!(seen.first().unwrap()[1], seen[2][1], "the view waits");
-    assert_eq!(world.restored, 5);
+    assert_eq!(world.restored, 7);
 }

@@ -1,4 +1,4 @@
-//! Groups of time buckets, which a view may forget behind the watermark of the table they are made of, and what may stand above them.
+//! Groups and partitions of time buckets, which a view may forget behind the watermark of the table they are made of, and what may stand above them.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -9,7 +9,7 @@ use super::{Column, Generator, Query};
 impl Generator<'_> {
     /// A query over such groups.
     pub fn bucketed(&mut self) -> Query {
-        let inner = self.buckets();
+        let inner = if self.rng.random_bool(0.35) { self.partitions() } else { self.buckets() };
         let alias = self.alias("r");
         let columns: Vec<Column> = inner.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
         match self.rng.random_range(0..9) {
@@ -57,7 +57,8 @@ impl Generator<'_> {
         }
     }
 
-    fn buckets(&mut self) -> Query {
+    /// What is read, its columns, and keys of which one is a bucket.
+    fn bucket_keys(&mut self) -> (String, Vec<Column>, Vec<Column>) {
         let alias = self.alias("w");
         let at = [0, 0, 0, 4][self.rng.random_range(0..4)];
         let (mut source, mut columns) = self.table(at, &alias);
@@ -101,6 +102,51 @@ impl Generator<'_> {
                 keys.insert(at, (key, kind));
             }
         }
+        (source, columns, keys)
+    }
+
+    /// Window functions and first rows within buckets.
+    fn partitions(&mut self) -> Query {
+        let (source, columns, keys) = self.bucket_keys();
+        let filter = self.filter(&columns);
+        let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
+        // DataFusion asserts that functions over one window are ordered alike, which those are not whose keys are ordered by as well.
+        let others: Vec<Column> = columns.iter().filter(|(name, _)| !by.contains(name.as_str())).cloned().collect();
+        let order = self.order(&others);
+        let (mut list, mut output) = self.select(&columns);
+        let is_top = self.rng.random_bool(0.5);
+        for number in 0..self.rng.random_range(1..3) {
+            let (call, kind) = match is_top {
+                true if number == 0 && self.rng.random_bool(0.5) => ("row_number()".to_string(), Kind::Int),
+                true => {
+                    (["rank()", "dense_rank()", "row_number()"][self.rng.random_range(0..3)].to_string(), Kind::Int)
+                }
+                false => self.window_call(&columns),
+            };
+            let frame = match self.rng.random_range(0..4) {
+                0 if call.starts_with("sum(") => " rows between 1 preceding and 1 following",
+                1 if call.starts_with("max(") => " groups between 1 preceding and current row",
+                _ => "",
+            };
+            let name = self.alias("c");
+            list.push_str(&format!(", {call} over (partition by {by} order by {order}{frame}) as {name}"));
+            output.push((name, kind));
+        }
+        let sql = format!("select {list} from {source}{filter}");
+        let sql = match is_top {
+            true => {
+                let names: Vec<&str> = output.iter().map(|(n, _)| n.as_str()).collect();
+                let condition = ["= 1", "<= 1", "<= 2", "< 4", "= 2"][self.rng.random_range(0..5)];
+                let rank = names.last().copied().unwrap_or_default();
+                format!("select {} from ({sql}) as x where {rank} {condition}", names.join(", "))
+            }
+            false => sql,
+        };
+        Query { sql, columns: output }
+    }
+
+    fn buckets(&mut self) -> Query {
+        let (source, columns, keys) = self.bucket_keys();
         let filter = self.filter(&columns);
         let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
         let mut output = Vec::new();

@@ -7,29 +7,42 @@
 //!
 //! Settled rows leave the state. One that others need to know that they have a match stays until those are settled too: a matching *a*
 //! of a row of *b* is at most *ahead* older. What leaving rows would change is behind the watermark, where nothing is given out.
+//!
+//! Dimensions are looked up above all that, wherever they stand in FROM ([`rows`]): by what the join gives out, when it does. A row that waits
+//! for a match is not looked up before, so a restart, which finds the rows that wait again, finds them as they were.
+//!
+//! What is computed of windows of one of the two times ([`windows`]) stands above a node that holds the join's rows until their window closes.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, lit, utils::split_conjunction, when};
-use datafusion::prelude::cast;
+mod rows;
+mod windows;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, lit, utils::split_conjunction, when};
+use datafusion::prelude::cast;
+use std::sync::Arc;
 
+pub(super) use self::windows::{bucket, interval, opened, plain};
 use super::fault::Fault;
 use super::incremental::{Arm, ArmKind, Bound, Moving, Node, TemporalRole};
 use super::lateness::{self, Judgement, Stream};
-use super::lower::Fallback;
+use super::lower::{Fallback, joined};
 use super::on_close::reads;
 
 const DAY: i64 = 86_400_000_000;
 
-/// `tree` of a query over `streams` with state bounded by their watermarks.
+/// `tree` of a query over `streams` with state bounded by their watermarks: rows of the join as they come.
 pub(super) fn bounded(tree: Result<Node, Fallback>, streams: &[Stream<'_>]) -> Result<Node, Fault> {
     let tree = tree.map_err(|fallback| {
         Fault::new("not-a-stream", format!("{} cannot be computed over two streams", fallback.operator))
             .hint("join the streams in a materialized_view")
     })?;
-    let node = place(tree, streams)?;
+    one_judgement(rows::placed(tree, streams)?)
+}
+
+/// `node`, where each stream has one way to be late.
+pub(super) fn one_judgement(node: Node) -> Result<Node, Fault> {
     let mut gates = Vec::new();
     collect(&node, &mut gates);
     let differs = |(slot, gate): &(usize, String)| gates.iter().any(|(s, g)| s == slot && g != gate);
@@ -43,49 +56,32 @@ pub(super) fn bounded(tree: Result<Node, Fallback>, streams: &[Stream<'_>]) -> R
     }
 }
 
-fn place(node: Node, streams: &[Stream<'_>]) -> Result<Node, Fault> {
-    match node {
-        Node::Project { input, exprs, schema } => {
-            Ok(Node::Project { input: Box::new(place(*input, streams)?), exprs, schema })
+/// Rows of two streams, each row by row, joined by `arm`, whose conditions see these two alone.
+fn paired(base: Node, left: &Stream<'_>, arm: Arm, right: &Stream<'_>) -> Result<Node, Fault> {
+    let near = Near::of(&base, &arm)?;
+    let schema = joined(base.schema(), arm.input.schema(), arm.kind).map_err(sql)?;
+    let (ahead, back) = (near.ahead.max(0), near.back.max(0));
+    let settled = match arm.kind {
+        ArmKind::Inner | ArmKind::Left => {
+            let kind = near.base.get_type(base.schema()).map_err(sql)?;
+            when(near.arm.clone().is_not_null(), cast(lit(ScalarValue::Null), kind))
+                .otherwise(near.base.clone())
+                .map_err(sql)?
         }
-        Node::Filter { input, predicate } => Ok(Node::Filter { input: Box::new(place(*input, streams)?), predicate }),
-        // A full join is a left join and what is left over of the other side.
-        Node::Union { inputs, schema } => {
-            let inputs = inputs.into_iter().map(|i| place(i, streams)).collect::<Result<_, _>>()?;
-            Ok(Node::Union { inputs, schema })
+        // EXISTS and NOT EXISTS are decided when the row is settled, as NULLs are.
+        ArmKind::Semi | ArmKind::Anti | ArmKind::Mark => near.base.clone(),
+        ArmKind::NotIn => {
+            return Err(
+                Fault::new("not-a-stream", "NOT IN cannot be computed over two streams").hint("write NOT EXISTS")
+            );
         }
-        Node::Join { base, arms, schema } => {
-            let [arm] = <[Arm; 1]>::try_from(arms).map_err(|_| more())?;
-            let joined = Node::Join { base, arms: vec![arm.clone()], schema };
-            let Node::Join { base, schema, .. } = &joined else { return Err(more()) };
-            let (left, right) = (stream_of(base, streams)?, stream_of(&arm.input, streams)?);
-            let near = Near::of(base, &arm)?;
-            let (ahead, back) = (near.ahead.max(0), near.back.max(0));
-            // EXISTS and NOT EXISTS are decided when the row is settled, as NULLs are.
-            let base_waits = arm.kind != ArmKind::Inner;
-            let base_node = window(base.as_ref().clone(), &near.base, ahead, left)?;
-            let arm_node = window(arm.input.clone(), &near.arm, if base_waits { back + ahead } else { back }, right)?;
-            let (schema, role) = (schema.clone(), TemporalRole::Settle);
-            let settled = match arm.kind {
-                ArmKind::Inner | ArmKind::Left => {
-                    let fault = |e: datafusion::common::DataFusionError| Fault::new("sql", e.strip_backtrace());
-                    let kind = near.base.get_type(base.schema()).map_err(fault)?;
-                    when(near.arm.clone().is_not_null(), cast(lit(ScalarValue::Null), kind))
-                        .otherwise(near.base.clone())
-                        .map_err(fault)?
-                }
-                ArmKind::Semi | ArmKind::Anti | ArmKind::Mark => near.base.clone(),
-                ArmKind::NotIn => {
-                    return Err(Fault::new("not-a-stream", "NOT IN cannot be computed over two streams")
-                        .hint("write NOT EXISTS"));
-                }
-            };
-            let join = Node::Join { base: Box::new(base_node), arms: vec![Arm { input: arm_node, ..arm }], schema };
-            let bounds = vec![Bound { expr: settled, operator: Operator::Lt, moving: earlier(ahead) }];
-            Ok(Node::Temporal { input: Box::new(join), bounds, role })
-        }
-        _ => Err(more()),
-    }
+    };
+    let base_waits = arm.kind != ArmKind::Inner;
+    let base = window(base, &near.base, ahead, left)?;
+    let input = window(arm.input, &near.arm, if base_waits { back + ahead } else { back }, right)?;
+    let join = Node::Join { base: Box::new(base), arms: vec![Arm { input, ..arm }], schema: Arc::new(schema) };
+    let bounds = vec![Bound { expr: settled, operator: Operator::Lt, moving: earlier(ahead) }];
+    Ok(Node::Temporal { input: Box::new(join), bounds, role: TemporalRole::Settle })
 }
 
 /// The rows of a stream that may still match, or be needed, until the watermark is `stays` µs past their time.
@@ -97,54 +93,32 @@ fn window(node: Node, time: &Expr, stays: i64, stream: &Stream<'_>) -> Result<No
 }
 
 /// The watermark less `micros`.
-fn earlier(micros: i64) -> Moving {
+pub(super) fn earlier(micros: i64) -> Moving {
     Moving { whole_days: false, months: 0, micros: -micros }
 }
 
-fn more() -> Fault {
-    Fault::new("not-a-stream", "two streams are joined, projected and filtered, and nothing more").hint(
-        "do the rest, dimensions and GROUP BY too, in a streaming_table or materialized_view that reads this table",
-    )
+fn sql(error: datafusion::common::DataFusionError) -> Fault {
+    Fault::new("sql", error.strip_backtrace())
 }
 
-/// The stream that `node` is made of, row by row.
-fn stream_of<'a, 'b>(node: &Node, streams: &'a [Stream<'b>]) -> Result<&'a Stream<'b>, Fault> {
-    fn is_linear(node: &Node) -> bool {
-        match node {
-            Node::Input { .. } => true,
-            Node::Project { input, .. } | Node::Filter { input, .. } => is_linear(input),
-            _ => false,
-        }
-    }
-    if !is_linear(node) {
-        return Err(more());
-    }
-    streams.iter().find(|s| reads(node, s.slot)).ok_or_else(more)
+fn more() -> Fault {
+    Fault::new("not-a-stream", "two streams are joined before anything is computed of them, to dimensions too, and then grouped by a window")
+        .hint("compute it in a streaming_table of its own and read that here, or do the rest in a materialized_view that reads this table")
 }
 
 fn collect(node: &Node, gates: &mut Vec<(usize, String)>) {
-    match node {
-        Node::Temporal { input, bounds, role: TemporalRole::Late } => {
-            if let Node::Input { slot, .. } = **input {
-                // Aliases do not matter.
-                let plain = |expr: Expr| match expr {
-                    Expr::Column(c) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(c.name)))),
-                    other => Ok(Transformed::no(other)),
-                };
-                let bound = bounds.first().and_then(|b| b.expr.clone().transform(plain).ok());
-                gates.push((slot, bound.map(|b| b.data.to_string()).unwrap_or_default()));
-            }
-        }
-        Node::Project { input, .. } | Node::Filter { input, .. } | Node::Temporal { input, .. } => {
-            collect(input, gates)
-        }
-        Node::Union { inputs, .. } => inputs.iter().for_each(|i| collect(i, gates)),
-        Node::Join { base, arms, .. } => {
-            collect(base, gates);
-            arms.iter().for_each(|a| collect(&a.input, gates));
-        }
-        _ => {}
+    if let Node::Temporal { input, bounds, role: TemporalRole::Late } = node
+        && let Node::Input { slot, .. } = **input
+    {
+        // Aliases do not matter.
+        let plain = |expr: Expr| match expr {
+            Expr::Column(c) => Ok(Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(c.name)))),
+            other => Ok(Transformed::no(other)),
+        };
+        let bound = bounds.first().and_then(|b| b.expr.clone().transform(plain).ok());
+        gates.push((slot, bound.map(|b| b.data.to_string()).unwrap_or_default()));
     }
+    node.below().into_iter().for_each(|below| collect(below, gates));
 }
 
 /// How near two times are: `arm` lies in [`base` − back, `base` + ahead], µs.
