@@ -167,7 +167,7 @@ fn main() -> Result<(), Failure> {
                     "{} @{}: {:.0} events/s; state {} rows, {:.0} bytes each; {}",
                     outcome.query,
                     last.epoch,
-                    last.cost.rate(options.events),
+                    report::rate(&last.cost, &options),
                     last.state_rows,
                     per_row,
                     nodes.join(", ")

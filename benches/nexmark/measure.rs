@@ -13,10 +13,6 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn rate(&self, events: u64) -> f64 {
-        events as f64 / self.seconds.max(1e-9)
-    }
-
     /// Does `work` and adds what it costs.
     pub fn add<T>(&mut self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let (cpu, started) = (cpu()?, Instant::now());

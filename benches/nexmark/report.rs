@@ -12,6 +12,11 @@ fn per_million(cost: &Cost, options: &Options) -> f64 {
     cost.cpu * 1e6 / options.events as f64
 }
 
+/// Events per second.
+pub fn rate(cost: &Cost, options: &Options) -> f64 {
+    options.events as f64 / cost.seconds.max(1e-9)
+}
+
 pub fn line(outcome: &Outcome, format: Format, options: &Options) -> String {
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |f| format!("{f:.3}"));
     let (rows, batch) = match &outcome.batch {
@@ -85,7 +90,7 @@ pub fn json(outcomes: &[Outcome], options: &Options) -> serde_json::Value {
         serde_json::json!({
             "cpu_seconds_per_million_events": per_million(cost, options),
             "seconds": cost.seconds,
-            "events_per_second": cost.rate(options.events),
+            "events_per_second": rate(cost, options),
         })
     };
     let stepped = |s: &Stepped| {

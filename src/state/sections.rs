@@ -33,7 +33,7 @@ enum Content {
     Words {
         bytes: Buffer,
         width: usize,
-        narrow: fn(&[u8]) -> (usize, Vec<u8>),
+        narrow: fn(&[u8]) -> Option<(usize, Vec<u8>)>,
     },
     Columns(RecordBatch),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
@@ -52,10 +52,10 @@ impl Section {
     /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
     pub fn into_stored(self) -> Result<(usize, Buffer)> {
         match self.content {
-            Content::Words { bytes, narrow, .. } => {
-                let (width, bytes) = narrow(&bytes);
-                Ok((width, Buffer::from_vec(bytes)))
-            }
+            Content::Words { bytes, width, narrow } => Ok(match narrow(&bytes) {
+                Some((width, bytes)) => (width, Buffer::from_vec(bytes)),
+                None => (width, bytes),
+            }),
             _ => Ok((0, self.into_bytes(1)?)),
         }
     }
@@ -141,8 +141,8 @@ pub(crate) fn damaged(what: &str) -> Error {
 pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
-    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
-    fn narrow(bytes: &[u8]) -> (usize, Vec<u8>);
+    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16. None: it needs all.
+    fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)>;
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
     fn widen(bytes: &[u8], width: usize, out: &mut [Self]);
 }
@@ -156,7 +156,7 @@ macro_rules! words {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn narrow(bytes: &[u8]) -> (usize, Vec<u8>) {
+            fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
                 let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
                 let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
                 let signed = <$word>::MIN != 0;
@@ -166,11 +166,11 @@ macro_rules! words {
                 let bits = <$word>::BITS - used.leading_zeros() + u32::from(signed);
                 let width = (bits.div_ceil(8).max(1) as usize).next_power_of_two();
                 if width >= Self::WIDTH {
-                    return (Self::WIDTH, bytes.to_vec());
+                    return None;
                 }
                 let mut out = Vec::with_capacity(words.len() * width);
                 words.for_each(|word| out.extend_from_slice(&word.to_le_bytes()[..width]));
-                (width, out)
+                Some((width, out))
             }
 
             fn widen(bytes: &[u8], width: usize, out: &mut [Self]) {
