@@ -116,7 +116,7 @@ impl Shard for First {
                 let count = *from.exactly::<u64>("partitions", 1)?.first().unwrap_or(&0);
                 partitions.rows = from.multisets("partitions", count as usize)?;
                 partitions.count = partitions.rows.iter().map(Multiset::len).sum();
-                partitions.bytes = partitions.rows.iter().map(Multiset::bytes).sum();
+                partitions.bytes = partitions.rows.iter().map(Multiset::heap_size).sum();
             }
             State::Seen(seen) => {
                 let keys = from.words::<u128>("seen")?;
@@ -203,15 +203,12 @@ fn maintain(all: &mut Partitions, input: &[SignedBatch], encoded: &[(Encoded, En
                 if !retracting && added.is_none_or(|(b, r)| *row < *encoded[b].1.row(r)) {
                     *added = Some((number, i));
                 }
-                match partition.add(row, weight) {
-                    Presence::Appeared if weight > 0 => {
-                        *rows += 1;
-                        *bytes += Multiset::value_size(row.len());
-                    }
-                    Presence::Vanished => {
-                        *rows -= 1;
-                        *bytes -= Multiset::value_size(row.len());
-                    }
+                *bytes -= partition.heap_size();
+                let presence = partition.add(row, weight);
+                *bytes += partition.heap_size();
+                match presence {
+                    Presence::Appeared if weight > 0 => *rows += 1,
+                    Presence::Vanished => *rows -= 1,
                     Presence::Stays(left) if left > 0 => {}
                     _ => return Err(Error::diverged("row_number: a row is retracted that is not there")),
                 }

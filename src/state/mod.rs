@@ -20,6 +20,7 @@ mod links;
 mod log;
 mod multiset;
 mod narrow;
+mod packed;
 mod parallel;
 mod ranked;
 mod relation;

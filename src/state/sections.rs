@@ -141,6 +141,8 @@ pub(crate) fn damaged(what: &str) -> Error {
 pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
+    /// Numbers in full width.
+    fn bytes(words: &[Self]) -> Vec<u8>;
     /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16. None: it needs all.
     fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)>;
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
@@ -156,6 +158,12 @@ macro_rules! words {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
+            fn bytes(words: &[Self]) -> Vec<u8> {
+                let mut out = vec![0; words.len() * Self::WIDTH];
+                out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
+                out
+            }
+
             fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
                 let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
                 let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
@@ -168,8 +176,18 @@ macro_rules! words {
                 if width >= Self::WIDTH {
                     return None;
                 }
-                let mut out = Vec::with_capacity(words.len() * width);
-                words.for_each(|word| out.extend_from_slice(&word.to_le_bytes()[..width]));
+                let mut out = vec![0u8; words.len() * width];
+                macro_rules! put {
+                    ($narrow:ty) => {
+                        out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = (w as $narrow).to_le_bytes())
+                    };
+                }
+                match width {
+                    1 => put!($w1),
+                    2 => put!($w2),
+                    4 => put!($w4),
+                    _ => put!($w8),
+                }
                 Some((width, out))
             }
 
@@ -226,10 +244,8 @@ impl StateWriter {
 
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str, words: impl IntoIterator<Item = T>) {
-        let words = words.into_iter();
-        let mut bytes = Vec::with_capacity(words.size_hint().0 * T::WIDTH);
-        words.for_each(|word| word.put(&mut bytes));
-        self.numbers::<T>(name, bytes);
+        let words: Vec<T> = words.into_iter().collect();
+        self.numbers::<T>(name, T::bytes(&words));
     }
 
     /// Numbers in their full width.
