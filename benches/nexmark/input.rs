@@ -1,4 +1,4 @@
-//! The events as Arrow batches, and the queries as compiled models over them.
+//! The events as Arrow batches and as files, and the queries as compiled models over them.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -10,9 +10,11 @@ use smelt::project::LoadOptions;
 use smelt::source::datagen::nexmark::{Nexmark, Stream, side_input};
 use smelt::types::{Catalog, SignedBatch};
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::Failure;
+use super::files::Files;
+use super::{Failure, Format};
 
 /// Events of one batch; epochs are slices of them.
 const BLOCK: u64 = 1_000_000;
@@ -22,7 +24,12 @@ pub struct Input {
     /// By stream: the rows of each block.
     streams: Vec<(Stream, Vec<RecordBatch>)>,
     side: RecordBatch,
+    /// The same rows, in other formats.
+    files: Vec<Files>,
 }
+
+/// What a model is given in one epoch: batches by input.
+pub type Epoch = Vec<Vec<SignedBatch>>;
 
 /// No table but the project's own.
 struct NoTables;
@@ -93,7 +100,7 @@ pub fn compile(queries: &[(String, String)]) -> Result<Vec<(String, Arc<Compiled
 }
 
 impl Input {
-    pub fn generate(seed: u64, events: u64) -> Result<Self, Failure> {
+    pub fn generate(seed: u64, events: u64, formats: &[Format]) -> Result<Self, Failure> {
         let nexmark = Nexmark::new(seed);
         let starts = (0..events).step_by(BLOCK as usize);
         let blocks = |stream: Stream| {
@@ -102,8 +109,22 @@ impl Input {
                 .map(|start| nexmark.batch(stream, start..(start + BLOCK).min(events)))
                 .collect::<Result<_, _>>()
         };
-        let streams = Stream::ALL.iter().map(|s| Ok((*s, blocks(*s)?))).collect::<Result<_, Failure>>()?;
-        Ok(Input { events, streams, side: side_input()? })
+        let streams: Vec<(Stream, Vec<RecordBatch>)> =
+            Stream::ALL.iter().map(|s| Ok((*s, blocks(*s)?))).collect::<Result<_, Failure>>()?;
+        let mut files = Vec::new();
+        for format in formats.iter().filter(|format| **format != Format::Arrow) {
+            let written = Files::new(*format)?;
+            for (stream, blocks) in &streams {
+                blocks.iter().enumerate().try_for_each(|(block, rows)| written.write(*stream, block, rows))?;
+            }
+            files.push(written);
+        }
+        Ok(Input { events, streams, side: side_input()?, files })
+    }
+
+    /// How many times [`Input::epochs`] has to be asked.
+    pub fn blocks(&self) -> usize {
+        self.events.div_ceil(BLOCK) as usize
     }
 
     /// The stream that an input of a model is; None for the side input.
@@ -129,23 +150,37 @@ impl Input {
         Ok(providers)
     }
 
-    /// The inputs of a model in epochs of so many events. The side input comes with the first.
-    pub fn epochs(&self, model: &CompiledModel, epoch: u64) -> Vec<Vec<Vec<SignedBatch>>> {
-        let mut epochs = Vec::new();
-        for (block, start) in (0..self.events).step_by(BLOCK as usize).enumerate() {
-            let end = (start + BLOCK).min(self.events);
-            for from in (start..end).step_by(epoch.clamp(1, BLOCK) as usize) {
-                let to = (from + epoch).min(end);
-                let input = |input: &smelt::plan::Input| match self.stream(&input.relation) {
-                    Some((stream, blocks)) => {
-                        let at = |n: u64| (stream.count(n) - stream.count(start)) as usize;
-                        blocks.get(block).map(|rows| SignedBatch::inserts(rows.slice(at(from), at(to) - at(from))))
-                    }
-                    None => (from == 0).then(|| SignedBatch::inserts(self.side.clone())),
-                };
-                epochs.push(model.inputs.iter().map(|i| input(i).into_iter().collect()).collect());
+    /// The inputs of a model in those epochs of `epoch` events that are in `block`, which ends the last of them. The side input comes with the very first.
+    pub fn epochs(
+        &self,
+        model: &CompiledModel,
+        format: Format,
+        epoch: u64,
+        block: usize,
+    ) -> Result<Vec<Epoch>, Failure> {
+        let start = block as u64 * BLOCK;
+        let end = (start + BLOCK).min(self.events);
+        let starts = (start..end).step_by(epoch.clamp(1, BLOCK) as usize);
+        let mut epochs: Vec<Epoch> = starts.clone().map(|_| Vec::with_capacity(model.inputs.len())).collect();
+        for input in &model.inputs {
+            let Some((stream, blocks)) = self.stream(&input.relation) else {
+                let side = |number: usize| (number == 0 && block == 0).then(|| SignedBatch::inserts(self.side.clone()));
+                epochs.iter_mut().enumerate().for_each(|(i, inputs)| inputs.push(side(i).into_iter().collect()));
+                continue;
+            };
+            let at = |n: u64| (stream.count(n.min(end)) - stream.count(start)) as usize;
+            let parts: Vec<Range<usize>> = starts.clone().map(|from| at(from)..at(from + epoch)).collect();
+            let rows: Vec<RecordBatch> = match self.files.iter().find(|files| files.format == format) {
+                Some(files) => files.read(*stream, block, &parts)?,
+                None => {
+                    let rows = blocks.get(block).ok_or("a block is missing")?;
+                    parts.iter().map(|part| rows.slice(part.start, part.len())).collect()
+                }
+            };
+            for (inputs, rows) in epochs.iter_mut().zip(rows) {
+                inputs.push(vec![SignedBatch::inserts(rows)]);
             }
         }
-        epochs
+        Ok(epochs)
     }
 }

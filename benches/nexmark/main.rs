@@ -4,12 +4,23 @@
 //! execution of the same plan by DataFusion over the same batches in this process, and what DBSP (hand-written, steps of 40,000 events), Flink
 //! SQL 2.2 and DataFusion 55 took for 10,000,000 events on such a 2-core machine before (`figures.rs`). Every result is compared with the batch's.
 //!
-//! `cargo bench --bench nexmark [-- --events 1000000 --epochs 1000,40000,1000000 --queries q4,q5 --cores 1 --seed 1 --json FILE]`
+//! The input can also be files that are written before the clock starts: `text`, lines of JSON read by smelt's own decoder, or
+//! `parquet`. What reading them costs stands apart, in the column `read`; results are compared with those of the Arrow batches.
+//!
+//! ```text
+//! cargo bench --bench nexmark [-- --events 1000000 --epochs 1000,40000,1000000 --queries q4,q5 --cores 1 --seed 1
+//!     --input arrow,text,parquet --batch-memory 8 --json FILE]
+//! ```
+//!
+//! `--batch-memory`: GiB that the batch execution may use, sorts spill beyond. One that needs more is left out, and the table says so: then
+//! epochs and formats are compared with each other.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod figures;
+mod files;
 mod input;
 mod measure;
+mod report;
 
 use arrow::array::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -21,9 +32,8 @@ use smelt::project::Dialect;
 use smelt::types::SignedBatch;
 use std::sync::Arc;
 
-use figures::Figures;
 use input::Input;
-use measure::{Cost, measure};
+use measure::Cost;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -35,7 +45,31 @@ struct Options {
     queries: Vec<String>,
     cores: usize,
     seed: u64,
+    formats: Vec<Format>,
+    /// GiB.
+    batch_memory: usize,
     json: Option<String>,
+}
+
+/// How the events come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Arrow,
+    Text,
+    Parquet,
+}
+
+impl Format {
+    const ALL: [(&str, Format); 3] = [("arrow", Format::Arrow), ("text", Format::Text), ("parquet", Format::Parquet)];
+
+    fn named(name: &str) -> Result<Format, Failure> {
+        let found = Format::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
+        found.ok_or_else(|| format!("no input {name}: it can be arrow, text, parquet").into())
+    }
+
+    fn name(self) -> &'static str {
+        Format::ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl Options {
@@ -46,6 +80,8 @@ impl Options {
             queries: Vec::new(),
             cores: 1,
             seed: 1,
+            formats: vec![Format::Arrow],
+            batch_memory: 8,
             json: None,
         };
         while let Some(word) = words.next() {
@@ -60,6 +96,8 @@ impl Options {
                 "--queries" => options.queries = value.split(',').map(String::from).collect(),
                 "--cores" => options.cores = value.parse()?,
                 "--seed" => options.seed = value.parse()?,
+                "--input" => options.formats = value.split(',').map(Format::named).collect::<Result<_, _>>()?,
+                "--batch-memory" => options.batch_memory = value.parse()?,
                 "--json" => options.json = Some(value),
                 other => return Err(format!("no option {other}").into()),
             }
@@ -70,8 +108,11 @@ impl Options {
 
 /// One query's circuit at one epoch size.
 struct Stepped {
+    format: Format,
     epoch: u64,
     cost: Cost,
+    /// Of making Arrow batches of the input.
+    read: Cost,
     state_rows: usize,
     state_bytes: usize,
     /// (node, seconds): where the time went, the longest first.
@@ -82,16 +123,23 @@ struct Outcome {
     query: String,
     /// Why it has no circuit.
     recomputed: Option<String>,
-    batch: Cost,
-    rows: usize,
+    /// None: there was not enough memory for it.
+    batch: Option<Batch>,
     stepped: Vec<Stepped>,
+}
+
+/// One execution over everything.
+struct Batch {
+    cost: Cost,
+    rows: usize,
+    fingerprint: u128,
 }
 
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     let queries = input::queries(include_str!("queries.sql"));
     let chosen = |name: &str| options.queries.is_empty() || options.queries.iter().any(|q| q == name);
-    let input = Input::generate(options.seed, options.events)?;
+    let input = Input::generate(options.seed, options.events, &options.formats)?;
     let models = input::compile(&queries)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(options.cores).enable_all().build()?;
     println!(
@@ -100,13 +148,13 @@ fn main() -> Result<(), Failure> {
         options.cores,
         figures::EVENTS
     );
-    let mut header = format!("{:<5}{:>9}{:>9}{:>12}", "query", "rows", "batch", "");
+    let mut header = format!("{:<5}{:>9}{:>10}{:>9}", "query", "input", "rows", "batch");
     options.epochs.iter().for_each(|epoch| header += &format!("{:>10}", format!("@{epoch}")));
-    println!("{header}{:>9}{:>9}{:>9}", "DBSP", "Flink", "DF");
+    println!("{header}{:>9}{:>9}{:>9}{:>9}", "read", "DBSP", "Flink", "DF");
     let mut outcomes = Vec::new();
     for (name, model) in models.iter().filter(|(name, _)| chosen(name)) {
         let outcome = run(name, model, &input, &options, &runtime)?;
-        println!("{}", line(&outcome, &options));
+        options.formats.iter().for_each(|format| println!("{}", report::line(&outcome, *format, &options)));
         outcomes.push(outcome);
     }
     for outcome in &outcomes {
@@ -119,7 +167,7 @@ fn main() -> Result<(), Failure> {
                     "{} @{}: {:.0} events/s; state {} rows, {:.0} bytes each; {}",
                     outcome.query,
                     last.epoch,
-                    last.cost.rate(options.events),
+                    report::rate(&last.cost, &options),
                     last.state_rows,
                     per_row,
                     nodes.join(", ")
@@ -128,11 +176,41 @@ fn main() -> Result<(), Failure> {
             _ => {}
         }
     }
-    summary(&outcomes, &options);
+    report::means(&outcomes, &options);
+    report::goals(&outcomes, &options);
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&json(&outcomes, &options))?)?;
+        std::fs::write(path, serde_json::to_string_pretty(&report::json(&outcomes, &options))?)?;
     }
     Ok(())
+}
+
+/// The whole query by DataFusion. None: there is not enough memory.
+fn batch(
+    model: &CompiledModel,
+    input: &Input,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Option<Batch>, Failure> {
+    let planner = Planner::new(PlannerOptions {
+        target_partitions: options.cores,
+        memory_limit: Some(options.batch_memory << 30),
+        ..PlannerOptions::new(Dialect::DataFusion)
+    })?;
+    let providers = input.providers(model, options.cores)?;
+    let mut cost = Cost::default();
+    let collected = cost.add(|| {
+        runtime.block_on(async {
+            let plan = planner.bind(model, &providers)?;
+            Ok::<Vec<RecordBatch>, Failure>(planner.execute(&plan).await?.try_collect().await?)
+        })
+    });
+    let collected = match collected {
+        Err(error) if format!("{error:?}").contains("Resources exhausted") => return Ok(None),
+        collected => collected?,
+    };
+    let add = |sum: u128, rows| Ok::<u128, Failure>(sum.wrapping_add(fingerprint(model, rows, |_| 1)?));
+    let fingerprint = collected.iter().try_fold(0, add)?;
+    Ok(Some(Batch { cost, rows: collected.iter().map(RecordBatch::num_rows).sum(), fingerprint }))
 }
 
 fn run(
@@ -144,52 +222,37 @@ fn run(
 ) -> Result<Outcome, Failure> {
     let planner =
         Planner::new(PlannerOptions { target_partitions: options.cores, ..PlannerOptions::new(Dialect::DataFusion) })?;
-    let providers = input.providers(model, options.cores)?;
-    let (batch, collected) = measure(|| {
-        runtime.block_on(async {
-            let plan = planner.bind(model, &providers)?;
-            Ok::<Vec<RecordBatch>, Failure>(planner.execute(&plan).await?.try_collect().await?)
-        })
-    })?;
-    let expected = collected
-        .iter()
-        .try_fold(0u128, |sum, rows| Ok::<u128, Failure>(sum.wrapping_add(fingerprint(model, rows, |_| 1)?)))?;
-    let mut outcome = Outcome {
-        query: name.to_string(),
-        recomputed: model.incremental.as_ref().err().map(ToString::to_string),
-        batch,
-        rows: collected.iter().map(RecordBatch::num_rows).sum(),
-        stepped: Vec::new(),
-    };
-    drop(collected);
+    let batch = batch(model, input, options, runtime)?;
+    let mut expected = batch.as_ref().map(|batch| batch.fingerprint);
+    let recomputed = model.incremental.as_ref().err().map(ToString::to_string);
+    let mut outcome = Outcome { query: name.to_string(), recomputed, batch, stepped: Vec::new() };
     let Ok(tree) = &model.incremental else { return Ok(outcome) };
-    for epoch in &options.epochs {
-        let epochs = input.epochs(model, *epoch);
+    for (format, epoch) in options.formats.iter().flat_map(|format| options.epochs.iter().map(|e| (*format, *e))) {
         let mut circuit = Circuit::new(name, tree, Mode::View, planner.session_state())?;
-        let (cost, output) = measure(|| {
-            let mut output: Vec<SignedBatch> = Vec::new();
-            for inputs in &epochs {
-                output.extend(circuit.step(inputs)?);
+        let (mut cost, mut read, mut found) = (Cost::default(), Cost::default(), 0u128);
+        for block in 0..input.blocks() {
+            let epochs = read.add(|| input.epochs(model, format, epoch, block))?;
+            let output = cost.add(|| {
+                let mut output: Vec<SignedBatch> = Vec::new();
+                for inputs in &epochs {
+                    output.extend(circuit.step(inputs)?);
+                }
+                Ok(output)
+            })?;
+            for batch in &output {
+                found = found.wrapping_add(fingerprint(model, &batch.rows, |i| batch.weight(i))?);
             }
-            Ok::<_, Failure>(output)
-        })?;
-        let mut found = 0u128;
-        for batch in &output {
-            found = found.wrapping_add(fingerprint(model, &batch.rows, |i| batch.weight(i))?);
         }
-        if found != expected {
-            return Err(format!("{name} in epochs of {epoch} events is not what one batch gives").into());
+        if *expected.get_or_insert(found) != found {
+            return Err(
+                format!("{name} in epochs of {epoch} events of {} is not what it should be", format.name()).into()
+            );
         }
         let mut nodes: Vec<(String, f64)> =
             circuit.metrics().iter().map(|m| (m.name.to_string(), m.elapsed.as_secs_f64())).collect();
         nodes.sort_by(|a, b| b.1.total_cmp(&a.1));
-        outcome.stepped.push(Stepped {
-            epoch: *epoch,
-            cost,
-            state_rows: circuit.state_rows(),
-            state_bytes: circuit.state_bytes(),
-            nodes,
-        });
+        let (state_rows, state_bytes) = (circuit.state_rows(), circuit.state_bytes());
+        outcome.stepped.push(Stepped { format, epoch, cost, read, state_rows, state_bytes, nodes });
     }
     Ok(outcome)
 }
@@ -201,73 +264,4 @@ fn fingerprint(model: &CompiledModel, rows: &RecordBatch, weight: impl Fn(usize)
     let encoded = RowConverter::new(fields)?.convert_columns(rows.columns())?;
     let one = |i: usize| xxhash_rust::xxh3::xxh3_128(encoded.row(i).as_ref()).wrapping_mul(weight(i) as u128);
     Ok((0..rows.num_rows()).map(one).fold(0, u128::wrapping_add))
-}
-
-fn per_million(cost: &Cost, options: &Options) -> f64 {
-    cost.cpu * 1e6 / options.events as f64
-}
-
-fn line(outcome: &Outcome, options: &Options) -> String {
-    let what = if outcome.recomputed.is_some() { "recomputed" } else { "maintained" };
-    let batch = per_million(&outcome.batch, options);
-    let mut line = format!("{:<5}{:>9}{:>9.3}{:>12}", outcome.query, outcome.rows, batch, what);
-    for epoch in &options.epochs {
-        let found = outcome.stepped.iter().find(|s| s.epoch == *epoch);
-        line += &found.map_or_else(|| format!("{:>10}", "-"), |s| format!("{:>10.3}", per_million(&s.cost, options)));
-    }
-    let figures = Figures::of(&outcome.query);
-    for figure in [figures.dbsp, figures.flink, figures.datafusion] {
-        line += &figure.map_or_else(|| format!("{:>9}", "-"), |f| format!("{f:>9.2}"));
-    }
-    line
-}
-
-/// Geometric means against the stored figures, over the queries that have both and ran long enough to be measured.
-fn summary(outcomes: &[Outcome], options: &Options) {
-    for epoch in &options.epochs {
-        let mean = |figure: fn(&Figures) -> Option<f64>| {
-            let ratios: Vec<f64> = outcomes
-                .iter()
-                .filter_map(|o| {
-                    let stepped = o.stepped.iter().find(|s| s.epoch == *epoch)?;
-                    // Less than ten of the clock's steps says nothing.
-                    let cpu = Some(per_million(&stepped.cost, options)).filter(|_| stepped.cost.cpu >= 0.1)?;
-                    Some((cpu / figure(&Figures::of(&o.query)).filter(|f| *f > 0.0)?).ln())
-                })
-                .collect();
-            match ratios.len() {
-                0 => "-".to_string(),
-                n => format!("{:.2} ({n} queries)", (ratios.iter().sum::<f64>() / n as f64).exp()),
-            }
-        };
-        println!("@{epoch}: CPU against DBSP {}, against Flink {}", mean(|f| f.dbsp), mean(|f| f.flink));
-    }
-}
-
-fn json(outcomes: &[Outcome], options: &Options) -> serde_json::Value {
-    let cost = |cost: &Cost| {
-        serde_json::json!({
-            "cpu_seconds_per_million_events": per_million(cost, options),
-            "seconds": cost.seconds,
-            "events_per_second": cost.rate(options.events),
-        })
-    };
-    let stepped = |s: &Stepped| {
-        serde_json::json!({
-            "epoch": s.epoch, "cost": cost(&s.cost), "state_rows": s.state_rows, "state_bytes": s.state_bytes,
-            "nodes": s.nodes.iter().map(|(name, seconds)| serde_json::json!({"name": name, "seconds": seconds})).collect::<Vec<_>>(),
-        })
-    };
-    let outcome = |o: &Outcome| {
-        let figures = Figures::of(&o.query);
-        serde_json::json!({
-            "query": o.query, "rows": o.rows, "recomputed": o.recomputed, "batch": cost(&o.batch),
-            "stepped": o.stepped.iter().map(stepped).collect::<Vec<_>>(),
-            "before": {"dbsp": figures.dbsp, "flink": figures.flink, "datafusion": figures.datafusion},
-        })
-    };
-    serde_json::json!({
-        "events": options.events, "cores": options.cores, "seed": options.seed,
-        "queries": outcomes.iter().map(outcome).collect::<Vec<_>>(),
-    })
 }

@@ -4,24 +4,23 @@ use std::time::Instant;
 
 use super::Failure;
 
+/// What several pieces of work cost together.
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Cost {
     pub seconds: f64,
-    /// Seconds, over all threads; in steps of 10 ms.
+    /// Seconds, over all threads; each piece is measured to 10 ms.
     pub cpu: f64,
 }
 
 impl Cost {
-    pub fn rate(&self, events: u64) -> f64 {
-        events as f64 / self.seconds.max(1e-9)
+    /// Does `work` and adds what it costs.
+    pub fn add<T>(&mut self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let (cpu, started) = (cpu()?, Instant::now());
+        let value = work()?;
+        self.seconds += started.elapsed().as_secs_f64();
+        self.cpu += self::cpu()? - cpu;
+        Ok(value)
     }
-}
-
-/// What `work` costs, with its result.
-pub fn measure<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<(Cost, T), Failure> {
-    let (cpu, started) = (cpu()?, Instant::now());
-    let value = work()?;
-    let seconds = started.elapsed().as_secs_f64();
-    Ok((Cost { seconds, cpu: self::cpu()? - cpu }, value))
 }
 
 /// User and system seconds of this process.

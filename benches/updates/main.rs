@@ -4,10 +4,20 @@
 //! rows of each user. Each circuit is filled, then stepped with changes of 1,000 signed rows (400 inserted, 200 deleted, 200 updated) that are spread over
 //! the whole table. Beside the median time stand the bytes of state, and the Arrow bytes of the columns that the model needs.
 //!
-//! `cargo bench --bench updates [-- --rows 10000,100000,1000000,10000000 --models fact,totals --changes 20]`
+//! ```text
+//! cargo bench --bench updates [-- --rows 10000,100000,1000000,10000000 --models fact,totals --changes 20 --commits yes]
+//! cargo bench --bench updates -- --spill 40000,400000 [--rows 4000000 --models totals,joined --share 4]
+//! ```
+//!
+//! `--commits yes`: the changes are committed to a Delta table besides, and that is reported apart. `--spill` measures something
+//! else, in epochs of so many rows: what a limit of memory costs (`spill.rs`).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
+mod commits;
+#[path = "../nexmark/measure.rs"]
+mod measure;
 mod models;
+mod spill;
 mod tables;
 
 use smelt::operators::{Circuit, Mode};
@@ -18,6 +28,7 @@ use smelt::types::SignedBatch;
 use std::sync::Arc;
 use std::time::Instant;
 
+use commits::Committed;
 use tables::Table;
 
 type Failure = Box<dyn std::error::Error>;
@@ -30,11 +41,23 @@ struct Options {
     /// Empty: all.
     models: Vec<String>,
     changes: u64,
+    commits: bool,
+    /// Rows of the epochs of a load that is spilled.
+    spill: Vec<u64>,
+    /// Part of the state that there is room for.
+    spill_share: usize,
 }
 
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
-        let mut options = Options { rows: vec![10_000, 100_000, 1_000_000, 10_000_000], models: vec![], changes: 20 };
+        let mut options = Options {
+            rows: vec![10_000, 100_000, 1_000_000, 10_000_000],
+            models: vec![],
+            changes: 20,
+            commits: false,
+            spill: vec![],
+            spill_share: 4,
+        };
         while let Some(word) = words.next() {
             // What cargo adds.
             if word == "--bench" {
@@ -45,6 +68,9 @@ impl Options {
                 "--rows" => options.rows = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 "--models" => options.models = value.split(',').map(String::from).collect(),
                 "--changes" => options.changes = value.parse()?,
+                "--commits" => options.commits = value == "yes",
+                "--spill" => options.spill = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
+                "--share" => options.spill_share = value.parse()?,
                 other => return Err(format!("no option {other}").into()),
             }
         }
@@ -55,6 +81,9 @@ impl Options {
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     let models = models::compile(0)?;
+    if !options.spill.is_empty() {
+        return spilled(&models, &options);
+    }
     overhead()?;
     println!("{CHANGE} signed rows a change, {} changes; times are medians and the slowest", options.changes);
     println!(
@@ -67,6 +96,35 @@ fn main() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Those that are asked for of the models whose rows have one key.
+fn spilled(models: &Models, options: &Options) -> Result<(), Failure> {
+    spill::header();
+    for (name, model) in models {
+        let asked = if options.models.is_empty() {
+            name == "totals" || name == "joined"
+        } else {
+            options.models.contains(name)
+        };
+        for (rows, epoch) in options.rows.iter().flat_map(|rows| options.spill.iter().map(|e| (*rows, *e))) {
+            if asked {
+                spill::run(name, model, rows, epoch, options)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tables a model reads, and how many of them are events.
+fn model_tables(model: &CompiledModel) -> Result<(Vec<Table>, u64), Failure> {
+    let tables = model.inputs.iter().map(|input| match &input.relation {
+        Relation::Source(_, table) => Table::named(table).ok_or_else(|| format!("no table {table}").into()),
+        other => Err(format!("{other} is no source").into()),
+    });
+    let tables = tables.collect::<Result<Vec<Table>, Failure>>()?;
+    let facts = tables.iter().filter(|t| !t.is_dimension()).count() as u64;
+    Ok((tables, facts))
 }
 
 /// What a model costs before a row is there: planning it, and an epoch without input.
@@ -107,18 +165,18 @@ fn run(name: &str, model: &CompiledModel, rows: u64, options: &Options) -> Resul
     let planner = Planner::new(PlannerOptions { target_partitions: 1, ..PlannerOptions::new(Dialect::DataFusion) })?;
     let tree = model.incremental.as_ref().map_err(|e| e.to_string())?;
     let mut circuit = Circuit::new(name, tree, Mode::View, planner.session_state())?;
-    let tables = model.inputs.iter().map(|input| match &input.relation {
-        Relation::Source(_, table) => Table::named(table).ok_or_else(|| format!("no table {table}").into()),
-        other => Err(format!("{other} is no source").into()),
-    });
-    let tables = tables.collect::<Result<Vec<Table>, Failure>>()?;
-    let facts = tables.iter().filter(|t| !t.is_dimension()).count() as u64;
+    let (tables, facts) = model_tables(model)?;
     let base = tables.iter().map(|t| t.base(t.size(rows, facts))).collect::<Result<Vec<_>, _>>()?;
     let needed = needed(tree, &base, &mut Vec::new());
     let start = Instant::now();
-    circuit.step(&base)?;
+    let output = circuit.step(&base)?;
     let filled = start.elapsed().as_secs_f64();
     drop(base);
+    let mut committed = match options.commits {
+        true => Some(Committed::new(name, model, &output)?),
+        false => None,
+    };
+    drop(output);
     let (mut times, mut out) = (Vec::new(), 0);
     for number in 0..options.changes {
         let change = |t: &Table| -> Result<Vec<SignedBatch>, Failure> {
@@ -133,6 +191,9 @@ fn run(name: &str, model: &CompiledModel, rows: u64, options: &Options) -> Resul
         let output = circuit.step(&inputs)?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
         out += output.iter().map(SignedBatch::num_rows).sum::<usize>();
+        if let Some(committed) = &mut committed {
+            committed.change(model, &output)?;
+        }
     }
     times.sort_by(f64::total_cmp);
     let megabytes = |bytes: usize| bytes as f64 / 1e6;
@@ -146,6 +207,9 @@ fn run(name: &str, model: &CompiledModel, rows: u64, options: &Options) -> Resul
         megabytes(needed),
         circuit.state_bytes() as f64 / rows as f64,
     );
+    if let Some(committed) = &committed {
+        committed.report();
+    }
     if std::env::var_os("SMELT_BENCH_NODES").is_some() {
         for m in circuit.metrics().iter().filter(|m| m.state_rows > 0) {
             let per_row = m.state_bytes as f64 / m.state_rows as f64;

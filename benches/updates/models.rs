@@ -26,6 +26,9 @@ from {{ source('src', 'facts') }} as f
 left join {{ source('src', 'users') }} as u on u.phone = f.phone
 left join {{ source('src', 'cells') }} as c on c.cell_id = f.cell_id
 left join {{ source('src', 'devices') }} as d on d.device_id = f.device_id";
+    let joined = "select f.event_id, u.user_id, u.city, f.ts, f.amount
+from {{ source('src', 'facts') }} as f
+left join {{ source('src', 'users') }} as u on u.phone = f.phone";
     let totals =
         "select phone, count(*) as events, sum(amount) as total, avg(amount) as mean, min(ts) as first, max(ts) as last
 from {{ source('src', 'facts') }} group by phone";
@@ -46,7 +49,13 @@ where place <= 3";
             "\nleft join (select user_id, count(*) as n, sum(amount) as total from {{{{ source('src', '{name}') }}}} group by user_id) as {name} on {name}.user_id = u.user_id"
         );
     }
-    vec![("fact", fact.into()), ("totals", totals.into()), ("customer_360", customer), ("last_three", last.into())]
+    vec![
+        ("fact", fact.into()),
+        ("totals", totals.into()),
+        ("customer_360", customer),
+        ("last_three", last.into()),
+        ("joined", joined.into()),
+    ]
 }
 
 /// All of them, compiled; or copies of them in turn, so many.

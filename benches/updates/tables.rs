@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use smelt::types::SignedBatch;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Failure;
@@ -74,11 +75,16 @@ impl Table {
 
     /// Rows 0 up to `size`.
     pub fn base(self, size: u64) -> Result<Vec<SignedBatch>, Failure> {
+        self.part(size, 0..size)
+    }
+
+    /// Some of these rows.
+    pub fn part(self, size: u64, rows: Range<u64>) -> Result<Vec<SignedBatch>, Failure> {
         let batch = |from: u64| {
-            let ids: Vec<(u64, u64)> = (from..size.min(from + 65_536)).map(|id| (id, 0)).collect();
+            let ids: Vec<(u64, u64)> = (from..rows.end.min(from + 65_536)).map(|id| (id, 0)).collect();
             Ok(SignedBatch::inserts(self.rows(&ids, size)?))
         };
-        (0..size).step_by(65_536).map(batch).collect()
+        rows.clone().step_by(65_536).map(batch).collect()
     }
 
     /// Change `number` of `changes`: two fifths of its signed rows are new, a fifth goes, a fifth takes the place of another. No row is changed twice.

@@ -45,7 +45,7 @@ struct Partitions {
 
 impl Partitions {
     fn of(keys: GroupIndex, rows: Vec<Multiset>) -> Self {
-        let (count, bytes) = (rows.iter().map(Multiset::len).sum(), rows.iter().map(Multiset::bytes).sum());
+        let (count, bytes) = (rows.iter().map(Multiset::len).sum(), rows.iter().map(Multiset::heap_size).sum());
         Partitions { keys, rows, count, bytes }
     }
 }
@@ -234,15 +234,12 @@ fn maintain(all: &mut Partitions, input: &[SignedBatch], encoded: &[(Encoded, En
                 if !retracting && added.is_none_or(|(b, r)| *row < *encoded[b].1.row(r)) {
                     *added = Some((number, i));
                 }
-                match partition.add(row, weight) {
-                    Presence::Appeared if weight > 0 => {
-                        *rows += 1;
-                        *bytes += Multiset::value_size(row.len());
-                    }
-                    Presence::Vanished => {
-                        *rows -= 1;
-                        *bytes -= Multiset::value_size(row.len());
-                    }
+                *bytes -= partition.heap_size();
+                let presence = partition.add(row, weight);
+                *bytes += partition.heap_size();
+                match presence {
+                    Presence::Appeared if weight > 0 => *rows += 1,
+                    Presence::Vanished => *rows -= 1,
                     Presence::Stays(left) if left > 0 => {}
                     _ => return Err(Error::diverged("row_number: a row is retracted that is not there")),
                 }

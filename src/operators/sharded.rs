@@ -6,7 +6,7 @@
 //! Where memory is bounded there are more of them: one after the other is brought to memory and stepped, and those that there is no room for
 //! are spilled to local disk ([`Spilled`]). Beside what fits, one shard is in memory.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt64Array};
 use arrow::datatypes::{
     ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
@@ -137,16 +137,15 @@ impl<T: Shard> Sharded<T> {
         if rows == 0 && !first {
             return Ok(vec![]);
         }
-        // By input and batch, the shard of each row.
         let count = self.shards.len() as u32;
-        let mut dealt: Vec<Vec<Vec<u32>>> = Vec::with_capacity(inputs.len());
+        let mut dealt: Vec<Vec<Dealt>> = Vec::with_capacity(inputs.len());
         for (batches, columns) in inputs.iter().zip(routes) {
-            dealt.push(batches.iter().map(|batch| shards_of(batch, columns, count)).collect::<Result<_>>()?);
+            dealt.push(batches.iter().map(|batch| Dealt::new(batch, columns, count)).collect::<Result<_>>()?);
         }
         let own = |number: usize| -> Result<Vec<Vec<SignedBatch>>> {
             let mut own = Vec::with_capacity(inputs.len());
             for (batches, dealt) in inputs.iter().zip(&dealt) {
-                let part = batches.iter().zip(dealt).map(|(batch, dealt)| part(batch, dealt, number as u32));
+                let part = batches.iter().zip(dealt).map(|(batch, dealt)| dealt.part(batch, number));
                 own.push(part.filter_map(Result::transpose).collect::<Result<_>>()?);
             }
             Ok(own)
@@ -212,13 +211,13 @@ impl<T: Shard> Sharded<T> {
         let dealt = match &self.routes {
             Some(Routes(routes)) if count > 1 => {
                 let columns = routes.first().map_or(&[][..], Vec::as_slice);
-                rows.iter().map(|batch| shards_of(batch, columns, count)).collect::<Result<Vec<_>>>()?
+                rows.iter().map(|batch| Dealt::new(batch, columns, count)).collect::<Result<Vec<_>>>()?
             }
-            _ => rows.iter().map(|batch| vec![0; batch.num_rows()]).collect(),
+            _ => rows.iter().map(|batch| Dealt::by(&vec![0; batch.num_rows()], 1)).collect(),
         };
         let mut last = None;
         for number in 0..self.shards.len() {
-            let part = rows.iter().zip(&dealt).map(|(batch, dealt)| part(batch, dealt, number as u32));
+            let part = rows.iter().zip(&dealt).map(|(batch, dealt)| dealt.part(batch, number));
             let own = part.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
             if !own.is_empty() {
                 with(self.bring_back(number)?, own)?;
@@ -305,13 +304,41 @@ impl<T: Shard> Sharded<T> {
     }
 }
 
-/// The rows of `batch` that shard `number` gets.
-fn part(batch: &SignedBatch, dealt: &[u32], number: u32) -> Result<Option<SignedBatch>> {
-    let own: BooleanArray = dealt.iter().map(|shard| Some(*shard == number)).collect();
-    match own.true_count() {
-        0 => Ok(None),
-        count if count == dealt.len() => Ok(Some(batch.clone())),
-        _ => Ok(Some(batch.filter(&own)?)),
+/// The rows of a batch, by shard.
+struct Dealt {
+    rows: UInt64Array,
+    /// Where those of each shard begin among `rows`, and their end.
+    starts: Vec<usize>,
+}
+
+impl Dealt {
+    /// Dealt out to `count` shards by `columns`.
+    fn new(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Self> {
+        Ok(Self::by(&shards_of(batch, columns, count)?, count))
+    }
+
+    /// By the shard of each row.
+    fn by(shards: &[u32], count: u32) -> Self {
+        let mut starts = vec![0; count as usize + 1];
+        shards.iter().for_each(|shard| starts[*shard as usize + 1] += 1);
+        (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
+        let (mut rows, mut next) = (vec![0u64; shards.len()], starts.clone());
+        for (shard, row) in shards.iter().zip(0..) {
+            let place = &mut next[*shard as usize];
+            rows[*place] = row;
+            *place += 1;
+        }
+        Dealt { rows: rows.into(), starts }
+    }
+
+    /// The rows of `batch` that shard `number` gets.
+    fn part(&self, batch: &SignedBatch, number: usize) -> Result<Option<SignedBatch>> {
+        let (start, end) = (self.starts[number], self.starts[number + 1]);
+        match end - start {
+            0 => Ok(None),
+            all if all == batch.num_rows() => Ok(Some(batch.clone())),
+            some => Ok(Some(batch.take(&self.rows.slice(start, some))?)),
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use datafusion::execution::DiskManager;
 use datafusion::execution::spill_file::SpillFile;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::sharded::Shard;
 use crate::error::{Error, Result};
-use crate::state::{Header, StateReader, StateWriter, decode, encode};
+use crate::state::{Header, Packing, StateReader, StateWriter, decode, encode};
 
 /// The state of one shard, in a file that goes with this.
 pub(super) struct Spilled {
@@ -18,13 +19,18 @@ pub(super) struct Spilled {
 }
 
 impl Spilled {
-    /// Writes the state of `shard`. It is compressed and checksummed as stored state is.
+    /// Writes the state of `shard`, checksummed as stored state is. It is not compressed: that would take longer than all the rest.
     pub fn write(shard: &impl Shard, disk: &Arc<DiskManager>) -> Result<Self> {
         let file = disk.create_tmp_file("state that memory_limit has no room for")?;
+        let path = path(&file)?;
         let mut state = StateWriter::new();
         shard.save(&mut state)?;
-        let blocks = encode(&Header::default(), state.finish())?;
-        std::fs::write(path(&file)?, blocks.concat()).map_err(|e| failed("written", &e))?;
+        let blocks = encode(&Header::default(), state.finish(), Packing::Plain)?;
+        let write = || -> std::io::Result<()> {
+            let mut out = std::fs::File::create(path)?;
+            blocks.iter().try_for_each(|block| out.write_all(block))
+        };
+        write().map_err(|e| failed("written", &e))?;
         Ok(Spilled { file, rows: shard.state_rows() })
     }
 

@@ -27,7 +27,6 @@ pub(super) struct Temporal {
     schema: SchemaRef,
     /// Rows with an instant to come, those whose is nearest first.
     waiting: Multiset,
-    bytes: usize,
     /// µs.
     clock: i64,
     role: TemporalRole,
@@ -39,7 +38,7 @@ impl Temporal {
         let codec = RowCodec::new(instants.chain(schema.fields().iter().map(|f| f.data_type().clone())))?;
         // No watermark stands before every row.
         let clock = if role == TemporalRole::Filter { 0 } else { i64::MIN };
-        Ok(Temporal { bounds, exprs, codec, schema, waiting: Multiset::default(), bytes: 0, clock, role })
+        Ok(Temporal { bounds, exprs, codec, schema, waiting: Multiset::default(), clock, role })
     }
 
     /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
@@ -185,14 +184,12 @@ impl Temporal {
     }
 
     fn wait(&mut self, value: &[u8], weight: i64) -> Result<()> {
-        let size = Multiset::value_size(value.len());
         match self.waiting.add(value, weight) {
-            Presence::Appeared if weight > 0 => self.bytes += size,
-            Presence::Vanished => self.bytes = self.bytes.saturating_sub(size),
-            Presence::Stays(left) if left > 0 => {}
-            _ => return Err(Error::diverged("a row that waits for the clock is retracted and is not there")),
+            Presence::Vanished => Ok(()),
+            Presence::Appeared if weight > 0 => Ok(()),
+            Presence::Stays(left) if left > 0 => Ok(()),
+            _ => Err(Error::diverged("a row that waits for the clock is retracted and is not there")),
         }
-        Ok(())
     }
 
     pub fn save(&self, out: &mut StateWriter) {
@@ -203,7 +200,6 @@ impl Temporal {
     pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         self.clock = from.exactly::<u64>("temporal.clock", 1)?.first().copied().unwrap_or(0) as i64;
         self.waiting = from.multisets("temporal", 1)?.pop().unwrap_or_default();
-        self.bytes = self.waiting.bytes();
         Ok(())
     }
 
@@ -212,6 +208,6 @@ impl Temporal {
     }
 
     pub fn state_bytes(&self) -> usize {
-        self.bytes
+        self.waiting.heap_size()
     }
 }

@@ -22,7 +22,7 @@ use crate::lake::{LOCATOR, Lake, Offered, StoredState, Table};
 use crate::operators::{Circuit, Keyed, Mode};
 use crate::plan::{CompiledModel, shape};
 use crate::project::StateSnapshots;
-use crate::state::{Directory, Header, InputPosition, Part, Section, StateReader, StateWriter, encode};
+use crate::state::{Directory, Header, InputPosition, Packing, Part, Section, StateReader, StateWriter, encode};
 
 /// Bytes read to see a header; a longer one costs a second read.
 const HEAD: u64 = 256 << 10;
@@ -448,6 +448,6 @@ fn sections(lake: &Lake, stored: &StoredState, directory: &Directory, threads: u
 }
 
 async fn encoded(header: Header, sections: Vec<Section>) -> Result<(Header, Vec<Bytes>)> {
-    let work = move || encode(&header, sections).map(|pieces| (header, pieces));
+    let work = move || encode(&header, sections, Packing::Compressed).map(|pieces| (header, pieces));
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("encoding state: {e}")))?
 }

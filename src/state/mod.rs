@@ -20,6 +20,7 @@ mod links;
 mod log;
 mod multiset;
 mod narrow;
+mod packed;
 mod parallel;
 mod ranked;
 mod relation;
@@ -43,7 +44,7 @@ pub use ranked::Rank;
 pub use relation::Relation;
 pub use rows::{Applied, Bits, Keyed, PoolName, PooledKeys, PooledRows, RowPools, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
-pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Part, decode, encode};
+pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Packing, Part, decode, encode};
 pub use totals::Totals;
 
 /// No id: a key with a NULL that matches nothing, or the NULL row of an outer join.

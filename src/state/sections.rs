@@ -33,7 +33,7 @@ enum Content {
     Words {
         bytes: Buffer,
         width: usize,
-        narrow: fn(&[u8]) -> (usize, Vec<u8>),
+        narrow: fn(&[u8]) -> Option<(usize, Vec<u8>)>,
     },
     Columns(RecordBatch),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
@@ -52,10 +52,10 @@ impl Section {
     /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
     pub fn into_stored(self) -> Result<(usize, Buffer)> {
         match self.content {
-            Content::Words { bytes, narrow, .. } => {
-                let (width, bytes) = narrow(&bytes);
-                Ok((width, Buffer::from_vec(bytes)))
-            }
+            Content::Words { bytes, width, narrow } => Ok(match narrow(&bytes) {
+                Some((width, bytes)) => (width, Buffer::from_vec(bytes)),
+                None => (width, bytes),
+            }),
             _ => Ok((0, self.into_bytes(1)?)),
         }
     }
@@ -141,8 +141,10 @@ pub(crate) fn damaged(what: &str) -> Error {
 pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
-    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
-    fn narrow(bytes: &[u8]) -> (usize, Vec<u8>);
+    /// Numbers in full width.
+    fn bytes(words: &[Self]) -> Vec<u8>;
+    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16. None: it needs all.
+    fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)>;
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
     fn widen(bytes: &[u8], width: usize, out: &mut [Self]);
 }
@@ -156,7 +158,13 @@ macro_rules! words {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn narrow(bytes: &[u8]) -> (usize, Vec<u8>) {
+            fn bytes(words: &[Self]) -> Vec<u8> {
+                let mut out = vec![0; words.len() * Self::WIDTH];
+                out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
+                out
+            }
+
+            fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
                 let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
                 let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
                 let signed = <$word>::MIN != 0;
@@ -166,11 +174,21 @@ macro_rules! words {
                 let bits = <$word>::BITS - used.leading_zeros() + u32::from(signed);
                 let width = (bits.div_ceil(8).max(1) as usize).next_power_of_two();
                 if width >= Self::WIDTH {
-                    return (Self::WIDTH, bytes.to_vec());
+                    return None;
                 }
-                let mut out = Vec::with_capacity(words.len() * width);
-                words.for_each(|word| out.extend_from_slice(&word.to_le_bytes()[..width]));
-                (width, out)
+                let mut out = vec![0u8; words.len() * width];
+                macro_rules! put {
+                    ($narrow:ty) => {
+                        out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = (w as $narrow).to_le_bytes())
+                    };
+                }
+                match width {
+                    1 => put!($w1),
+                    2 => put!($w2),
+                    4 => put!($w4),
+                    _ => put!($w8),
+                }
+                Some((width, out))
             }
 
             fn widen(bytes: &[u8], width: usize, out: &mut [Self]) {
@@ -226,10 +244,8 @@ impl StateWriter {
 
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str, words: impl IntoIterator<Item = T>) {
-        let words = words.into_iter();
-        let mut bytes = Vec::with_capacity(words.size_hint().0 * T::WIDTH);
-        words.for_each(|word| word.put(&mut bytes));
-        self.numbers::<T>(name, bytes);
+        let words: Vec<T> = words.into_iter().collect();
+        self.numbers::<T>(name, T::bytes(&words));
     }
 
     /// Numbers in their full width.

@@ -9,13 +9,14 @@
 //! blocks                         one after the other
 //! ```
 //!
-//! A section is cut into blocks of at most 4 MiB, each compressed with zstd unless that gains nothing (hashes), each with the xxh3 of its
-//! stored bytes. So whoever has the header can fetch [`Part`]s of the rest in any order, check and unpack blocks side by side, and one
+//! A section is cut into blocks of at most 4 MiB, each compressed with zstd unless that gains nothing (hashes) or is not asked for ([`Packing`]), each with
+//! the xxh3 of its stored bytes. So whoever has the header can fetch [`Part`]s of the rest in any order, check and unpack blocks side by side, and one
 //! flipped bit anywhere is noticed before anything is used. All numbers are little-endian. The rows inside are Arrow's row encoding and
 //! Arrow IPC: the header names Arrow's version, and state of another one is not used.
 //!
 //! Format 1 kept numbers in full width and other sections for sums.
 
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,23 +105,36 @@ fn bad(what: impl Into<String>) -> Error {
     Error::environment("state-snapshot", what.into()).permanent()
 }
 
+/// What is done to blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// They are compressed where that gains something: they stay, or go over a network.
+    Compressed,
+    /// They are as they are: they stay on this machine, and are read back soon.
+    Plain,
+}
+
 /// The stored bytes, in pieces.
-pub fn encode(header: &Header, sections: Vec<Section>) -> Result<Vec<Bytes>> {
+pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing) -> Result<Vec<Bytes>> {
     let mut directory = Vec::with_capacity(sections.len());
     let mut body: Vec<Bytes> = Vec::new();
     for section in sections {
         let name = section.name.clone();
         let (width, bytes) = section.into_stored()?;
+        let bytes = Bytes::from_owner(Shared(bytes));
         let mut blocks = Vec::new();
-        for raw in bytes.chunks(BLOCK) {
-            let packed = zstd::bulk::compress(raw, LEVEL).map_err(|e| bad(format!("`{name}`: {e}")))?;
-            // A block that gains less than a sixteenth is kept as it is.
-            let stored = if packed.len() < raw.len() - raw.len() / 16 {
-                Bytes::from(packed)
-            } else {
-                Bytes::copy_from_slice(raw)
+        for start in (0..bytes.len()).step_by(BLOCK) {
+            let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
+            let packed = match packing {
+                Packing::Compressed => {
+                    let packed = zstd::bulk::compress(&raw, LEVEL).map_err(|e| bad(format!("`{name}`: {e}")))?;
+                    // A block that gains less than a sixteenth is kept as it is.
+                    (packed.len() < raw.len() - raw.len() / 16).then(|| Bytes::from(packed))
+                }
+                Packing::Plain => None,
             };
-            blocks.push(Block { raw: raw.len(), stored: stored.len(), check: xxh3_64(&stored) });
+            let (length, stored) = (raw.len(), packed.unwrap_or(raw));
+            blocks.push(Block { raw: length, stored: stored.len(), check: xxh3_64(&stored) });
             body.push(stored);
         }
         directory.push(StoredSection { name, width, blocks });
@@ -137,6 +151,15 @@ pub fn encode(header: &Header, sections: Vec<Section>) -> Result<Vec<Bytes>> {
     let mut pieces = vec![Bytes::from(head)];
     pieces.append(&mut body);
     Ok(pieces)
+}
+
+/// Bytes that blocks share.
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
 }
 
 /// What the beginning of a stored state says of all of it.
@@ -298,6 +321,10 @@ mod tests {
     use std::sync::Arc;
 
     fn stored(rows: u64) -> Bytes {
+        packed(rows, Packing::Compressed)
+    }
+
+    fn packed(rows: u64, packing: Packing) -> Bytes {
         let mut state = StateWriter::new();
         state.words("numbers", 0..rows);
         // What no compression makes smaller.
@@ -305,13 +332,14 @@ mod tests {
         let texts: ArrayRef = Arc::new((0..rows).map(|i| (i % 3 > 0).then(|| i.to_string())).collect::<StringArray>());
         state.columns("texts", &[texts], rows as usize).unwrap();
         let header = Header { model: "gold".into(), epoch: 7, inputs: vec![None], ..Header::default() };
-        encode(&header, state.finish()).unwrap().concat().into()
+        encode(&header, state.finish(), packing).unwrap().concat().into()
     }
 
     #[test]
     fn what_is_stored_comes_back() {
-        for rows in [0, 1, 600_000] {
-            let (header, sections) = decode(&stored(rows)).unwrap();
+        for (rows, packing) in [0, 1, 600_000].into_iter().flat_map(|n| [(n, Packing::Compressed), (n, Packing::Plain)])
+        {
+            let (header, sections) = decode(&packed(rows, packing)).unwrap();
             assert_eq!((header.model.as_str(), header.epoch), ("gold", 7));
             let mut reader = StateReader::new(sections, 3);
             assert!(reader.words::<u64>("numbers").unwrap().into_iter().eq(0..rows));
@@ -320,6 +348,7 @@ mod tests {
             assert_eq!((columns[0].len() as u64, count as u64), (rows, rows));
             reader.finish().unwrap();
         }
+        assert!(packed(600_000, Packing::Plain).len() > stored(600_000).len());
     }
 
     #[test]

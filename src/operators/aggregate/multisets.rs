@@ -24,16 +24,13 @@ impl Multisets {
 
     /// Adds `weight` to the weight of `value`, which stays at 0 or above; whether the value has come, gone, or stays.
     pub fn add(&mut self, group: usize, value: &[u8], weight: Weight) -> Result<Presence> {
-        let presence = self.values[group].add(value, weight);
+        let values = &mut self.values[group];
+        self.bytes -= values.heap_size();
+        let presence = values.add(value, weight);
+        self.bytes += values.heap_size();
         match presence {
-            Presence::Appeared if weight > 0 => {
-                self.rows += 1;
-                self.bytes += Multiset::value_size(value.len());
-            }
-            Presence::Vanished => {
-                self.rows -= 1;
-                self.bytes -= Multiset::value_size(value.len());
-            }
+            Presence::Appeared if weight > 0 => self.rows += 1,
+            Presence::Vanished => self.rows -= 1,
             Presence::Stays(left) if left > 0 => {}
             _ => return Err(Error::diverged("aggregate: a value is retracted that is not there")),
         }
@@ -52,7 +49,7 @@ impl Multisets {
 
     fn of(values: Vec<Multiset>) -> Self {
         let rows = values.iter().map(Multiset::len).sum();
-        let bytes = values.iter().map(Multiset::bytes).sum();
+        let bytes = values.iter().map(Multiset::heap_size).sum();
         Multisets { values, rows, bytes }
     }
 

@@ -263,10 +263,14 @@ fn state_beyond_the_memory_limit_is_spilled() {
         "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1",
         "select id, window_start, window_end from session(\"src\".\"t\", to_timestamp_seconds(id), interval '2 hours', k1)",
     ];
-    for (number, sql) in queries.into_iter().enumerate() {
-        // A join keeps whole rows of both sides.
-        let limit = if number == 3 { 1024 << 10 } else { 512 << 10 };
-        let (free, bounded) = (Oracle::new(sql), Oracle::within(sql, Some(limit)));
+    for sql in queries {
+        let free = Oracle::new(sql);
+        let all: Vec<(&str, Row, i64)> =
+            (0..12_000).flat_map(|i| ["t", "a"].map(|t| (t, ints(t, &[i, i % 3_000]), 1))).collect();
+        let mut whole = free.circuit(Mode::View);
+        whole.step(&epoch(&free, &all)).unwrap();
+        let limit = whole.state_bytes() / 2;
+        let bounded = Oracle::within(sql, Some(limit));
         let pool = std::sync::Arc::clone(&bounded.planner.session_state().runtime_env().memory_pool);
         let (mut expected, mut circuit) = (free.circuit(Mode::View), bounded.circuit(Mode::View));
         let rows = |number: i64, weight: i64| -> Vec<(&str, Row, i64)> {

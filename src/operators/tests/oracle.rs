@@ -29,7 +29,7 @@ use crate::operators::{Circuit, Mode};
 use crate::plan::stored::to_stored;
 use crate::plan::{CompiledModel, Input, Planner, PlannerOptions, Relation, compile};
 use crate::project::*;
-use crate::state::{Header, StateReader, StateWriter, decode, encode};
+use crate::state::{Header, Packing, StateReader, StateWriter, decode, encode};
 use crate::types::SignedBatch;
 
 /// A view of `sql` over the tables as signed changelogs, but for those that are `append_only`.
@@ -133,7 +133,7 @@ impl Oracle {
     pub fn restored(&self, circuit: &Circuit, mode: Mode) -> Circuit {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
-        let stored = encode(&Header::default(), state.finish()).unwrap().concat();
+        let stored = encode(&Header::default(), state.finish(), Packing::Compressed).unwrap().concat();
         let (_, sections) = decode(&stored.into()).unwrap();
         let mut reader = StateReader::new(sections, 2);
         let mut restored = self.circuit(mode);

@@ -13,7 +13,7 @@ use super::oracle::Oracle;
 use super::tables::{Row, TABLES, Value, row, signed_batch};
 use crate::operators::{Circuit, Keyed, Mode};
 use crate::plan::shape;
-use crate::state::{Directory, FORMAT, Header, StateReader, StateWriter, decode, encode};
+use crate::state::{Directory, FORMAT, Header, Packing, StateReader, StateWriter, decode, encode};
 use crate::types::SignedBatch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -171,7 +171,8 @@ fn bytes_of_every_format_are_read_or_rejected_by_name() {
         let arrow = arrow::ARROW_VERSION.to_string();
         let header = Header { model: "v".into(), plan: plan.clone(), arrow, ..Header::default() };
         std::fs::create_dir_all(fixture(FORMAT).parent().unwrap()).unwrap();
-        std::fs::write(fixture(FORMAT), encode(&header, state.finish()).unwrap().concat()).unwrap();
+        std::fs::write(fixture(FORMAT), encode(&header, state.finish(), Packing::Compressed).unwrap().concat())
+            .unwrap();
     }
     for format in 1..FORMAT {
         let stored = std::fs::read(fixture(format)).unwrap();

@@ -167,15 +167,12 @@ impl Window {
     fn apply(&mut self, partition: u32, changes: &[(Box<[u8]>, Weight)]) -> Result<()> {
         let rows = &mut self.partitions[partition as usize];
         for (row, weight) in changes {
-            match rows.add(row, *weight) {
-                Presence::Appeared if *weight > 0 => {
-                    self.rows += 1;
-                    self.bytes += Multiset::value_size(row.len());
-                }
-                Presence::Vanished => {
-                    self.rows -= 1;
-                    self.bytes -= Multiset::value_size(row.len());
-                }
+            self.bytes -= rows.heap_size();
+            let presence = rows.add(row, *weight);
+            self.bytes += rows.heap_size();
+            match presence {
+                Presence::Appeared if *weight > 0 => self.rows += 1,
+                Presence::Vanished => self.rows -= 1,
                 Presence::Stays(left) if left > 0 => {}
                 _ => return Err(Error::diverged("window: a row is retracted that is not there")),
             }
@@ -322,7 +319,7 @@ impl Forgetting for Window {
         self.checkpoints = kept.iter().map(|id| std::mem::take(&mut self.checkpoints[*id as usize])).collect();
         self.rows = self.partitions.iter().map(Multiset::len).sum();
         let of_checkpoints: usize = self.checkpoints.iter().flatten().map(Checkpoint::size).sum();
-        self.bytes = self.partitions.iter().map(Multiset::bytes).sum::<usize>() + of_checkpoints;
+        self.bytes = self.partitions.iter().map(Multiset::heap_size).sum::<usize>() + of_checkpoints;
         Ok(())
     }
 }
@@ -376,7 +373,7 @@ impl Shard for Window {
         self.partitions = from.multisets("partitions", count as usize)?;
         self.checkpoints = (0..count).map(|_| Vec::new()).collect();
         self.rows = self.partitions.iter().map(Multiset::len).sum();
-        self.bytes = self.partitions.iter().map(Multiset::bytes).sum();
+        self.bytes = self.partitions.iter().map(Multiset::heap_size).sum();
         Ok(())
     }
 
