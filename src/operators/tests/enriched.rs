@@ -68,7 +68,7 @@ impl Shape {
     /// Whether the shape is SQL at all.
     fn is_sql(&self) -> bool {
         let right = matches!(self.place, Place::BehindRight) || self.windows.is_some_and(|(right, _)| right);
-        !(self.asks() && right) && !(self.place == Place::InFront && self.keeps)
+        !(self.asks() && right || self.place == Place::InFront && self.keeps)
     }
 
     /// Whether a dimension decides which rows there are of the side that is asked whether it has a match.
@@ -328,7 +328,7 @@ fn run(seed: u64) {
     };
     let mut circuit = fresh(i64::MIN);
     let mut clock = i64::MIN;
-    let (mut came, mut late, mut on_time): ([Vec<Row>; 2], [Vec<Row>; 2], [Vec<Row>; 2]) = Default::default();
+    let [mut came, mut late, mut on_time]: [[Vec<Row>; 2]; 3] = Default::default();
     let mut sites: Vec<(i64, String)> = vec![];
     let mut id = 0;
     for epoch in 0..25 {

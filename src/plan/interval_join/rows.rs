@@ -40,7 +40,7 @@ struct Rows<'a> {
 }
 
 enum Step {
-    Lookup(Arm),
+    Lookup(Box<Arm>),
     Filter(Expr),
 }
 
@@ -49,7 +49,7 @@ impl Rows<'_> {
         let mut node = self.core;
         for step in self.steps {
             node = match step {
-                Step::Lookup(arm) => one_more(node, arm).map_err(lost)?,
+                Step::Lookup(arm) => one_more(node, *arm).map_err(lost)?,
                 Step::Filter(predicate) => Node::Filter { input: Box::new(node), predicate },
             };
         }
@@ -129,7 +129,13 @@ impl<'a> Taking<'a> {
                 }
                 let residual = arm.residual.map(|r| both(r, (&base_schema, &of_base), (&arm_schema, &shown[slot])));
                 let (residual, null_equality) = (residual.transpose()?, arm.null_equality);
-                rows.steps.push(Step::Lookup(Arm { input, kind: ArmKind::Inner, on, residual, null_equality }));
+                rows.steps.push(Step::Lookup(Box::new(Arm {
+                    input,
+                    kind: ArmKind::Inner,
+                    on,
+                    residual,
+                    null_equality,
+                })));
                 (rows, of_base)
             }
         };
@@ -156,7 +162,7 @@ impl<'a> Taking<'a> {
                 _ => vec![],
             };
             match other {
-                None => rows.steps.push(Step::Lookup(arm)),
+                None => rows.steps.push(Step::Lookup(Box::new(arm))),
                 Some(other) => self.pair(&mut rows, arm, other, &mut of_arm)?,
             }
             shown[slot] = match kind {
