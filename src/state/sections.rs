@@ -26,6 +26,9 @@ pub struct Section {
     content: Content,
 }
 
+/// Numbers in as few bytes each as the widest one needs, and that width; None: they need what they have.
+type Narrower = fn(&[u8]) -> Option<(usize, Vec<u8>)>;
+
 #[derive(Debug)]
 enum Content {
     Bytes(Buffer),
@@ -33,7 +36,7 @@ enum Content {
     Words {
         bytes: Buffer,
         width: usize,
-        narrow: fn(&[u8]) -> Option<(usize, Vec<u8>)>,
+        narrow: Narrower,
     },
     Columns(RecordBatch),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.

@@ -153,7 +153,7 @@ fn pooled_rows_are_those_of_each_holder() {
                     // It comes back beside the others, or alone, under its ids or others.
                     let Holder { rows, model } = &holders[at];
                     let (mut from, before) = (holders[at].stored(), holders[at].held());
-                    let alone = rows.len() > 0 && rng.random_bool(0.3);
+                    let alone = !rows.is_empty() && rng.random_bool(0.3);
                     let mut back = Holder { model: model.clone(), ..new() };
                     if alone {
                         back.rows = RowPools::default().hold(name(), &schema(), vec![0, 1]).unwrap();

@@ -5,7 +5,7 @@ use crate::state::{Bits, GroupIndex, Keyed, Links, NONE, PooledKeys, Relation, S
 
 /// The index of one arm.
 pub(super) enum Index {
-    Own { keys: GroupIndex, rows: Links },
+    Own { keys: Box<GroupIndex>, rows: Links },
     Pooled(PooledKeys),
 }
 
@@ -26,7 +26,7 @@ impl Index {
     pub fn new(store: &Relation, name: &str) -> Result<Self> {
         Ok(match store {
             Relation::Pooled(rows) => Index::Pooled(PooledKeys::new(rows, name)?),
-            own => Index::Own { keys: GroupIndex::new(), rows: Links::new(own.is_append_only()) },
+            own => Index::Own { keys: Box::default(), rows: Links::new(own.is_append_only()) },
         })
     }
 
@@ -120,7 +120,7 @@ impl Index {
         match self {
             Index::Own { keys, rows: links } => {
                 *links = Links::restore(from, links.is_append_only())?;
-                *keys = stored;
+                **keys = stored;
                 Ok((of_base.renumbered(base_rows, None)?, stored_rows))
             }
             Index::Pooled(keys) => {
