@@ -26,9 +26,6 @@ pub struct Section {
     content: Content,
 }
 
-/// Numbers in as few bytes each as the widest one needs, and that width; None: they need what they have.
-type Narrower = fn(&[u8]) -> Option<(usize, Vec<u8>)>;
-
 #[derive(Debug)]
 enum Content {
     Bytes(Buffer),
@@ -36,7 +33,7 @@ enum Content {
     Words {
         bytes: Buffer,
         width: usize,
-        narrow: Narrower,
+        narrow: fn(&[u8]) -> Narrowed,
     },
     Columns(RecordBatch),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
@@ -140,14 +137,17 @@ pub(crate) fn damaged(what: &str) -> Error {
         .permanent()
 }
 
+/// Bytes that each of some numbers takes, and the numbers. None: they need their full width.
+pub type Narrowed = Option<(usize, Vec<u8>)>;
+
 /// A number of fixed width.
 pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
     /// Numbers in full width.
     fn bytes(words: &[Self]) -> Vec<u8>;
-    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16. None: it needs all.
-    fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)>;
+    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
+    fn narrow(bytes: &[u8]) -> Narrowed;
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
     fn widen(bytes: &[u8], width: usize, out: &mut [Self]);
 }
@@ -167,7 +167,7 @@ macro_rules! words {
                 out
             }
 
-            fn narrow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+            fn narrow(bytes: &[u8]) -> Narrowed {
                 let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
                 let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
                 let signed = <$word>::MIN != 0;
