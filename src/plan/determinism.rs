@@ -44,9 +44,17 @@ pub(crate) fn complete(planner: &Planner, plan: LogicalPlan) -> Result<LogicalPl
     if !plan_is_sensitive(&plan)? {
         return Ok(plan);
     }
-    // Pruning does not see which columns of its left side a lateral join refers to.
-    let lateral = Arc::new(DecorrelateLateralJoin::new());
-    let pruning = Optimizer::with_rules(vec![lateral, Arc::new(OptimizeProjections::new())]);
+    // Pruning does not see which columns of its left side a lateral join refers to: it comes after the last of them is an ordinary join.
+    let lateral = Optimizer::with_rules(vec![Arc::new(DecorrelateLateralJoin::new())]);
+    let mut plan = plan;
+    loop {
+        let before = plan.clone();
+        plan = planner.optimize_with(&lateral, plan, |_, _| {})?;
+        if plan == before {
+            break;
+        }
+    }
+    let pruning = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
     let plan = planner.optimize_with(&pruning, plan, |_, _| {})?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => order_window(window),
