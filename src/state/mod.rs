@@ -42,7 +42,7 @@ pub use narrow::Narrow;
 pub use parallel::{dealt_out, in_threads};
 pub use ranked::Rank;
 pub use relation::Relation;
-pub use rows::{Applied, Bits, Keyed, PoolName, PooledKeys, PooledRows, RowPools, RowStore};
+pub use rows::{Applied, Bits, Keyed, Keying, PoolName, PooledKeys, PooledRows, RowPools, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
 pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Packing, Part, decode, encode};
 pub use totals::Totals;

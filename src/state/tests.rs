@@ -220,6 +220,61 @@ fn rows_of_another_are_not_retracted() {
     assert_eq!(part.apply(&[batch(&[(5, 1)])]).unwrap().ids, [0]);
 }
 
+/// A few rows under a few keys, which they come to and leave all the time, as others' rows do.
+fn holds_its_keys(mut rows: PooledRows, mut keys: PooledKeys, seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let key_of = |n: i64| [n as u8 % 3];
+    // Value → row and key; key → its id, of those that are needed.
+    let mut held: BTreeMap<i64, (u32, u32)> = BTreeMap::new();
+    let mut needed: BTreeMap<u8, u32> = BTreeMap::new();
+    for _ in 0..4_000 {
+        let n = rng.random_range(1..6);
+        match held.remove(&n) {
+            None => {
+                let row = rows.apply(&[batch(&[(n, 1)])]).unwrap().ids[0];
+                let key = key_of(n);
+                let key = keys.lock_mut().unwrap().key_of_row(row, || Some(&key)).unwrap();
+                keys.link(row);
+                held.insert(n, (row, key));
+            }
+            Some((row, _)) => {
+                rows.apply(&[batch(&[(n, -1)])]).unwrap();
+                keys.unlink(row);
+                rows.sweep().unwrap();
+            }
+        }
+        let [key] = key_of(rng.random_range(0..3));
+        match needed.remove(&key) {
+            None => drop(needed.insert(key, keys.lock_mut().unwrap().need(&[key]).unwrap())),
+            Some(id) => keys.release(id).unwrap(),
+        }
+        let mut keying = keys.lock_mut().unwrap();
+        for (n, (_, id)) in &held {
+            assert_eq!(keying.find(&key_of(*n)).unwrap(), *id, "seed {seed}");
+        }
+        for (key, id) in &needed {
+            assert_eq!(keying.find(&[*key]).unwrap(), *id, "seed {seed}");
+        }
+        drop(keying);
+        let keyed = keys.lock().unwrap();
+        let (links, own) = keyed.links().unwrap();
+        assert!(held.values().all(|(row, key)| own.has(*row) && links.keys()[*row as usize] == *key), "seed {seed}");
+    }
+}
+
+#[test]
+fn keys_stay_while_other_threads_let_go_of_them() {
+    let pools = RowPools::default();
+    let name = || PoolName { rows: "t".into(), part: (0, 1) };
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let rows = pools.hold(name(), &schema(), vec![0, 1]).unwrap();
+            let keys = PooledKeys::new(&rows, "n").unwrap();
+            scope.spawn(move || holds_its_keys(rows, keys, seed));
+        }
+    });
+}
+
 #[test]
 fn a_row_log_gives_back_what_was_appended() {
     for seed in 0..12 {

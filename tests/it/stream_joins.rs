@@ -1,7 +1,7 @@
 //! Streams joined within an interval, enriched and grouped into windows (docs/time.md).
 
 use super::support::Sandbox;
-use super::time::{PROJECT, SOURCES, orders};
+use super::time::{KILLED_AT, PROJECT, SOURCES, orders};
 
 /// Calls and the bills that follow them within an hour, each with a watermark five minutes behind its latest row.
 fn joining() -> Sandbox {
@@ -80,25 +80,18 @@ fn streams_are_joined_within_an_interval_and_late_rows_stand_aside() {
     assert!(explained.stdout.contains("bounded by the watermarks of both streams"), "{}", explained.stdout);
 }
 
+/// Runs it once per instant, up to that instant; how many were killed.
+fn killed_runs(sandbox: &Sandbox, points: &[&str]) -> usize {
+    points.iter().filter(|point| sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]).code != Some(0)).count()
+}
+
 #[test]
 fn a_join_of_streams_is_the_same_whatever_instant_a_run_is_killed_at() {
     let sandbox = joining();
-    let points = [
-        "after-uploads",
-        "before-log-put:7",
-        "after-log-put:7",
-        "after-log-put:8",
-        "after-log-put:9",
-        "after-log-put:10",
-        "before-epochs-row",
-        "after-epochs-row",
-    ];
     let mut killed = 0;
     for number in 0..DEALS.len() {
         arrive(&sandbox, number);
-        for point in points {
-            killed += usize::from(sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]).code != Some(0));
-        }
+        killed += killed_runs(&sandbox, &KILLED_AT);
         sandbox.smelt(&["run"]).ok();
         assert_eq!(paid(&sandbox), DEALS[number].2, "after {number}");
     }
@@ -194,9 +187,7 @@ fn enriched_joins_and_their_windows_are_the_same_whatever_instant_a_run_is_kille
     let mut killed = 0;
     for (number, (pairs, hours)) in ENRICHED.iter().enumerate() {
         arrive_with_names(&sandbox, number);
-        for point in points {
-            killed += usize::from(sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]).code != Some(0));
-        }
+        killed += killed_runs(&sandbox, &points);
         sandbox.smelt(&["run"]).ok();
         let (paid, hourly) = pairs_and_hours(&sandbox);
         assert_eq!(paid, *pairs, "after {number}");

@@ -397,23 +397,24 @@ fn a_model_whose_windows_close_is_tested_as_if_all_had_closed() {
     sandbox.smelt(&["build"]).ok();
 }
 
+/// Instants of a run with a few streaming tables: each log entry of a round, of which side tables are the first.
+pub const KILLED_AT: [&str; 8] = [
+    "after-uploads",
+    "before-log-put:7",
+    "after-log-put:7",
+    "after-log-put:8",
+    "after-log-put:9",
+    "after-log-put:10",
+    "before-epochs-row",
+    "after-epochs-row",
+];
+
 #[test]
 fn windows_are_written_once_whatever_instant_a_run_is_killed_at() {
     let sandbox = closing();
-    // Each log entry of a round, of which side tables are the first.
-    let points = [
-        "after-uploads",
-        "before-log-put:7",
-        "after-log-put:7",
-        "after-log-put:8",
-        "after-log-put:9",
-        "after-log-put:10",
-        "before-epochs-row",
-        "after-epochs-row",
-    ];
     for (number, (rows, _, _)) in ARRIVALS.iter().enumerate() {
         sandbox.write(&format!("data/orders/{number}.json"), orders(rows));
-        for point in points {
+        for point in KILLED_AT {
             sandbox.smelt_with(&["run"], &[("SMELT_CRASH_AT", point)]);
         }
     }

@@ -17,17 +17,17 @@ use crate::error::{Error, Result};
 use crate::operators::eval::{Exprs, Predicate, arrow_schema};
 use crate::operators::sharded::Part;
 use crate::plan::incremental::{self, ArmKind, Node};
-use crate::state::{GroupIndex, Links, NONE, Relation, RowCodec, StateReader, StateWriter};
+use crate::state::{Links, NONE, Relation, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 pub(super) struct Arm {
+    /// Its rows by their keys, and the distinct keys of both sides; an id lives as long as a row of either has it. It goes before the rows.
+    index: Index,
     store: Relation,
     width: usize,
     kind: ArmKind,
     keys: Keys,
     residual: Option<Residual>,
-    /// Its rows by their keys, and the distinct keys of both sides; an id lives as long as a row of either has it.
-    index: Index,
     base: Links,
     /// How many of the arm's rows each base row matches, where that is not a matter of the key alone.
     matches: Option<Vec<u32>>,
@@ -153,7 +153,7 @@ impl Arm {
         let had: Vec<bool> = keys.iter().map(|key| rows.has(*key)).collect();
         drop(reader);
         for (row, key) in &added {
-            self.index.link(*row, *key)?;
+            self.index.link(*row, *key);
         }
         for (row, key) in removed {
             self.index.unlink(row);
@@ -323,16 +323,13 @@ impl Arm {
             }
             let keys = self.keys.of_base(&base.shown(&batch.rows)?)?;
             let mut index = self.index.write()?;
-            let first = linked.len();
             for (i, id) in ids.iter().enumerate() {
                 if is_new(&self.base, *id) {
-                    let key = keys.key(i).map_or(Ok(NONE), |key| index.keys()?.intern_one(key))?;
+                    let key = index.key_of_base(keys.key(i))?;
                     self.base.link(*id, key);
                     linked.push((*id, 1));
                 }
             }
-            drop(index);
-            linked[first..].iter().try_for_each(|(id, _)| self.index.need(self.base.keys()[*id as usize]))?;
         }
         if self.matches.is_some() && !linked.is_empty() {
             let tuples = Tuples::of_base(linked, 0);
@@ -367,8 +364,12 @@ impl Arm {
         for batch in change {
             let keys = self.keys.of_base(&batch.rows)?;
             let mut index = self.index.write()?;
-            let known = index.keys()?;
-            found.extend((0..batch.num_rows()).map(|i| keys.find(i, known)));
+            for i in 0..batch.num_rows() {
+                found.push(match keys.key(i) {
+                    None => NONE,
+                    Some(key) => Some(index.find(key)?).filter(|key| *key != NONE).unwrap_or(UNKNOWN),
+                });
+            }
         }
         Ok(found)
     }
@@ -516,13 +517,6 @@ impl BatchKeys {
     /// None: it matches nothing.
     fn key(&self, row: usize) -> Option<&[u8]> {
         (!self.matches_nothing(row)).then(|| self.encoded.row(row))
-    }
-
-    fn find(&self, row: usize, index: &mut GroupIndex) -> u32 {
-        match self.matches_nothing(row) {
-            true => NONE,
-            false => Some(index.find_one(self.encoded.row(row))).filter(|key| *key != NONE).unwrap_or(UNKNOWN),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! An arm's rows by their key, of its own or one that other joins use, too; and the keys, by whose ids base rows find them.
 
 use crate::error::Result;
-use crate::state::{Bits, GroupIndex, Keyed, Links, NONE, PooledKeys, Relation, StateReader, StateWriter};
+use crate::state::{Bits, GroupIndex, Keyed, Keying, Links, NONE, PooledKeys, Relation, StateReader, StateWriter};
 
 /// The index of one arm.
 pub(super) enum Index {
@@ -18,7 +18,7 @@ pub(super) enum Reader<'a> {
 /// An index that is given keys.
 pub(super) enum Writer<'a> {
     Own(&'a mut GroupIndex),
-    Pooled(Keyed<'a>),
+    Pooled(Keying<'a>),
 }
 
 impl Index {
@@ -40,7 +40,7 @@ impl Index {
     pub fn write(&mut self) -> Result<Writer<'_>> {
         Ok(match self {
             Index::Own { keys, .. } => Writer::Own(keys),
-            Index::Pooled(keys) => Writer::Pooled(keys.lock()?),
+            Index::Pooled(keys) => Writer::Pooled(keys.lock_mut()?),
         })
     }
 
@@ -54,12 +54,11 @@ impl Index {
     }
 
     /// Puts a row under `key`, which it got from [`Writer::key_of_row`].
-    pub fn link(&mut self, row: u32, key: u32) -> Result<()> {
+    pub fn link(&mut self, row: u32, key: u32) {
         match self {
             Index::Own { rows, .. } => rows.link(row, key),
-            Index::Pooled(keys) => keys.link(row, key)?,
+            Index::Pooled(keys) => keys.link(row),
         }
-        Ok(())
     }
 
     /// A row is no more.
@@ -67,14 +66,6 @@ impl Index {
         match self {
             Index::Own { rows, .. } => rows.unlink(row),
             Index::Pooled(keys) => keys.unlink(row),
-        }
-    }
-
-    /// A base row has `key`, which it got from [`Writer::intern`].
-    pub fn need(&mut self, key: u32) -> Result<()> {
-        match self {
-            Index::Pooled(keys) if key != NONE => keys.need(key),
-            _ => Ok(()),
         }
     }
 
@@ -125,19 +116,19 @@ impl Index {
             }
             Index::Pooled(keys) => {
                 let links = Links::restore(from, false)?;
+                let links = links.renumbered(rows, None)?;
+                let key = |id: u32| (id != NONE).then(|| stored.key(id));
+                let mut keying = keys.lock_mut()?;
+                for (row, id) in links.iter() {
+                    keying.key_of_row(row, || key(id))?;
+                }
                 let mut now = vec![NONE; stored.bound()];
-                let mut keyed = keys.lock()?;
-                for id in stored.ids() {
-                    now[id as usize] = keyed.keys()?.intern_one(stored.key(id))?;
+                for (_, id) in of_base.iter().filter(|(_, id)| *id != NONE) {
+                    now[id as usize] = keying.need(stored.key(id))?;
                 }
-                drop(keyed);
-                for (row, key) in links.renumbered(rows, Some(&now))?.iter() {
-                    keys.link(row, key)?;
-                }
+                drop(keying);
+                links.iter().for_each(|(row, _)| keys.link(row));
                 let of_base = of_base.renumbered(base_rows, Some(&now))?;
-                for (_, key) in of_base.iter().filter(|(_, key)| *key != NONE) {
-                    keys.need(key)?;
-                }
                 Ok((of_base, stored_rows))
             }
         }
@@ -208,11 +199,20 @@ impl Writer<'_> {
         }
     }
 
-    /// The keys.
-    pub fn keys(&mut self) -> Result<&mut GroupIndex> {
+    /// The id of a base row's key; None matches nothing.
+    pub fn key_of_base(&mut self, key: Option<&[u8]>) -> Result<u32> {
+        match (self, key) {
+            (_, None) => Ok(NONE),
+            (Writer::Own(keys), Some(key)) => keys.intern_one(key),
+            (Writer::Pooled(keying), Some(key)) => keying.need(key),
+        }
+    }
+
+    /// The id of a key; [`NONE`] if no row has it.
+    pub fn find(&mut self, key: &[u8]) -> Result<u32> {
         match self {
-            Writer::Own(keys) => Ok(keys),
-            Writer::Pooled(keyed) => keyed.keys(),
+            Writer::Own(keys) => Ok(keys.find_one(key)),
+            Writer::Pooled(keying) => keying.find(key),
         }
     }
 }

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::streams::{KINDS, Kind, MINUTE, Row, batch, compiled, fails};
+use super::streams::{KINDS, Kind, MINUTE, Row, arriving, batch, compiled, fails};
 use crate::operators::{Circuit, Known, Mode, texts};
 use crate::plan::{CompiledModel, Planner, PlannerOptions};
 use crate::project::Dialect;
@@ -368,17 +368,7 @@ fn run(seed: u64) {
         }
         let (before, _) = joined(&shape, &on_time[0], &on_time[1]);
         for (side, slot) in slots.into_iter().enumerate() {
-            let mut rows = Vec::new();
-            for _ in 0..rng.random_range(0..6) {
-                id += 1;
-                let key = rng.random_bool(0.9).then(|| rng.random_range(0..2));
-                let at = rng.random_bool(0.95).then(|| epoch * 5 + rng.random_range(-20..10));
-                let row = match came[side].last().filter(|_| rng.random_bool(0.1)) {
-                    Some(row) => *row,
-                    None => Row { id, key, at },
-                };
-                rows.push(row);
-            }
+            let rows = arriving(epoch, &mut id, &came[side], &mut rng);
             let is_late = |row: &Row| row.at.is_some_and(|at| at * MINUTE < clock);
             late[side].extend(rows.iter().filter(|r| is_late(r)));
             on_time[side].extend(rows.iter().filter(|r| !is_late(r)));

@@ -87,6 +87,21 @@ fn compiles(sql: &str) -> Result<Arc<CompiledModel>, Vec<crate::error::Error>> {
     Ok(compilation.models.iter().find(|m| m.model.name == "joined").unwrap().clone())
 }
 
+/// Some rows of one stream, after those that `came`, with ids from `id` on: one comes twice now and then, the second time late perhaps.
+pub(super) fn arriving(epoch: i64, id: &mut i32, came: &[Row], rng: &mut ChaCha8Rng) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for _ in 0..rng.random_range(0..6) {
+        *id += 1;
+        let key = rng.random_bool(0.9).then(|| rng.random_range(0..2));
+        let at = rng.random_bool(0.95).then(|| epoch * 5 + rng.random_range(-20..10));
+        rows.push(match came.last().filter(|_| rng.random_bool(0.1)) {
+            Some(row) => *row,
+            None => Row { id: *id, key, at },
+        });
+    }
+    rows
+}
+
 pub(super) fn batch(schema: &SchemaRef, rows: &[Row]) -> Vec<SignedBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter(rows.iter().map(|r| r.key.map(|k| k.to_string())))),
@@ -180,18 +195,7 @@ fn run(seed: u64) {
         let mut inputs = vec![vec![]; model.inputs.len()];
         let mut behind = 0;
         for (side, slot) in slots.into_iter().enumerate() {
-            let mut rows = Vec::new();
-            for _ in 0..rng.random_range(0..6) {
-                id += 1;
-                let key = rng.random_bool(0.9).then(|| rng.random_range(0..2));
-                let at = rng.random_bool(0.95).then(|| epoch * 5 + rng.random_range(-20..10));
-                // Twice now and then, the second time late perhaps.
-                let row = match came[side].last().filter(|_| rng.random_bool(0.1)) {
-                    Some(row) => *row,
-                    None => Row { id, key, at },
-                };
-                rows.push(row);
-            }
+            let rows = arriving(epoch, &mut id, &came[side], &mut rng);
             let is_late = |row: &Row| row.at.is_some_and(|at| at * MINUTE < clock);
             behind += rows.iter().filter(|r| is_late(r)).count();
             late[side].extend(rows.iter().filter(|r| is_late(r)));

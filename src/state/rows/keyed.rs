@@ -80,11 +80,18 @@ pub struct PooledKeys {
     needs: Bits,
 }
 
-/// The index, and nobody else uses the pool meanwhile: neither its rows nor their weights may be asked for.
+/// The index, to look into; nobody else uses the pool meanwhile: its rows must not be asked for.
 pub struct Keyed<'a> {
     pool: MutexGuard<'a, Pool>,
     at: usize,
     own: &'a Bits,
+}
+
+/// The same, to give ids to keys. What is given stays given: from then on a row or a need keeps its key, whatever other holders do.
+pub struct Keying<'a> {
+    pool: MutexGuard<'a, Pool>,
+    at: usize,
+    needs: &'a mut Bits,
 }
 
 impl PooledKeys {
@@ -108,9 +115,14 @@ impl PooledKeys {
         Ok(PooledKeys { pool: rows.shared(), at, own: Bits::default(), needs: Bits::default() })
     }
 
-    /// To look for rows and keys.
+    /// To look into it.
     pub fn lock(&self) -> Result<Keyed<'_>> {
         Ok(Keyed { pool: self.pool.lock().map_err(|_| failed())?, at: self.at, own: &self.own })
+    }
+
+    /// To give ids to keys.
+    pub fn lock_mut(&mut self) -> Result<Keying<'_>> {
+        Ok(Keying { pool: self.pool.lock().map_err(|_| failed())?, at: self.at, needs: &mut self.needs })
     }
 
     /// Whether a row was linked.
@@ -119,16 +131,9 @@ impl PooledKeys {
         self.own.has(row)
     }
 
-    /// Puts a row of its own under `key`; [`NONE`] matches nothing.
-    pub fn link(&mut self, row: u32, key: u32) -> Result<()> {
-        let mut keyed = self.lock()?;
-        let index = keyed.index_mut()?;
-        if !index.rows.contains(row) {
-            index.rows.link(row, key);
-        }
-        drop(keyed);
+    /// A row that got its key from [`Keying::key_of_row`] is one of its own.
+    pub fn link(&mut self, row: u32) {
         self.own.set(row, true);
-        Ok(())
     }
 
     /// A row of its own is no more.
@@ -136,30 +141,14 @@ impl PooledKeys {
         self.own.set(row, false);
     }
 
-    /// Keeps `key` until it is [released](Self::release).
-    pub fn need(&mut self, key: u32) -> Result<()> {
-        if self.needs.has(key) {
-            return Ok(());
-        }
-        let mut keyed = self.lock()?;
-        let index = keyed.index_mut()?;
-        if key as usize >= index.needed.len() {
-            index.needed.resize(index.keys.bound());
-        }
-        index.needed.add(key as usize, 1);
-        drop(keyed);
-        self.needs.set(key, true);
-        Ok(())
-    }
-
     /// Needs `key` no more, if it did.
     pub fn release(&mut self, key: u32) -> Result<()> {
         if self.needs.has(key) {
-            self.needs.set(key, false);
-            let mut keyed = self.lock()?;
-            let index = keyed.index_mut()?;
+            let mut pool = self.pool.lock().map_err(|_| failed())?;
+            let index = index_mut(&mut pool, self.at)?;
             index.needed.add(key as usize, -1);
             index.tidy(key);
+            self.needs.set(key, false);
         }
         Ok(())
     }
@@ -190,32 +179,55 @@ impl PooledKeys {
     }
 }
 
+fn gone() -> Error {
+    Error::internal("an index is gone that is in use")
+}
+
+fn index_mut(pool: &mut Pool, at: usize) -> Result<&mut KeyIndex> {
+    pool.indexes[at].as_mut().ok_or_else(gone)
+}
+
 impl<'a> Keyed<'a> {
     fn index(&self) -> Result<&KeyIndex> {
-        self.pool.indexes[self.at].as_ref().ok_or_else(|| Error::internal("an index is gone that is in use"))
-    }
-
-    fn index_mut(&mut self) -> Result<&mut KeyIndex> {
-        self.pool.indexes[self.at].as_mut().ok_or_else(|| Error::internal("an index is gone that is in use"))
-    }
-
-    /// The id of a row's key: that of `key`, which is asked for if the row is not linked; None matches nothing.
-    pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
-        let index = self.index_mut()?;
-        if index.rows.contains(row) {
-            return Ok(index.rows.keys()[row as usize]);
-        }
-        key().map_or(Ok(NONE), |key| index.keys.intern_one(key))
-    }
-
-    /// The keys, to give ids to those of the other side. Such a key is to be [needed](PooledKeys::need).
-    pub fn keys(&mut self) -> Result<&mut GroupIndex> {
-        Ok(&mut self.index_mut()?.keys)
+        self.pool.indexes[self.at].as_ref().ok_or_else(gone)
     }
 
     /// All linked rows, and which of them are its own.
     pub fn links(&self) -> Result<(&Links, &'a Bits)> {
         Ok((&self.index()?.rows, self.own))
+    }
+}
+
+impl Keying<'_> {
+    /// The id of a row's key, under which it is linked from now on: that of `key`, which is asked for if it is not linked yet. None
+    /// matches nothing. The row is one that the holder has.
+    pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
+        let index = index_mut(&mut self.pool, self.at)?;
+        if index.rows.contains(row) {
+            return Ok(index.rows.keys()[row as usize]);
+        }
+        let key = key().map_or(Ok(NONE), |key| index.keys.intern_one(key))?;
+        index.rows.link(row, key);
+        Ok(key)
+    }
+
+    /// The id of a key that the other side has, which is kept until it is [released](PooledKeys::release).
+    pub fn need(&mut self, key: &[u8]) -> Result<u32> {
+        let index = index_mut(&mut self.pool, self.at)?;
+        let key = index.keys.intern_one(key)?;
+        if !self.needs.has(key) {
+            if key as usize >= index.needed.len() {
+                index.needed.resize(index.keys.bound());
+            }
+            index.needed.add(key as usize, 1);
+            self.needs.set(key, true);
+        }
+        Ok(key)
+    }
+
+    /// The id of a key; [`NONE`] if it is not known. It is that key's for as long as a row of the holder's own has it.
+    pub fn find(&mut self, key: &[u8]) -> Result<u32> {
+        Ok(index_mut(&mut self.pool, self.at)?.keys.find_one(key))
     }
 }
 

@@ -314,12 +314,17 @@ impl PooledRows {
 
 impl Drop for PooledRows {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.pool) == 1 {
-            return;
-        }
         // In one that is broken nobody reads any more.
         let Ok(mut pool) = Changing::new(&self.pool) else { return };
         pool.0.holders -= 1;
+        if pool.0.holders == 0 && pool.0.indexes.iter().all(Option::is_none) {
+            // Nobody is left to tell its rows from those of others.
+            if let Ok(empty) = pool.0.rows.empty() {
+                pool.0.rows = empty;
+                pool.done();
+            }
+            return;
+        }
         // After a retraction that failed, what is uncertain stays.
         let own = (0..self.weights.len() as u32).filter(|id| self.weights.get(*id as usize) > 0);
         let held = own.chain(std::mem::take(&mut self.dead)).collect();
