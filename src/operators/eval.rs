@@ -48,6 +48,52 @@ impl Exprs {
     }
 }
 
+/// Expressions over those columns of a schema that they mention.
+pub(super) struct NarrowExprs {
+    /// The columns.
+    pub columns: Vec<usize>,
+    exprs: Exprs,
+}
+
+impl NarrowExprs {
+    pub fn new<'a>(
+        exprs: impl IntoIterator<Item = &'a Expr> + Clone,
+        schema: &DFSchema,
+        session: &SessionState,
+    ) -> Result<Self> {
+        let (columns, narrow) = narrowed(exprs.clone(), schema)?;
+        Ok(NarrowExprs { columns, exprs: Exprs::new(exprs, &narrow, session)? })
+    }
+
+    pub fn types(&self) -> &[DataType] {
+        &self.exprs.types
+    }
+
+    /// One array per expression. `batch` has the [columns](Self::columns) alone.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.exprs.evaluate(batch)
+    }
+}
+
+/// The columns of `schema` that the expressions mention, in its order, and the schema of these alone.
+pub(super) fn narrowed<'a>(
+    exprs: impl IntoIterator<Item = &'a Expr>,
+    schema: &DFSchema,
+) -> Result<(Vec<usize>, DFSchema)> {
+    let mut columns = Vec::new();
+    for column in exprs.into_iter().flat_map(Expr::column_refs) {
+        columns.push(schema.index_of_column(column)?);
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    let fields = columns.iter().map(|i| {
+        let (qualifier, field) = schema.qualified_field(*i);
+        (qualifier.cloned(), Arc::clone(field))
+    });
+    let narrow = DFSchema::new_with_metadata(fields.collect(), Default::default())?;
+    Ok((columns, narrow))
+}
+
 /// A condition; NULL is false.
 pub(super) struct Predicate(Arc<dyn PhysicalExpr>);
 

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
 use super::forgets::{Forgetting, kept};
-use super::sharded::Shard;
+use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter, canonical};
-use crate::types::SignedBatch;
+use crate::types::{SelectedBatch, SignedBatch};
 
 /// The first row of each partition. `order` is followed by all columns, so it is total up to equal rows, of which one is
 /// given out.
@@ -112,8 +112,8 @@ impl Forgetting for First {
 }
 
 impl Shard for First {
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
-        let input = inputs.pop().unwrap_or_default();
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        let input = materialized(inputs.pop())?;
         let encoded = self.encode(&input)?;
         let changes = match &mut self.state {
             State::Seen(seen) => first_seen(seen, &input, &encoded)?,

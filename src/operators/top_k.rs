@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use super::eval::{self, Exprs};
 use super::forgets::{Forgetting, kept};
-use super::sharded::Shard;
+use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, RowCodec, RowStore, StateReader, StateWriter, canonical};
-use crate::types::SignedBatch;
+use crate::types::{SelectedBatch, SignedBatch};
 
 /// The first bytes of an encoded order, filled up with zeros: what is smaller here stands before; equal ones may still differ.
 type Lead = [u8; 16];
@@ -323,12 +323,34 @@ impl TopK {
         columns.extend_from_slice(rows.columns());
         self.row_codec.encode(&columns, rows.num_rows())
     }
+
+    /// Applies an epoch's rows: what changes of the first of each partition.
+    fn change(&mut self, input: &[SignedBatch]) -> Result<Vec<SignedBatch>> {
+        if self.most == 0 {
+            return Ok(vec![]);
+        }
+        let mut candidates = self.candidates(input)?;
+        candidates.sort_unstable_by_key(|c| (c.partition, c.lead, c.batch, c.row));
+        self.drop_hopeless(&mut candidates);
+        let ties = Ties::new(self, input, &candidates)?;
+        // By partition: what was there, and what is.
+        let mut changed: Vec<(u32, Vec<Place>)> = Vec::new();
+        for (first, run) in runs(&candidates) {
+            let partition = run[0].partition;
+            let merged = self.merged(partition, first, run, &candidates, &ties);
+            let old = self.partitions[partition as usize].len();
+            if merged.len() != old || merged.iter().zip(0..).any(|(place, at)| *place != Place::Entry(at)) {
+                changed.push((partition, merged));
+            }
+        }
+        self.replace(input, &candidates, &changed)
+    }
 }
 
 impl Forgetting for TopK {
     /// The first of all rows that come again are those that were there.
     fn remember(&mut self, rows: &[SignedBatch]) -> Result<()> {
-        self.step(vec![rows.to_vec()], false).map(|_| ())
+        self.change(rows).map(|_| ())
     }
 
     fn forget(&mut self, key: usize, end: i64) -> Result<()> {
@@ -350,26 +372,8 @@ impl Forgetting for TopK {
 }
 
 impl Shard for TopK {
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
-        let input = inputs.pop().unwrap_or_default();
-        if self.most == 0 {
-            return Ok(vec![]);
-        }
-        let mut candidates = self.candidates(&input)?;
-        candidates.sort_unstable_by_key(|c| (c.partition, c.lead, c.batch, c.row));
-        self.drop_hopeless(&mut candidates);
-        let ties = Ties::new(self, &input, &candidates)?;
-        // By partition: what was there, and what is.
-        let mut changed: Vec<(u32, Vec<Place>)> = Vec::new();
-        for (first, run) in runs(&candidates) {
-            let partition = run[0].partition;
-            let merged = self.merged(partition, first, run, &candidates, &ties);
-            let old = self.partitions[partition as usize].len();
-            if merged.len() != old || merged.iter().zip(0..).any(|(place, at)| *place != Place::Entry(at)) {
-                changed.push((partition, merged));
-            }
-        }
-        self.replace(&input, &candidates, &changed)
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        self.change(&materialized(inputs.pop())?)
     }
 
     fn save(&self, out: &mut StateWriter) -> Result<()> {

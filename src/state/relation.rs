@@ -1,11 +1,11 @@
 //! The rows of an operator's input, by id.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 use super::{Applied, PooledRows, RowLog, RowStore, StateReader, StateWriter};
 use crate::error::Result;
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 /// Rows of which some may go, found by their value; or rows of which none ever goes.
 pub enum Relation {
@@ -48,8 +48,21 @@ impl Relation {
 
     /// Applies the change of one epoch. Insertions go first, whatever the order of rows: only what is missing at the end of the
     /// epoch is missing.
-    pub fn apply(&mut self, batches: &[SignedBatch]) -> Result<Applied> {
-        either!(self, rows => rows.apply(batches))
+    pub fn apply(&mut self, batches: &[SelectedBatch]) -> Result<Applied> {
+        let materialized = || batches.iter().map(SelectedBatch::materialize).collect::<Result<Vec<SignedBatch>>>();
+        match self {
+            Relation::Set(rows) => rows.apply(&materialized()?),
+            Relation::Pooled(rows) => rows.apply(&materialized()?),
+            Relation::Log(rows) => rows.apply(batches),
+        }
+    }
+
+    /// The batches as they are applied best: rows that are not kept where they are, are copied once.
+    pub fn prepared(&self, batches: Vec<SelectedBatch>) -> Result<Vec<SelectedBatch>> {
+        match self {
+            Relation::Log(_) => Ok(batches),
+            Relation::Set(_) | Relation::Pooled(_) => batches.iter().map(|b| Ok(b.materialize()?.into())).collect(),
+        }
     }
 
     /// Whether no row ever goes.
@@ -81,11 +94,11 @@ impl Relation {
         matches!(self, Relation::Pooled(pooled) if pooled.hides())
     }
 
-    /// The columns that it shows of rows that come to it.
-    pub fn shown(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+    /// Where the columns that it shows are in rows that come to it.
+    pub fn places(&self, columns: &[usize]) -> Vec<usize> {
         match self {
-            Relation::Pooled(pooled) => pooled.shown(rows),
-            Relation::Set(_) | Relation::Log(_) => Ok(rows.clone()),
+            Relation::Pooled(pooled) => pooled.places(columns),
+            Relation::Set(_) | Relation::Log(_) => columns.to_vec(),
         }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::ErrorKind;
-use crate::types::SignedBatch;
+use crate::types::{SelectedBatch, SignedBatch};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rand::{Rng, SeedableRng};
@@ -288,16 +288,19 @@ fn a_row_log_gives_back_what_was_appended() {
                 (rng.random_range(1..1_000_000), if heavy { rng.random_range(1..300) } else { 1 })
             };
             let rows: Vec<(i64, i64)> = (0..rng.random_range(0..largest)).map(|_| one(&mut rng)).collect();
-            // A slice of something larger.
+            // A slice of something larger, or some rows of it.
             let whole = batch(&rows);
             let from = rng.random_range(0..=rows.len());
-            let part = SignedBatch {
-                rows: whole.rows.slice(from, rows.len() - from),
-                weights: whole.weights.as_ref().map(|w| w.slice(from, rows.len() - from)),
+            let (part, rows): (SelectedBatch, Vec<(i64, i64)>) = if rng.random_bool(0.5) {
+                (whole.slice(from, rows.len() - from).into(), rows[from..].to_vec())
+            } else {
+                let picked: Vec<u32> = (0..rows.len() as u32).filter(|_| rng.random_bool(0.6)).collect();
+                let rows = picked.iter().map(|at| rows[*at as usize]).collect();
+                (SelectedBatch::new(whole, picked.into()), rows)
             };
             let applied = log.apply(&[part]).unwrap();
-            assert_eq!(applied.ids, (all.len() as u32..(all.len() + rows.len() - from) as u32).collect::<Vec<_>>());
-            all.extend(&rows[from..]);
+            assert_eq!(applied.ids, (all.len() as u32..(all.len() + rows.len()) as u32).collect::<Vec<_>>());
+            all.extend(rows);
             assert_eq!(applied.net, applied.ids.iter().map(|id| (*id, all[*id as usize].1)).collect::<Vec<_>>());
             if rng.random_bool(0.3) {
                 let mut out = StateWriter::new();
@@ -328,7 +331,7 @@ fn a_row_log_gives_back_what_was_appended() {
                 ids.iter().filter(|id| **id != NONE).for_each(|id| assert_eq!(log.weight(*id), all[*id as usize].1));
             }
         }
-        assert!(log.apply(&[batch(&[(1, 1), (1, -1)])]).is_err());
+        assert!(log.apply(&[batch(&[(1, 1), (1, -1)]).into()]).is_err());
     }
 }
 

@@ -1,6 +1,6 @@
 //! A signed batch: rows of a Z-set with their integer weights.
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::{concat, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -96,8 +96,8 @@ impl SignedBatch {
         SignedBatch { rows: self.rows.slice(from, rows), weights: self.weights.as_ref().map(|w| w.slice(from, rows)) }
     }
 
-    /// The rows at `indices`, with their weights.
-    pub fn take(&self, indices: &UInt64Array) -> Result<Self> {
+    /// The rows at `indices`, an array of integers, with their weights.
+    pub fn take(&self, indices: &dyn Array) -> Result<Self> {
         let rows = take_record_batch(&self.rows, indices)?;
         let weights = match &self.weights {
             None => None,

@@ -6,6 +6,7 @@ mod instant;
 mod position;
 mod record;
 mod reject;
+mod selected;
 mod sql_type;
 mod traits;
 
@@ -14,5 +15,6 @@ pub use instant::parse_instant;
 pub use position::{Positions, SourcePartition};
 pub use record::{DecodedChunk, RawChunk, RecordError};
 pub use reject::{RejectKind, reject_schema};
+pub use selected::SelectedBatch;
 pub use sql_type::{parse_sql_type, sql_type_name};
 pub use traits::{Catalog, ChangeKind, FileEntry, Ledger, Poll, PollLimit, Source, SourceBatch, StandIn};

@@ -28,11 +28,11 @@ use self::calls::Call;
 use self::keys::Keys;
 use super::eval::{self, arrow_schema};
 use super::forgets::{Forgetting, kept};
-use super::sharded::Shard;
+use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{self, GroupingSet};
 use crate::state::{GroupIndex, Narrow, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Aggregate {
     keys: Keys,
@@ -205,8 +205,8 @@ impl Forgetting for Aggregate {
 
 impl Shard for Aggregate {
     /// `first`: whether this is the circuit's first step, when permanent groups show their rows of no input.
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, first: bool) -> Result<Vec<SignedBatch>> {
-        let input = inputs.pop().unwrap_or_default();
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, first: bool) -> Result<Vec<SignedBatch>> {
+        let input = materialized(inputs.pop())?;
         let appears = first && !self.permanent.is_empty();
         if input.is_empty() && !appears {
             return Ok(vec![]);

@@ -14,11 +14,11 @@ use super::index::{Index, Rows};
 use super::relation;
 use super::tuples::Tuples;
 use crate::error::{Error, Result};
-use crate::operators::eval::{Exprs, Predicate, arrow_schema};
+use crate::operators::eval::{NarrowExprs, Predicate, arrow_schema, narrowed};
 use crate::operators::sharded::Part;
 use crate::plan::incremental::{self, ArmKind, Node};
 use crate::state::{Links, NONE, Relation, RowCodec, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, Weight};
 
 pub(super) struct Arm {
     /// Its rows by their keys, and the distinct keys of both sides; an id lives as long as a row of either has it. It goes before the rows.
@@ -97,12 +97,13 @@ impl Arm {
     }
 
     /// Applies the arm's change. Returns the tuples of base and arm by which it changes the join, the other arms aside. `slot` is this arm's place among `arms`.
-    pub fn apply(&mut self, change: &[SignedBatch], base: &Relation, slot: usize, arms: usize) -> Result<Tuples> {
-        let applied = self.store.apply(change)?;
+    pub fn apply(&mut self, change: Vec<SelectedBatch>, base: &Relation, slot: usize, arms: usize) -> Result<Tuples> {
+        let change = self.store.prepared(change)?;
+        let applied = self.store.apply(&change)?;
         // Keys of the rows that are new. Those of removed ones are known.
         let mut start = 0;
         let mut added: Vec<(u32, u32)> = Vec::new();
-        for batch in change {
+        for batch in &change {
             let ids = &applied.ids[start..start + batch.num_rows()];
             start += batch.num_rows();
             let is_new = |index: &Index, id: u32| self.store.weight(id) > 0 && !index.contains(id);
@@ -111,7 +112,7 @@ impl Arm {
             if new.is_empty() {
                 continue;
             }
-            let keys = self.keys.of_arm(&self.store.shown(&batch.rows)?)?;
+            let keys = self.keys.of_arm(batch, &self.store)?;
             let mut index = self.index.write()?;
             for (i, id) in new {
                 added.push((id, index.key_of_row(id, || keys.key(i))?));
@@ -310,7 +311,7 @@ impl Arm {
     }
 
     /// Remembers the keys of base rows; `ids` are the rows of `change`, batches one after the other.
-    pub fn link_base(&mut self, change: &[SignedBatch], ids: &[u32], base: &Relation) -> Result<()> {
+    pub fn link_base(&mut self, change: &[SelectedBatch], ids: &[u32], base: &Relation) -> Result<()> {
         let mut start = 0;
         let mut linked: Vec<(u32, Weight)> = Vec::new();
         for batch in change {
@@ -321,7 +322,7 @@ impl Arm {
             if !ids.iter().any(|id| is_new(&self.base, *id)) {
                 continue;
             }
-            let keys = self.keys.of_base(&base.shown(&batch.rows)?)?;
+            let keys = self.keys.of_base(batch, base)?;
             let mut index = self.index.write()?;
             for (i, id) in ids.iter().enumerate() {
                 if is_new(&self.base, *id) {
@@ -359,10 +360,10 @@ impl Arm {
     }
 
     /// Key ids of base rows that are not kept; [`UNKNOWN`] where no arm row has the key.
-    pub fn find_base_keys(&mut self, change: &[SignedBatch]) -> Result<Vec<u32>> {
+    pub fn find_base_keys(&mut self, change: &[SelectedBatch], base: &Relation) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for batch in change {
-            let keys = self.keys.of_base(&batch.rows)?;
+            let keys = self.keys.of_base(batch, base)?;
             let mut index = self.index.write()?;
             for i in 0..batch.num_rows() {
                 found.push(match keys.key(i) {
@@ -447,8 +448,8 @@ fn standing(base: &Links, rows: Rows<'_>, presence: (bool, bool)) -> Vec<(u32, b
 
 /// The equal pairs of an arm's ON.
 struct Keys {
-    base: Exprs,
-    arm: Exprs,
+    base: NarrowExprs,
+    arm: NarrowExprs,
     types: Vec<DataType>,
     codec: RowCodec,
     null_equals_null: bool,
@@ -463,15 +464,15 @@ struct BatchKeys {
 
 impl Keys {
     fn new(plan: &incremental::Arm, base: &DFSchema, session: &SessionState) -> Result<Self> {
-        let base = Exprs::new(plan.on.iter().map(|(l, _)| l), base, session)?;
-        let arm = Exprs::new(plan.on.iter().map(|(_, r)| r), plan.input.schema(), session)?;
+        let base = NarrowExprs::new(plan.on.iter().map(|(l, _)| l), base, session)?;
+        let arm = NarrowExprs::new(plan.on.iter().map(|(_, r)| r), plan.input.schema(), session)?;
         let common = |(l, r): (&DataType, &DataType)| {
             if l == r {
                 return Ok(l.clone());
             }
             comparison_coercion(l, r).ok_or_else(|| Error::user("join-key", format!("{l} and {r} cannot be compared")))
         };
-        let types = base.types.iter().zip(&arm.types).map(common).collect::<Result<Vec<_>>>()?;
+        let types = base.types().iter().zip(arm.types()).map(common).collect::<Result<Vec<_>>>()?;
         let codec = RowCodec::new(types.iter().cloned())?;
         let null_equals_null = plan.null_equality == NullEquality::NullEqualsNull;
         Ok(Keys { base, arm, types, codec, null_equals_null })
@@ -485,12 +486,19 @@ impl Keys {
         }
     }
 
-    fn of_base(&self, rows: &RecordBatch) -> Result<BatchKeys> {
-        self.keys(self.base.evaluate(rows)?, rows.num_rows())
+    /// Of rows that come to `base`.
+    fn of_base(&self, rows: &SelectedBatch, base: &Relation) -> Result<BatchKeys> {
+        self.of(&self.base, rows, base)
     }
 
-    fn of_arm(&self, rows: &RecordBatch) -> Result<BatchKeys> {
-        self.keys(self.arm.evaluate(rows)?, rows.num_rows())
+    /// Of rows that come to `arm`.
+    fn of_arm(&self, rows: &SelectedBatch, arm: &Relation) -> Result<BatchKeys> {
+        self.of(&self.arm, rows, arm)
+    }
+
+    fn of(&self, exprs: &NarrowExprs, rows: &SelectedBatch, kept: &Relation) -> Result<BatchKeys> {
+        let columns = rows.columns(&kept.places(&exprs.columns))?;
+        self.keys(exprs.evaluate(&columns)?, rows.num_rows())
     }
 
     fn keys(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<BatchKeys> {
@@ -539,18 +547,8 @@ impl Residual {
         session: &SessionState,
     ) -> Result<Self> {
         let all = base.join(arm)?;
-        let mut columns: Vec<usize> = Vec::new();
-        for column in expr.column_refs() {
-            columns.push(all.index_of_column(column)?);
-        }
-        columns.sort_unstable();
-        columns.dedup();
+        let (columns, narrow) = narrowed([expr], &all)?;
         let width = base.fields().len();
-        let fields = columns.iter().map(|i| {
-            let (qualifier, field) = all.qualified_field(*i);
-            (qualifier.cloned(), Arc::clone(field))
-        });
-        let narrow = DFSchema::new_with_metadata(fields.collect(), Default::default())?;
         let schema: Schema = arrow_schema(&narrow).as_ref().clone();
         Ok(Residual {
             predicate: Predicate::new(expr, &narrow, session)?,

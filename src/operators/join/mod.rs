@@ -32,7 +32,7 @@ use super::sharded::{Part, Shard};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
 use crate::state::{PoolName, Relation, RowPools, RowStore, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Join {
     base_schema: SchemaRef,
@@ -72,18 +72,19 @@ impl Join {
     }
 
     /// Applies the base's change; the tuples it makes, and the rows of a streamed base, which are not kept.
-    fn base_change(&mut self, change: &[SignedBatch]) -> Result<(Option<Tuples>, Option<Relation>)> {
+    fn base_change(&mut self, change: Vec<SelectedBatch>) -> Result<(Option<Tuples>, Option<Relation>)> {
         let all: Vec<usize> = (0..self.arms.len()).collect();
         if self.streamed {
             let mut scratch = Relation::Set(RowStore::unindexed(&self.base_schema));
-            let applied = scratch.apply(change)?;
-            let keys = self.arms.iter_mut().map(|a| a.find_base_keys(change)).collect::<Result<Vec<_>>>()?;
+            let applied = scratch.apply(&change)?;
+            let keys = self.arms.iter_mut().map(|a| a.find_base_keys(&change, &scratch)).collect::<Result<Vec<_>>>()?;
             let tuples = Tuples::of_base(applied.net, self.arms.len());
             return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
         }
-        let applied = self.base.apply(change)?;
+        let change = self.base.prepared(change)?;
+        let applied = self.base.apply(&change)?;
         for arm in &mut self.arms {
-            arm.link_base(change, &applied.ids, &self.base)?;
+            arm.link_base(&change, &applied.ids, &self.base)?;
         }
         let net = self.base.seen(applied.net)?;
         let tuples = self.expanded(Tuples::of_base(net, self.arms.len()), &all, &self.base, None)?;
@@ -130,11 +131,11 @@ impl Join {
 
 impl Shard for Join {
     /// `inputs`: the base's change, then each arm's.
-    fn step(&mut self, inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let mut parts: Vec<Tuples> = Vec::new();
         let arms = self.arms.len();
         for i in 0..arms {
-            let change = &inputs[i + 1];
+            let change = std::mem::take(&mut inputs[i + 1]);
             if change.is_empty() {
                 continue;
             }
@@ -143,8 +144,8 @@ impl Shard for Join {
             parts.extend(self.expanded(affected, &others, &self.base, None)?);
         }
         let mut scratch = None;
-        if !inputs[0].is_empty() {
-            let (tuples, kept) = self.base_change(&inputs[0])?;
+        if let Some(change) = inputs.into_iter().next().filter(|change| !change.is_empty()) {
+            let (tuples, kept) = self.base_change(change)?;
             parts.extend(tuples);
             scratch = kept;
         }

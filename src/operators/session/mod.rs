@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use self::spans::{Place, Session, Spans, Touched};
 use super::eval::{self, Exprs, arrow_schema};
-use super::sharded::Shard;
+use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Node, SessionEnd};
 use crate::state::{GroupIndex, Relation, RowCodec, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Sessions {
     partition: Exprs,
@@ -124,6 +124,7 @@ impl Sessions {
             places.extend(self.keys.intern(&keys)?.into_iter().zip(times.values().iter().copied()));
             timed.push(batch);
         }
+        let timed: Vec<SelectedBatch> = timed.into_iter().map(SelectedBatch::from).collect();
         let ids = self.rows.apply(&timed)?.ids;
         let weights = timed.iter().flat_map(|batch| (0..batch.num_rows()).map(|i| batch.weight(i)));
         let mut all: Vec<(Place, Weight)> = places
@@ -265,8 +266,8 @@ impl Sessions {
 }
 
 impl Shard for Sessions {
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
-        let (mut changes, mut keys) = self.changes(&inputs.pop().unwrap_or_default())?;
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        let (mut changes, mut keys) = self.changes(&materialized(inputs.pop())?)?;
         let mut touched = Touched::default();
         for of_key in changes.chunk_by(|a, b| a.place.0 == b.place.0) {
             let new = of_key.iter().filter(|change| change.before == 0).map(|change| (change.place.1, change.place.2));

@@ -27,12 +27,12 @@ use self::region::{Region, Span, first_seen, regions, span};
 use self::running::{Checkpoint, EVERY, State, Stretch};
 use super::eval::{self, Exprs, arrow_schema};
 use super::forgets::{Forgetting, kept};
-use super::sharded::Shard;
+use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
 use crate::plan::reach::reach_between_checkpoints;
 use crate::state::{GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter};
-use crate::types::{SignedBatch, Weight};
+use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 /// What [`Window::new`] is told of a plan node.
 pub(super) struct Spec<'a> {
@@ -325,8 +325,8 @@ impl Forgetting for Window {
 }
 
 impl Shard for Window {
-    fn step(&mut self, mut inputs: Vec<Vec<SignedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
-        let input = inputs.pop().unwrap_or_default();
+    fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
+        let input = materialized(inputs.pop())?;
         let touched = self.touched(&input)?;
         if touched.is_empty() {
             return Ok(vec![]);
@@ -448,7 +448,7 @@ mod tests {
             SignedBatch::inserts(RecordBatch::try_new(Arc::clone(&input), columns).unwrap())
         };
         let mut window = make::window(node, oracle.planner.session_state()).unwrap();
-        window.step(vec![vec![ids(0..1_000)]], true).unwrap();
+        window.step(vec![vec![ids(0..1_000).into()]], true).unwrap();
         let touched = window.touched(&[ids(1_000..1_001)]).unwrap();
         let changes = &touched[0].changes;
         let regions = regions(0, &window.partitions[0], changes, window.reach, None, &window.ordering);

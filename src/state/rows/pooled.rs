@@ -6,7 +6,7 @@
 //!
 //! A pool is found by its name ([`RowPools`]) and goes with its last holder. Nothing depends on who shares what: rows are found by their value.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -182,8 +182,7 @@ impl PooledRows {
 
     /// As [`RowStore::columns`], of the columns that are shown.
     pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let columns: Vec<usize> = columns.iter().map(|column| self.shown[*column]).collect();
-        self.pool()?.rows.columns(ids, &columns)
+        self.pool()?.rows.columns(ids, &self.places(columns))
     }
 
     /// `net`, in which rows cancel out that differ only in what is not shown: a change there is none to this holder.
@@ -216,9 +215,9 @@ impl PooledRows {
         self.differ.is_some()
     }
 
-    /// What is shown of rows of the pool.
-    pub fn shown(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        Ok(rows.project(&self.shown)?)
+    /// Where the columns that are shown are in rows of the pool.
+    pub fn places(&self, columns: &[usize]) -> Vec<usize> {
+        columns.iter().map(|column| self.shown[*column]).collect()
     }
 
     /// Lets go of the rows that died in this epoch.

@@ -6,23 +6,19 @@
 //! Where memory is bounded there are more of them: one after the other is brought to memory and stepped, and those that there is no room for
 //! are spilled to local disk ([`Spilled`]). Beside what fits, one shard is in memory.
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt64Array};
-use arrow::datatypes::{
-    ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
-};
+mod deal;
+
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{DiskManager, SessionState};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
 
+use self::deal::Deal;
 use super::StateMemory;
 use super::spill::Spilled;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Routes;
 use crate::state::{StateReader, StateWriter, dealt_out, in_threads};
-use crate::types::SignedBatch;
+use crate::types::{SelectedBatch, SignedBatch};
 
 /// Rows of an epoch from which on threads are worth starting. Tests start them for a few.
 const LARGE: usize = if cfg!(test) { 24 } else { 1 << 13 };
@@ -32,11 +28,16 @@ const SECTION: &str = "shards";
 /// One of several operators of a kind.
 pub(super) trait Shard: Send {
     /// The change of the output for the changes of all inputs. `first`: it is the circuit's first step.
-    fn step(&mut self, inputs: Vec<Vec<SignedBatch>>, first: bool) -> Result<Vec<SignedBatch>>;
+    fn step(&mut self, inputs: Vec<Vec<SelectedBatch>>, first: bool) -> Result<Vec<SignedBatch>>;
     fn save(&self, out: &mut StateWriter) -> Result<()>;
     fn restore(&mut self, from: &mut StateReader) -> Result<()>;
     fn state_rows(&self) -> usize;
     fn state_bytes(&self) -> usize;
+}
+
+/// The rows of an input, side by side.
+pub(super) fn materialized(input: Option<Vec<SelectedBatch>>) -> Result<Vec<SignedBatch>> {
+    input.iter().flatten().map(SelectedBatch::materialize).collect()
 }
 
 /// One shard's place: its number, and of how many.
@@ -124,10 +125,11 @@ impl<T: Shard> Sharded<T> {
     ) -> Result<Vec<SignedBatch>> {
         inputs.iter_mut().for_each(|batches| batches.retain(|batch| !batch.is_empty()));
         let rows: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
-        let (Some(Routes(routes)), 2..) = (&self.routes, self.shards.len()) else {
+        let (Some(routes), 2..) = (&self.routes, self.shards.len()) else {
             return match self.shards.first_mut() {
                 Some(Slot::Here(only)) => {
-                    let output = only.step(inputs, first)?;
+                    let all = |batches: Vec<SignedBatch>| batches.into_iter().map(SelectedBatch::from).collect();
+                    let output = only.step(inputs.into_iter().map(all).collect(), first)?;
                     memory.resize(only.state_bytes())?;
                     Ok(output)
                 }
@@ -137,22 +139,12 @@ impl<T: Shard> Sharded<T> {
         if rows == 0 && !first {
             return Ok(vec![]);
         }
-        let count = self.shards.len() as u32;
-        let mut dealt: Vec<Vec<Dealt>> = Vec::with_capacity(inputs.len());
-        for (batches, columns) in inputs.iter().zip(routes) {
-            dealt.push(batches.iter().map(|batch| Dealt::new(batch, columns, count)).collect::<Result<_>>()?);
-        }
-        let own = |number: usize| -> Result<Vec<Vec<SignedBatch>>> {
-            let mut own = Vec::with_capacity(inputs.len());
-            for (batches, dealt) in inputs.iter().zip(&dealt) {
-                let part = batches.iter().zip(dealt).map(|(batch, dealt)| dealt.part(batch, number));
-                own.push(part.filter_map(Result::transpose).collect::<Result<_>>()?);
-            }
-            Ok(own)
-        };
-        if self.means.disk.is_none() && rows >= LARGE {
+        let in_parallel = self.means.disk.is_none() && rows >= LARGE;
+        let threads = if in_parallel { self.means.threads } else { 1 };
+        let deal = Deal::new(inputs, routes, self.shards.len(), threads)?;
+        if in_parallel {
             let step = |(number, shard): (usize, &mut Slot<T>)| match shard {
-                Slot::Here(shard) => shard.step(own(number)?, first),
+                Slot::Here(shard) => shard.step(deal.part(number), first),
                 Slot::Away(_) => Err(Error::internal("state was spilled though memory is not bounded")),
             };
             // Stored state can have more shards than there are threads.
@@ -162,11 +154,14 @@ impl<T: Shard> Sharded<T> {
             memory.resize(self.state_bytes())?;
             return Ok(outputs.concat().concat());
         }
+        // Of what stays where it is, no shard would hold its part alone.
+        let copied = |batches: Vec<SelectedBatch>| batches.iter().map(|b| Ok(b.materialize()?.into())).collect();
         let mut output = Vec::new();
         let mut last = None;
         for number in 0..self.shards.len() {
-            let own = own(number)?;
+            let own = deal.part(number);
             if first || own.iter().any(|batches| !batches.is_empty()) {
+                let own = own.into_iter().map(copied).collect::<Result<_>>()?;
                 output.extend(self.bring_back(number)?.step(own, first)?);
                 self.make_room(number, last, memory)?;
                 last = Some(number);
@@ -207,18 +202,14 @@ impl<T: Shard> Sharded<T> {
         memory: &mut StateMemory,
         mut with: impl FnMut(&mut T, Vec<SignedBatch>) -> Result<()>,
     ) -> Result<()> {
-        let count = self.shards.len() as u32;
-        let dealt = match &self.routes {
-            Some(Routes(routes)) if count > 1 => {
-                let columns = routes.first().map_or(&[][..], Vec::as_slice);
-                rows.iter().map(|batch| Dealt::new(batch, columns, count)).collect::<Result<Vec<_>>>()?
-            }
-            _ => rows.iter().map(|batch| Dealt::by(&vec![0; batch.num_rows()], 1)).collect(),
+        let (Some(routes), 2..) = (&self.routes, self.shards.len()) else {
+            with(self.bring_back(0)?, rows.to_vec())?;
+            return self.make_room(0, None, memory);
         };
+        let deal = Deal::new(vec![rows.to_vec()], routes, self.shards.len(), 1)?;
         let mut last = None;
         for number in 0..self.shards.len() {
-            let part = rows.iter().zip(&dealt).map(|(batch, dealt)| dealt.part(batch, number));
-            let own = part.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
+            let own = materialized(deal.part(number).pop())?;
             if !own.is_empty() {
                 with(self.bring_back(number)?, own)?;
                 self.make_room(number, last, memory)?;
@@ -302,97 +293,4 @@ impl<T: Shard> Sharded<T> {
     pub fn state_bytes(&self) -> usize {
         self.shards.iter().filter_map(Slot::here).map(T::state_bytes).sum()
     }
-}
-
-/// The rows of a batch, by shard.
-struct Dealt {
-    rows: UInt64Array,
-    /// Where those of each shard begin among `rows`, and their end.
-    starts: Vec<usize>,
-}
-
-impl Dealt {
-    /// Dealt out to `count` shards by `columns`.
-    fn new(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Self> {
-        Ok(Self::by(&shards_of(batch, columns, count)?, count))
-    }
-
-    /// By the shard of each row.
-    fn by(shards: &[u32], count: u32) -> Self {
-        let mut starts = vec![0; count as usize + 1];
-        shards.iter().for_each(|shard| starts[*shard as usize + 1] += 1);
-        (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
-        let (mut rows, mut next) = (vec![0u64; shards.len()], starts.clone());
-        for (shard, row) in shards.iter().zip(0..) {
-            let place = &mut next[*shard as usize];
-            rows[*place] = row;
-            *place += 1;
-        }
-        Dealt { rows: rows.into(), starts }
-    }
-
-    /// The rows of `batch` that shard `number` gets.
-    fn part(&self, batch: &SignedBatch, number: usize) -> Result<Option<SignedBatch>> {
-        let (start, end) = (self.starts[number], self.starts[number + 1]);
-        match end - start {
-            0 => Ok(None),
-            all if all == batch.num_rows() => Ok(Some(batch.clone())),
-            some => Ok(Some(batch.take(&self.rows.slice(start, some))?)),
-        }
-    }
-}
-
-/// The shard of every row.
-fn shards_of(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Vec<u32>> {
-    let mut hashes = vec![0u64; batch.num_rows()];
-    columns.iter().try_for_each(|column| add_hashes(batch.rows.column(*column), &mut hashes))?;
-    // The upper bits of a product depend on all bits.
-    Ok(hashes.into_iter().map(|hash| (((hash >> 32) * u64::from(count)) >> 32) as u32).collect())
-}
-
-#[inline]
-fn mixed(hash: u64, value: u64) -> u64 {
-    (hash.rotate_left(23) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-/// The same in every process and on every machine: stored state depends on it.
-fn add_hashes(column: &ArrayRef, hashes: &mut [u64]) -> Result<()> {
-    fn add<P: ArrowPrimitiveType>(values: &PrimitiveArray<P>, hashes: &mut [u64]) {
-        let bits = |value: P::Native| value.to_isize().map_or(0, |value| value as u64);
-        match values.nulls() {
-            None => values.values().iter().zip(hashes).for_each(|(value, hash)| *hash = mixed(*hash, bits(*value))),
-            Some(_) => {
-                let value = |i: usize| if values.is_null(i) { 1 } else { bits(values.value(i)) };
-                hashes.iter_mut().enumerate().for_each(|(i, hash)| *hash = mixed(*hash, value(i)));
-            }
-        }
-    }
-    let bytes = |value: Option<&[u8]>| value.map_or(1, xxh3_64);
-    match column.data_type() {
-        DataType::Int64 => add(column.as_primitive::<Int64Type>(), hashes),
-        DataType::Int32 => add(column.as_primitive::<Int32Type>(), hashes),
-        DataType::Int16 => add(column.as_primitive::<Int16Type>(), hashes),
-        DataType::Int8 => add(column.as_primitive::<Int8Type>(), hashes),
-        DataType::UInt64 => add(column.as_primitive::<UInt64Type>(), hashes),
-        DataType::UInt32 => add(column.as_primitive::<UInt32Type>(), hashes),
-        DataType::UInt16 => add(column.as_primitive::<UInt16Type>(), hashes),
-        DataType::UInt8 => add(column.as_primitive::<UInt8Type>(), hashes),
-        DataType::Date32 => add(column.as_primitive::<Date32Type>(), hashes),
-        DataType::Timestamp(TimeUnit::Second, _) => add(column.as_primitive::<TimestampSecondType>(), hashes),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => add(column.as_primitive::<TimestampMillisecondType>(), hashes),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => add(column.as_primitive::<TimestampMicrosecondType>(), hashes),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => add(column.as_primitive::<TimestampNanosecondType>(), hashes),
-        DataType::Utf8 => {
-            let values = column.as_string::<i32>();
-            let value = |i: usize| bytes(values.is_valid(i).then(|| values.value(i).as_bytes()));
-            hashes.iter_mut().enumerate().for_each(|(i, hash)| *hash = mixed(*hash, value(i)));
-        }
-        DataType::Binary => {
-            let values = column.as_binary::<i32>();
-            let value = |i: usize| bytes(values.is_valid(i).then(|| values.value(i)));
-            hashes.iter_mut().enumerate().for_each(|(i, hash)| *hash = mixed(*hash, value(i)));
-        }
-        other => return Err(Error::internal(format!("rows are dealt out by a column of type {other}"))),
-    }
-    Ok(())
 }
