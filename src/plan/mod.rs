@@ -43,6 +43,7 @@ mod lateral;
 mod json_access;
 mod lower;
 mod named_arguments;
+mod namesakes;
 mod on_close;
 mod order_key;
 mod output;

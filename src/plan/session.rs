@@ -26,7 +26,7 @@ use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
 use super::rolled_up::ForgetKeys;
-use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, set_operations, subqueries};
+use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, namesakes, set_operations, subqueries};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
 use crate::state::RowPools;
@@ -167,7 +167,7 @@ impl Planner {
 
 /// Rules for physical plans.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT);
+    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT).map(namesakes::told_apart);
     // What is wrongly known is forgotten before anything asks.
     std::iter::once(Arc::new(ForgetKeys) as Arc<dyn PhysicalOptimizerRule + Send + Sync>).chain(rules).collect()
 }

@@ -415,3 +415,14 @@ fn what_expressions_make_of_floats_is_one_zero_and_one_nan() {
         assert_eq!((failed, maintained), (vec![], 8), "{sql}");
     }
 }
+
+#[test]
+fn columns_of_one_name_are_told_apart_when_filters_move() {
+    let sql = r#"select r3.d as x, r2.li as y, r1.d as z from "src"."t" as r1
+        left join "src"."t" as r2 on r1.d = cast(r2.d + r2.d as decimal(10,2)) and date_trunc('day', r1.ts) = r2.ts
+        right join "src"."t" as r3 on r1.b = r3.b and r1.id <= r3.id + 1
+        right join "src"."a" as r4 on r1.id = nullif(r4.k1, 2) and r1.id <= r4.av + 1
+        where r3.id in (1, 2, 5) and (r1.li[1] < 2 or r3.li[1] < 2)"#;
+    let case = |seed: u64| Case::of(seed, sql.into(), &mut ChaCha8Rng::seed_from_u64(seed));
+    assert_eq!(failing((0..40).map(case)), (vec![], 40));
+}
