@@ -35,6 +35,10 @@ use std::sync::Arc;
 use input::Input;
 use measure::Cost;
 
+/// That of the `smelt` binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// What is run.

@@ -31,6 +31,10 @@ use std::time::Instant;
 use commits::Committed;
 use tables::Table;
 
+/// That of the `smelt` binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// Signed rows of one change.

@@ -167,7 +167,8 @@ impl Planner {
 
 /// Rules for physical plans.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT).map(namesakes::told_apart);
+    let rules =
+        PhysicalOptimizer::new().rules.into_iter().filter(|r| r.name() != PHYSICAL_LEFT_OUT).map(namesakes::told_apart);
     // What is wrongly known is forgotten before anything asks.
     std::iter::once(Arc::new(ForgetKeys) as Arc<dyn PhysicalOptimizerRule + Send + Sync>).chain(rules).collect()
 }

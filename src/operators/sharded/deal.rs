@@ -69,13 +69,16 @@ struct Dealt {
 impl Dealt {
     /// Dealt out to `count` shards by `columns`.
     fn new(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Self> {
-        let shards = shards_of(batch, columns, count)?;
+        let mut hashes = vec![0u64; batch.num_rows()];
+        columns.iter().try_for_each(|column| add_hashes(batch.rows.column(*column), &mut hashes))?;
+        // The upper bits of a product depend on all bits.
+        let shard = |hash: &u64| (((hash >> 32) * u64::from(count)) >> 32) as usize;
         let mut starts = vec![0; count as usize + 1];
-        shards.iter().for_each(|shard| starts[*shard as usize + 1] += 1);
+        hashes.iter().for_each(|hash| starts[shard(hash) + 1] += 1);
         (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
-        let (mut rows, mut next) = (vec![0u32; shards.len()], starts.clone());
-        for (shard, row) in shards.iter().zip(0..) {
-            let place = &mut next[*shard as usize];
+        let (mut rows, mut next) = (vec![0u32; hashes.len()], starts.clone());
+        for (hash, row) in hashes.iter().zip(0..) {
+            let place = &mut next[shard(hash)];
             rows[*place] = row;
             *place += 1;
         }
@@ -91,14 +94,6 @@ impl Dealt {
             some => Some(SelectedBatch::new(batch.clone(), self.rows.slice(start, some))),
         }
     }
-}
-
-/// The shard of every row.
-fn shards_of(batch: &SignedBatch, columns: &[usize], count: u32) -> Result<Vec<u32>> {
-    let mut hashes = vec![0u64; batch.num_rows()];
-    columns.iter().try_for_each(|column| add_hashes(batch.rows.column(*column), &mut hashes))?;
-    // The upper bits of a product depend on all bits.
-    Ok(hashes.into_iter().map(|hash| (((hash >> 32) * u64::from(count)) >> 32) as u32).collect())
 }
 
 #[inline]
