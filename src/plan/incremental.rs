@@ -9,6 +9,7 @@ use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::sync::Arc;
 
+pub use super::forgetting::OfSession;
 pub use super::reach::{Extent, Reach};
 pub use super::routes::Routes;
 pub use super::temporal::{Bound, Moving};
@@ -79,6 +80,8 @@ pub enum Node {
         ends: SessionEnd,
         /// Below `emit: on_close`: rows leave when the watermark has passed the end of their session.
         closes: bool,
+        /// The time of its rows, by which it may forget sessions that have ended.
+        bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
     },
     /// Rows while all conditions on them and the clock hold. Output schema = input schema.
@@ -333,6 +336,7 @@ pub struct GroupingSet {
 }
 
 /// A key of a [`Node::Aggregate`], or of the partitions of a [`Node::First`] or [`Node::Window`], that is a bucket of the event time of a table with a watermark: a value that rises with that time.
+/// Of a [`Node::Session`] its time, which is no key.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     /// Index into `group` or `partition`.

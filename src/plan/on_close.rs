@@ -180,7 +180,7 @@ fn open(node: Node, end: End, source: &Source<'_>) -> Result<(Node, i64), Fault>
             // No row comes that lies before the watermark, so none is in a session that ends there.
             let judgement = Judgement { instant: time.clone(), operator: Operator::GtEq, conditions: vec![] };
             let input = Box::new(lateness::judged(*input, judgement, stream)?);
-            Ok((Node::Session { input, partition, time, gap, ends, closes: true, schema }, 0))
+            Ok((Node::Session { input, partition, time, gap, ends, closes: true, bucket: None, schema }, 0))
         }
         Node::Join { base, arms, schema } => {
             if end.column >= base.schema().fields().len() || arms.iter().any(|a| source.is_read_by(&a.input)) {

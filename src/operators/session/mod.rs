@@ -6,8 +6,11 @@
 //! 3. A row that came or went is given out with its session. Those that stay are looked at only where sessions overlap whose start, or end,
 //!    is another: what else a session holds is not read.
 //!
-//! Below `emit: on_close` rows stay until the watermark has passed the end of their session.
+//! Below `emit: on_close` rows stay until the watermark has passed the end of their session. In a view they may be forgotten from then on ([`forgetting`]), and are read
+//! again where a late row needs them ([`recall`]).
 
+mod forgetting;
+pub(super) mod recall;
 mod spans;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray};
@@ -31,6 +34,7 @@ pub(super) struct Sessions {
     ends: SessionEnd,
     key_codec: RowCodec,
     schema: SchemaRef,
+    input: SchemaRef,
     /// How many columns the input has.
     width: usize,
     keys: GroupIndex,
@@ -72,7 +76,7 @@ type Shown = (i64, Option<i64>);
 impl Sessions {
     /// Of a [`Node::Session`].
     pub fn new(plan: &Node, session: &SessionState) -> Result<Self> {
-        let Node::Session { input, partition, time, gap, ends, closes, schema } = plan else {
+        let Node::Session { input, partition, time, gap, ends, closes, schema, .. } = plan else {
             return Err(Error::internal("a node of the plan is no session"));
         };
         let rows = arrow_schema(input.schema());
@@ -88,6 +92,7 @@ impl Sessions {
             // Rows of a stream leave by their ids.
             rows: if *closes { Relation::unindexed(&rows) } else { Relation::new(&rows, input.is_append_only())? },
             spans: Spans::new(*gap, *closes),
+            input: rows,
             closes: *closes,
             clock: i64::MIN,
         })
@@ -269,10 +274,7 @@ impl Shard for Sessions {
     fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let (mut changes, mut keys) = self.changes(&materialized(inputs.pop())?)?;
         let mut touched = Touched::default();
-        for of_key in changes.chunk_by(|a, b| a.place.0 == b.place.0) {
-            let new = of_key.iter().filter(|change| change.before == 0).map(|change| (change.place.1, change.place.2));
-            self.spans.insert(of_key[0].place.0, new, &mut touched)?;
-        }
+        self.insert(&changes, &mut touched)?;
         for change in changes.iter().filter(|change| change.after == 0) {
             self.spans.remove(change.place, &mut touched)?;
         }

@@ -26,7 +26,7 @@ use self::order::Order;
 use self::region::{Region, Span, first_seen, regions, span};
 use self::running::{Checkpoint, EVERY, State, Stretch};
 use super::eval::{self, Exprs, arrow_schema};
-use super::forgets::{Forgetting, kept};
+use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
@@ -311,9 +311,9 @@ impl Forgetting for Window {
         Ok(())
     }
 
-    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
-        let Some(kept) = kept(&self.keys, decode, key, end)? else { return Ok(()) };
+        let Some(kept) = kept(&self.keys, decode, stays)? else { return Ok(()) };
         self.keys = self.keys.picked(&kept)?;
         self.partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize])).collect();
         self.checkpoints = kept.iter().map(|id| std::mem::take(&mut self.checkpoints[*id as usize])).collect();

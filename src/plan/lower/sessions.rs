@@ -64,6 +64,7 @@ fn session(window: &Node) -> Result<Option<Node>, DataFusionError> {
         gap,
         ends: if says_end { SessionEnd::Each } else { SessionEnd::Absent },
         closes: false,
+        bucket: None,
     };
     let mut exprs = columns_of(schema);
     if let Some(at) = dropped {
