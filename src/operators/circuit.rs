@@ -390,7 +390,7 @@ impl Operator {
             }
             Node::Session { input, partition, closes, .. } => {
                 // All of them have one clock.
-                let by = Routes::by(input, partition).filter(|_| !closes);
+                let by = Routes::by(input, partition).filter(|_| closes.is_none());
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let sessions = Sharded::new(means(), by, move || Sessions::new(&plan, &session))?;
                 (Kind::Sessions(sessions), vec![below(input)?])

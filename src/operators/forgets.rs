@@ -193,7 +193,9 @@ impl Forgets {
     pub fn steps(&mut self, rows: usize) -> Result<()> {
         self.came += rows as u64;
         match &mut self.sessions {
-            Some(recall) if recall.is_reading() => Err(Error::internal("sessions that a step needs were not read again")),
+            Some(recall) if recall.is_reading() => {
+                Err(Error::internal("sessions that a step needs were not read again"))
+            }
             Some(recall) => {
                 recall.stepped();
                 Ok(())

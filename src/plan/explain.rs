@@ -172,7 +172,10 @@ impl<'a> Tree<'a> {
     /// What becomes of groups whose time is over.
     fn forgets(&self, node: &Node, what: &str, bucket: &Option<Box<Bucket>>, keys: &[Expr]) -> String {
         let Some(bucket) = bucket else {
-            return node.of_session().map(|_| format!("; {what} of a session are forgotten with it")).unwrap_or_default();
+            return node
+                .of_session()
+                .map(|_| format!("; {what} of a session are forgotten with it"))
+                .unwrap_or_default();
         };
         let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
         let key = keys.get(bucket.key).map_or(String::new(), Expr::to_string);
@@ -349,10 +352,14 @@ impl<'a> Tree<'a> {
                     SessionEnd::Absent | SessionEnd::Last => "a change reaches its session where that begins anew",
                 };
                 let state = match closes {
-                    true => {
+                    Some(0) => {
                         format!("the rows of open sessions in the order of time, bounded by the watermark; {reaches}")
                     }
-                    false => format!("the rows in the order of time; {reaches}"),
+                    Some(behind) => format!(
+                        "the rows of sessions in the order of time until the watermark is {} past their end; {reaches}",
+                        length(*behind)
+                    ),
+                    None => format!("the rows in the order of time; {reaches}"),
                 };
                 let forgets = match bucket.as_ref().and_then(|bucket| self.inputs.get(bucket.slot)) {
                     Some(Input { relation, .. }) => format!(

@@ -34,7 +34,7 @@ pub(super) fn mark(node: &mut Node, time: &dyn Fn(usize) -> Option<usize>) {
             (input, partition, bucket)
         }
         // From a row on it is a fixed time until its session can end. Months differ.
-        Node::Session { input, time: of_row, gap: Length::Micros(_), closes: false, bucket, .. } => {
+        Node::Session { input, time: of_row, gap: Length::Micros(_), closes: None, bucket, .. } => {
             // A row that has become several has one time.
             *bucket = found(input, 0, of_row, time).filter(|bucket| bucket.low == bucket.high).map(Box::new);
             return;
@@ -72,9 +72,8 @@ impl Node {
     pub fn of_session(&self) -> Option<OfSession> {
         let (input, keys) = match self {
             Node::Aggregate { input, group, sets, bucket: None, .. } if sets.is_empty() => (input, group),
-            Node::First { input, partition, bucket: None, .. } | Node::Window { input, partition, bucket: None, .. } => {
-                (input, partition)
-            }
+            Node::First { input, partition, bucket: None, .. }
+            | Node::Window { input, partition, bucket: None, .. } => (input, partition),
             _ => return None,
         };
         let mut keys: Vec<Expr> = keys.iter().map(unaliased).collect();
@@ -99,7 +98,10 @@ impl Node {
                 }
                 _ => return None,
             };
-            keys = keys.into_iter().map(|key| Some(unaliased(&substitute(key, schema, &made).ok()?))).collect::<Option<_>>()?;
+            keys = keys
+                .into_iter()
+                .map(|key| Some(unaliased(&substitute(key, schema, &made).ok()?)))
+                .collect::<Option<_>>()?;
             at = below;
         }
     }

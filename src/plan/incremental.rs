@@ -78,8 +78,8 @@ pub enum Node {
         time: Expr,
         gap: Length,
         ends: SessionEnd,
-        /// Below `emit: on_close`: rows leave when the watermark has passed the end of their session.
-        closes: bool,
+        /// Below `emit: on_close`: rows leave when the watermark is so far past the end of their session, µs.
+        closes: Option<i64>,
         /// The time of its rows, by which it may forget sessions that have ended.
         bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
@@ -216,7 +216,7 @@ impl Node {
         match self {
             Node::Input { slot: own, .. } => *own == slot,
             // Its rows are taken out again: what stands above is maintained.
-            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
+            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: Some(_), .. } => false,
             // What was given out stays.
             Node::Temporal { role: TemporalRole::Settle | TemporalRole::Close, .. } => true,
             other => other.below().into_iter().any(|node| node.streams(slot)),
@@ -232,6 +232,8 @@ impl Node {
             Node::Temporal { input, bounds, role: TemporalRole::Open } if settles(input) => {
                 bounds.iter().map(|bound| -bound.moving.micros).max()
             }
+            // A session may be of any length.
+            Node::Session { input, closes: Some(_), .. } if settles(input) => Some(i64::MAX),
             other => other.below().into_iter().filter_map(Node::looks_back).max(),
         }
     }

@@ -68,7 +68,7 @@ fn write(plan: &Node, out: &mut String) {
         }
         Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
         Node::Session { partition, time, gap, ends, closes, bucket, .. } => {
-            let forgets = forgets(bucket);
+            let (forgets, closes) = (forgets(bucket), closes.is_some());
             write!(out, "session by {} at {time} {gap:?} {ends:?} {closes}{forgets}", exprs(partition))
         }
         Node::First { partition, order, bucket, .. } => {

@@ -164,7 +164,7 @@ pub(super) fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
         Node::Session { input, partition, time, gap, ends, closes, bucket, .. } => {
             let exprs = placed(partition.iter().chain([time]), input.schema())?;
             // One that may forget says another row's end when it comes again, which not every reader can do with.
-            (exprs, format!("{} {gap:?} {ends:?} {closes} {}", partition.len(), bucket.is_some()))
+            (exprs, format!("{} {gap:?} {ends:?} {closes:?} {}", partition.len(), bucket.is_some()))
         }
         Node::Temporal { input, bounds, role } => {
             let bounded = bounds.iter().map(|b| format!("{:?} {:?}; ", b.operator, b.moving)).collect::<String>();

@@ -298,9 +298,11 @@ impl Operator {
         let below = self.inputs.iter_mut().map(|input| input.rise(shared)).collect::<Result<Vec<_>>>()?;
         let rows = below.into_iter().flatten().next();
         Ok(match (&mut self.kind, rows) {
-            (Kind::Sessions(_), _) => {
-                self.forgets.as_mut().and_then(|forgets| forgets.sessions.as_mut()).and_then(|recall| recall.shown.take())
-            }
+            (Kind::Sessions(_), _) => self
+                .forgets
+                .as_mut()
+                .and_then(|forgets| forgets.sessions.as_mut())
+                .and_then(|recall| recall.shown.take()),
             (Kind::Shared { id, schema }, _) => {
                 let rows = shared.get(*id).and_then(Option::as_ref);
                 rows.map(|rows| conform(rows, |i| i, schema)).transpose()?

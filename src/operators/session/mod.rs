@@ -40,8 +40,9 @@ pub(super) struct Sessions {
     keys: GroupIndex,
     rows: Relation,
     spans: Spans,
-    closes: bool,
-    /// Where the watermark stands, µs.
+    /// How far past the end of a session the watermark is when its rows leave, µs. None: they stay.
+    closes: Option<i64>,
+    /// Until when sessions are over, µs.
     clock: i64,
 }
 
@@ -90,8 +91,12 @@ impl Sessions {
             width: rows.fields().len(),
             keys: GroupIndex::new(),
             // Rows of a stream leave by their ids.
-            rows: if *closes { Relation::unindexed(&rows) } else { Relation::new(&rows, input.is_append_only())? },
-            spans: Spans::new(*gap, *closes),
+            rows: if closes.is_some() {
+                Relation::unindexed(&rows)
+            } else {
+                Relation::new(&rows, input.is_append_only())?
+            },
+            spans: Spans::new(*gap, closes.is_some()),
             input: rows,
             closes: *closes,
             clock: i64::MIN,
@@ -100,17 +105,21 @@ impl Sessions {
 
     /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
     pub fn set_clock(&mut self, now: i64) {
-        self.clock = self.clock.max(now);
+        self.clock = self.clock.max(now.saturating_sub(self.behind()));
+    }
+
+    fn behind(&self) -> i64 {
+        self.closes.unwrap_or(0)
     }
 
     /// When the next session closes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
-        self.spans.next_end()
+        Ok(self.spans.next_end()?.map(|end| end.saturating_add(self.behind())))
     }
 
     /// When the last one does, µs.
     pub fn last_change(&self) -> Result<Option<i64>> {
-        self.spans.last_end()
+        Ok(self.spans.last_end()?.map(|end| end.saturating_add(self.behind())))
     }
 
     /// Applies an epoch's rows to those that are kept: what changes, by key and time, and the keys that are met.
@@ -278,7 +287,7 @@ impl Shard for Sessions {
         for change in changes.iter().filter(|change| change.after == 0) {
             self.spans.remove(change.place, &mut touched)?;
         }
-        let closed = match self.closes {
+        let closed = match self.closes.is_some() {
             true => self.close(&mut changes, &mut keys, &mut touched)?,
             false => vec![],
         };

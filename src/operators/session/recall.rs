@@ -277,7 +277,8 @@ pub struct Left {
 
 impl Left {
     pub fn new(types: &[DataType], held: Held) -> Result<Self> {
-        let starts = held.into_iter().map(|(key, sessions)| (key, sessions.into_iter().map(|(start, _)| start).collect()));
+        let starts =
+            held.into_iter().map(|(key, sessions)| (key, sessions.into_iter().map(|(start, _)| start).collect()));
         Ok(Left { codec: RowCodec::new(types.iter().cloned())?, types: types.to_vec(), starts: starts.collect() })
     }
 

@@ -351,7 +351,8 @@ fn state_stays_as_it_is_while_the_table_grows() {
 #[test]
 fn sessions_that_have_ended_are_gone_and_come_back_alone() {
     let groups = "select k1, window_start, window_end, count(distinct id) as n, max(s) as m from session(\"src\".\"t\", ts, interval '10 minutes', k1) group by 1, 2, 3";
-    let fewer = "select window_start, count(*) as n from session(\"src\".\"t\", ts, interval '10 minutes', k1) group by 1";
+    let fewer =
+        "select window_start, count(*) as n from session(\"src\".\"t\", ts, interval '10 minutes', k1) group by 1";
     let rows =
         "select id, window_start, window_end from session(\"src\".\"t\", ts, interval '10 minutes', k1)".to_string();
     let running = "select id, sum(id) over (partition by k1, window_start order by id) as c from session(\"src\".\"t\", ts, interval '10 minutes', k1)";

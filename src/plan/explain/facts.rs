@@ -19,7 +19,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Aggregate { group, sets, bucket: Some(_), .. } => {
             (by(group, sets), "the watermark: what has come since, and the groups of late rows".to_string())
         }
-        Node::Aggregate { group, sets, .. } if node.of_session().is_some() => (by(group, sets), OPEN_SESSIONS.to_string()),
+        Node::Aggregate { group, sets, .. } if node.of_session().is_some() => {
+            (by(group, sets), OPEN_SESSIONS.to_string())
+        }
         Node::Aggregate { input, group, sets, aggregates, .. } => {
             let keeps_rows = aggregates.iter().any(keeps_values);
             let bound = match (group.is_empty(), keeps_rows) {
@@ -45,7 +47,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Window { partition, visible: Some(visible), .. } if node.forgets_hidden_rows() => {
             (keys(&list(partition)), format!("{} rows of each key", visible.most))
         }
-        Node::Session { closes: true, .. } => return Some(format!("output {output}; state bounded by the watermark")),
+        Node::Session { closes: Some(_), .. } => {
+            return Some(format!("output {output}; state bounded by the watermark"));
+        }
         Node::Session { partition, bucket: Some(_), .. } => (keys(&list(partition)), OPEN_SESSIONS.to_string()),
         Node::Session { input, partition, .. } => {
             (keys(&list(partition)), grows("the rows of its input", only_grows(input)))

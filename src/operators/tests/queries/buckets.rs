@@ -76,8 +76,17 @@ impl Generator<'_> {
                 let named = format!("with x as (select {alias}.*, {alias}.id + 1 as more from {call}{filter})");
                 let list: Vec<String> = groups.iter().map(|(g, _)| g.replace(&format!("{alias}."), "x.")).collect();
                 let by = list.join(", ");
-                let read = |c: &str| format!("select x.window_start as c_s, {} as c_v from x group by {by}", c.replace(&format!("{alias}."), "x."));
-                let sql = format!("{named} select c_s, cast(c_v as varchar) as c_v from ({}) union all select c_s, cast(c_v as varchar) as c_v from ({})", read(&one), read(&other));
+                let read = |c: &str| {
+                    format!(
+                        "select x.window_start as c_s, {} as c_v from x group by {by}",
+                        c.replace(&format!("{alias}."), "x.")
+                    )
+                };
+                let sql = format!(
+                    "{named} select c_s, cast(c_v as varchar) as c_v from ({}) union all select c_s, cast(c_v as varchar) as c_v from ({})",
+                    read(&one),
+                    read(&other)
+                );
                 Query { sql, columns: vec![("c_s".into(), Kind::Time), ("c_v".into(), Kind::Text)] }
             }
             _ => {
