@@ -22,13 +22,14 @@ use super::linear::{Filter, Project, conform, cut};
 use super::make;
 use super::metrics::{NodeMetrics, Running};
 use super::session::Sessions;
+use super::session::recall::Recall;
 use super::sharded::{Means, Sharded};
 use super::temporal::Temporal;
 use super::top_k::TopK;
 use super::unnest::Unnest;
 use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::incremental::{Node, Routes, TemporalRole};
+use crate::plan::incremental::{Node, OfSession, Routes, TemporalRole};
 use crate::state::{StateReader, StateWriter};
 use crate::types::SignedBatch;
 
@@ -252,6 +253,8 @@ struct Operator {
     memory: StateMemory,
     /// What of its state it can do without.
     forgets: Option<Box<Forgets>>,
+    /// Where it goes with the sessions below it.
+    of_session: Option<OfSession>,
 }
 
 enum Kind {
@@ -387,7 +390,7 @@ impl Operator {
             }
             Node::Session { input, partition, closes, .. } => {
                 // All of them have one clock.
-                let by = Routes::by(input, partition).filter(|_| !closes);
+                let by = Routes::by(input, partition).filter(|_| closes.is_none());
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let sessions = Sharded::new(means(), by, move || Sessions::new(&plan, &session))?;
                 (Kind::Sessions(sessions), vec![below(input)?])
@@ -439,9 +442,15 @@ impl Operator {
             | Node::Window { input, partition: keys, bucket: Some(bucket), .. } => {
                 Some(Box::new(Forgets::new(bucket, keys, input.schema(), session)?))
             }
+            Node::Session { input, time, bucket: Some(bucket), .. } => {
+                let mut forgets = Forgets::new(bucket, std::slice::from_ref(time), input.schema(), session)?;
+                forgets.sessions = Some(Box::new(Recall::new(plan, session)?));
+                Some(Box::new(forgets))
+            }
             _ => None,
         };
-        Ok(Operator { kind, inputs, running: Running::default(), threads, memory, forgets })
+        let of_session = plan.of_session();
+        Ok(Operator { kind, inputs, running: Running::default(), threads, memory, forgets, of_session })
     }
 
     fn step(&mut self, epoch: &Epoch<'_>) -> Result<Vec<SignedBatch>> {
@@ -449,6 +458,9 @@ impl Operator {
         let mut below = self.inputs.iter_mut().map(|i| i.step(epoch)).collect::<Result<Vec<Vec<SignedBatch>>>>()?;
         let start = Instant::now();
         let rows_in: usize = below.iter().flatten().map(SignedBatch::num_rows).sum();
+        if let Some(forgets) = &mut self.forgets {
+            forgets.steps(rows_in)?;
+        }
         let mut only = || below.pop().unwrap_or_default();
         let output = match &mut self.kind {
             Kind::Input { slot, columns, schema } => {
@@ -484,9 +496,6 @@ impl Operator {
                 conform(output, |i| i, schema)?
             }
         };
-        if let Some(forgets) = &mut self.forgets {
-            forgets.came += rows_in as u64;
-        }
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use std::collections::HashMap;
 
 use super::eval::{self, Exprs};
-use super::forgets::{Forgetting, kept};
+use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, Multiset, Presence, RowCodec, StateReader, StateWriter, canonical};
@@ -100,10 +100,10 @@ impl Forgetting for First {
         }
     }
 
-    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let State::Rows(partitions) = &mut self.state else { return Ok(()) };
         let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| partitions.keys.key(*id)));
-        if let Some(kept) = kept(&partitions.keys, decode, key, end)? {
+        if let Some(kept) = kept(&partitions.keys, decode, stays)? {
             let rows = kept.iter().map(|id| std::mem::take(&mut partitions.rows[*id as usize])).collect();
             **partitions = Partitions::of(partitions.keys.picked(&kept)?, rows);
         }

@@ -5,6 +5,8 @@
 //! [`Forgets::touched`] names their buckets and [`Forgets::spans`] where in time all rows of these lie: the rows that the table had until then are
 //! taken in first, after which the operator is what it would be if it had never forgotten. The buckets stay until the next time.
 //!
+//! Of sessions the number is the time from which on rows can belong to one that has not ended; [`Recall`] says what is read of them.
+//!
 //! Going through all groups is worth it when many are there: it is done when the state has doubled since the last time. And rows that come in any
 //! order, as in a first load, would have it read everything again and again: nothing is forgotten before as many rows have come as were read
 //! again since the last time. So reading again never costs more than all the rows that came.
@@ -18,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::eval::{Exprs, instants};
+use super::session::recall::Recall;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Bucket;
 use crate::state::{GroupIndex, StateReader, StateWriter};
@@ -36,25 +39,33 @@ const DAY: i64 = 86_400_000_000;
 pub(super) trait Forgetting {
     /// Takes inserted rows in that were given out before: with others of their keys, or alone.
     fn remember(&mut self, rows: &[SignedBatch]) -> Result<()>;
-    /// Forgets the keys whose column `key` is an instant before `end` (µs). The room of the others is no larger than they need.
-    fn forget(&mut self, key: usize, end: i64) -> Result<()>;
+    /// Forgets all keys but those that stay. The room of these is no larger than they need.
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()>;
 }
 
-/// The ids of keys whose column `key` is no instant before `end`, NULLs among them, unless all are. `decode`: the columns of some keys.
+/// For each of some keys, given by their columns, whether it stays.
+pub(super) type Stays<'a> = dyn Fn(&[ArrayRef]) -> Result<Vec<bool>> + 'a;
+
+/// Those stay whose column `key` is no instant before `end` (µs), NULLs among them.
+pub(super) fn from(key: usize, end: i64) -> impl Fn(&[ArrayRef]) -> Result<Vec<bool>> {
+    move |columns| {
+        let times = instants(columns.get(key).ok_or_else(|| Error::internal("a bucket is no key"))?)?;
+        Ok(times.iter().map(|time| time.is_none_or(|time| time >= end)).collect())
+    }
+}
+
+/// The ids of the keys that stay, unless all do. `decode`: the columns of some keys.
 pub(super) fn kept(
     keys: &GroupIndex,
     decode: impl Fn(&[u32]) -> Result<Vec<ArrayRef>>,
-    key: usize,
-    end: i64,
+    stays: &Stays<'_>,
 ) -> Result<Option<Vec<u32>>> {
     let all = keys.ids();
     let mut kept = Vec::with_capacity(all.len());
     // So many are decoded at once.
     for ids in all.chunks(8_192) {
-        let columns = decode(ids)?;
-        let times = instants(columns.get(key).ok_or_else(|| Error::internal("a bucket is no key"))?)?;
-        let stays = |i: &usize| times.is_null(*i) || times.value(*i) >= end;
-        kept.extend((0..ids.len()).filter(stays).map(|i| ids[i]));
+        let stay = stays(&decode(ids)?)?;
+        kept.extend(ids.iter().zip(stay).filter(|(_, stays)| *stays).map(|(id, _)| *id));
     }
     Ok((kept.len() < all.len()).then_some(kept))
 }
@@ -95,6 +106,8 @@ pub(super) struct Forgets {
     pub again: u64,
     /// How often groups were forgotten, and how many buckets were read again.
     pub counts: (u64, u64),
+    /// Of sessions.
+    pub sessions: Option<Box<Recall>>,
 }
 
 impl Forgets {
@@ -115,6 +128,7 @@ impl Forgets {
             came: 0,
             again: 0,
             counts: (0, 0),
+            sessions: None,
         })
     }
 
@@ -151,8 +165,43 @@ impl Forgets {
 
     /// What is needed of the table to have `buckets` again.
     pub fn needed(&self, node: usize, buckets: BTreeSet<i64>) -> Needed {
+        self.needed_within(node, self.spans(&buckets), buckets)
+    }
+
+    fn needed_within(&self, node: usize, spans: Vec<(i64, i64)>, buckets: BTreeSet<i64>) -> Needed {
         let Bucket { slot, columns, time, .. } = &self.bucket;
-        Needed { node, slot: *slot, columns: columns.clone(), time: *time, spans: self.spans(&buckets), buckets }
+        Needed { node, slot: *slot, columns: columns.clone(), time: *time, spans, buckets }
+    }
+
+    /// Where buckets and sessions were forgotten: those before this one, and sessions that ended until then.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// What is needed of the table to have sessions again, whose rows lie in `spans` of their own time.
+    pub fn needed_of_sessions(&self, node: usize, spans: &[(i64, i64)]) -> Needed {
+        // Sessions from the mark on are there.
+        let instant = |bucket: i64| self.first(|_, high| high >= bucket.min(self.end)).unwrap_or(i64::MIN);
+        let within = match (spans.first(), spans.last()) {
+            (Some(first), Some(last)) if spans.len() > APART => vec![(instant(first.0), instant(last.1))],
+            _ => spans.iter().map(|(from, until)| (instant(*from), instant(*until))).collect(),
+        };
+        self.needed_within(node, within, BTreeSet::new())
+    }
+
+    /// A step with so many rows begins.
+    pub fn steps(&mut self, rows: usize) -> Result<()> {
+        self.came += rows as u64;
+        match &mut self.sessions {
+            Some(recall) if recall.is_reading() => {
+                Err(Error::internal("sessions that a step needs were not read again"))
+            }
+            Some(recall) => {
+                recall.stepped();
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where in time the rows of `buckets` lie, and others perhaps.

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::eval::{self, Exprs};
-use super::forgets::{Forgetting, kept};
+use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::state::{Encoded, GroupIndex, RowCodec, RowStore, StateReader, StateWriter, canonical};
@@ -353,9 +353,9 @@ impl Forgetting for TopK {
         self.change(rows).map(|_| ())
     }
 
-    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
-        let Some(kept) = kept(&self.keys, decode, key, end)? else { return Ok(()) };
+        let Some(kept) = kept(&self.keys, decode, stays)? else { return Ok(()) };
         let partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize]));
         let mut partitions: Vec<Vec<Entry>> = partitions.collect();
         let old: Vec<u32> = partitions.iter().flatten().map(|entry| entry.row).collect();

@@ -371,7 +371,10 @@ impl Compiler<'_> {
             schema,
             bulk,
             // What is late is told in one place for each stream.
-            incremental: incremental.map(compact).map(|tree| if closes { tree } else { share(tree) }),
+            incremental: incremental
+                .map(compact)
+                .map(forgetting::settle)
+                .map(|tree| if closes { tree } else { share(tree) }),
             append_only,
             stream: stream_slot,
             joined_stream,

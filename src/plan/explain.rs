@@ -170,8 +170,13 @@ impl<'a> Tree<'a> {
     }
 
     /// What becomes of groups whose time is over.
-    fn forgets(&self, what: &str, bucket: &Option<Box<Bucket>>, keys: &[Expr]) -> String {
-        let Some(bucket) = bucket else { return String::new() };
+    fn forgets(&self, node: &Node, what: &str, bucket: &Option<Box<Bucket>>, keys: &[Expr]) -> String {
+        let Some(bucket) = bucket else {
+            return node
+                .of_session()
+                .map(|_| format!("; {what} of a session are forgotten with it"))
+                .unwrap_or_default();
+        };
         let relation = self.inputs.get(bucket.slot).map_or("?".to_string(), |input| input.relation.to_string());
         let key = keys.get(bucket.key).map_or(String::new(), Expr::to_string);
         format!(
@@ -270,7 +275,7 @@ impl<'a> Tree<'a> {
             }
             Node::Aggregate { input, group, sets, aggregates, bucket, .. } => {
                 let by = by(group, sets);
-                let forgets = self.forgets("groups", bucket, group);
+                let forgets = self.forgets(node, "groups", bucket, group);
                 let calls: Vec<String> = aggregates.iter().map(aggregate_text).collect();
                 let text = match calls.as_slice() {
                     [] => format!("distinct {by}: incremental; state: a count per distinct row{forgets}"),
@@ -331,11 +336,11 @@ impl<'a> Tree<'a> {
                     (None, false) => "state: the rows of each key, in order",
                 };
                 let order = order.iter().map(SortExpr::to_string).collect::<Vec<_>>().join(", ");
-                let (per, forgets) = (list(partition), self.forgets("rows", bucket, partition));
+                let (per, forgets) = (list(partition), self.forgets(node, "rows", bucket, partition));
                 self.line(depth, &format!("{label}first row per {per} by {order}: incremental; {keeps}{forgets}"));
                 self.node(input, depth + 1, "");
             }
-            Node::Session { input, partition, time, gap, ends, closes, .. } => {
+            Node::Session { input, partition, time, gap, ends, closes, bucket, .. } => {
                 let per = if partition.is_empty() { "all rows".to_string() } else { list(partition) };
                 let gap = match gap {
                     Length::Micros(micros) => length(*micros),
@@ -347,14 +352,24 @@ impl<'a> Tree<'a> {
                     SessionEnd::Absent | SessionEnd::Last => "a change reaches its session where that begins anew",
                 };
                 let state = match closes {
-                    true => {
+                    Some(0) => {
                         format!("the rows of open sessions in the order of time, bounded by the watermark; {reaches}")
                     }
-                    false => format!("the rows in the order of time; {reaches}"),
+                    Some(behind) => format!(
+                        "the rows of sessions in the order of time until the watermark is {} past their end; {reaches}",
+                        length(*behind)
+                    ),
+                    None => format!("the rows in the order of time; {reaches}"),
+                };
+                let forgets = match bucket.as_ref().and_then(|bucket| self.inputs.get(bucket.slot)) {
+                    Some(Input { relation, .. }) => format!(
+                        "; sessions that ended before the watermark of {relation} are forgotten, and read from it again for a late row"
+                    ),
+                    None => String::new(),
                 };
                 self.line(
                     depth,
-                    &format!("{label}session of {time} within {gap} per {per}: incremental; state: {state}"),
+                    &format!("{label}session of {time} within {gap} per {per}: incremental; state: {state}{forgets}"),
                 );
                 self.node(input, depth + 1, "");
             }
@@ -387,7 +402,7 @@ impl<'a> Tree<'a> {
                         )
                     }
                 };
-                let forgets = self.forgets("rows", bucket, partition);
+                let forgets = self.forgets(node, "rows", bucket, partition);
                 self.line(depth, &format!("{label}{what}{forgets}"));
                 self.node(input, depth + 1, "");
             }

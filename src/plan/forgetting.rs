@@ -6,6 +6,9 @@
 //!
 //! The same holds of the partitions of first rows and window functions, whose rows are a bucket's.
 //!
+//! Sessions are forgotten when the watermark has passed their end. So are, with them, the groups and partitions above whose keys say of which session they are
+//! ([`OfSession`]).
+//!
 //! It is done where it is provably right: between the table and the GROUP BY or OVER stand projections, filters and the windows of `hop` alone, which
 //! look at one row; and the bucket never goes back where the time goes on, so that the rows of a bucket are those of a span of time. NULL lies in no
 //! bucket that ends.
@@ -16,8 +19,10 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::functions_nested::expr_fn::{array_max, array_min};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 
-use super::incremental::{Bucket, Node};
+use super::incremental::{Bucket, Length, Node, SessionEnd};
 use super::lateness::{column, is_windows};
+use super::lower::{columns_of, substitute, unaliased};
+use super::share::placed;
 
 /// Notes at every GROUP BY and PARTITION BY in `node` the bucket by which it can forget groups. `time`: of the input in a slot the column (of the whole relation) whose
 /// watermark is known.
@@ -27,6 +32,12 @@ pub(super) fn mark(node: &mut Node, time: &dyn Fn(usize) -> Option<usize>) {
         Node::Aggregate { input, group, sets, bucket, .. } if sets.is_empty() => (input, group, bucket),
         Node::First { input, partition, bucket, .. } | Node::Window { input, partition, bucket, .. } => {
             (input, partition, bucket)
+        }
+        // From a row on it is a fixed time until its session can end. Months differ.
+        Node::Session { input, time: of_row, gap: Length::Micros(_), closes: None, bucket, .. } => {
+            // A row that has become several has one time.
+            *bucket = found(input, 0, of_row, time).filter(|bucket| bucket.low == bucket.high).map(Box::new);
+            return;
         }
         _ => return,
     };
@@ -45,6 +56,73 @@ fn found(input: &Node, key: usize, expr: &Expr, time: &dyn Fn(usize) -> Option<u
         let Traced { slot, columns, time, field, exprs: [low, high] } = traced;
         Bucket { key, slot, columns, time, field, low, high }
     })
+}
+
+/// Of an operator above sessions that are forgotten, whose groups or partitions are each of one session: where its keys say of which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfSession {
+    /// The key that each of the session's keys is.
+    pub keys: Vec<usize>,
+    /// The key that is its start.
+    pub start: usize,
+}
+
+impl Node {
+    /// Whether its groups or partitions are forgotten with their sessions.
+    pub fn of_session(&self) -> Option<OfSession> {
+        let (input, keys) = match self {
+            Node::Aggregate { input, group, sets, bucket: None, .. } if sets.is_empty() => (input, group),
+            Node::First { input, partition, bucket: None, .. }
+            | Node::Window { input, partition, bucket: None, .. } => (input, partition),
+            _ => return None,
+        };
+        let mut keys: Vec<Expr> = keys.iter().map(unaliased).collect();
+        let mut at: &Node = input;
+        loop {
+            let (below, schema, made) = match at {
+                Node::Project { input, exprs, schema } => (&**input, schema, exprs.clone()),
+                Node::Shared { node, schema, .. } => (&**node, schema, columns_of(node.schema())),
+                Node::Filter { input, .. } => {
+                    at = input;
+                    continue;
+                }
+                Node::Session { input, partition, bucket: Some(_), schema, .. } => {
+                    let keys = placed(&keys, schema)?;
+                    let place = |wanted: &Expr| keys.iter().position(|key| key == wanted);
+                    let start = Expr::Column(Column::new_unqualified(input.schema().fields().len().to_string()));
+                    let partition = placed(partition, input.schema())?;
+                    return Some(OfSession {
+                        keys: partition.iter().map(place).collect::<Option<_>>()?,
+                        start: place(&start)?,
+                    });
+                }
+                _ => return None,
+            };
+            keys = keys
+                .into_iter()
+                .map(|key| Some(unaliased(&substitute(key, schema, &made).ok()?)))
+                .collect::<Option<_>>()?;
+            at = below;
+        }
+    }
+}
+
+/// `root` with sessions that say their end with one row each forgotten only where what reads them is, too: when they come again, it may be another row
+/// of the same time that says it.
+pub(super) fn settle(mut root: Node) -> Node {
+    fn settled(node: &mut Node, above: bool) {
+        let below = match node {
+            Node::Project { .. } | Node::Filter { .. } => above,
+            Node::Session { ends: SessionEnd::Last, bucket, .. } if !above => {
+                *bucket = None;
+                false
+            }
+            _ => node.of_session().is_some(),
+        };
+        node.below_mut().into_iter().for_each(|input| settled(input, below));
+    }
+    settled(&mut root, false);
+    root
 }
 
 /// Expressions over the rows of a node, in terms of the one column of the relation they are made of.
@@ -141,6 +219,7 @@ fn rises(expr: &Expr, schema: &DFSchema) -> bool {
             ("date_bin", [size, of]) => length(size).is_some() && instant(of) && rises(of, schema),
             ("date_bin", [size, of, Expr::Literal(..)]) => length(size).is_some() && instant(of) && rises(of, schema),
             ("tumble_start", [of, size] | [of, size, Expr::Literal(..)]) => length(size).is_some() && rises(of, schema),
+            ("session_time", [of]) => instant(of) && rises(of, schema),
             ("window_end", [of, size]) => length(size).is_some() && rises(of, schema),
             ("array_min" | "array_max", [Expr::ScalarFunction(windows)]) if windows.func.name() == "hop_starts" => {
                 match windows.args.as_slice() {

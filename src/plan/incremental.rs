@@ -9,6 +9,7 @@ use datafusion::common::{DFSchemaRef, NullEquality, NullHandling};
 use datafusion::logical_expr::{Expr, Operator, SortExpr};
 use std::sync::Arc;
 
+pub use super::forgetting::OfSession;
 pub use super::reach::{Extent, Reach};
 pub use super::routes::Routes;
 pub use super::temporal::{Bound, Moving};
@@ -77,8 +78,10 @@ pub enum Node {
         time: Expr,
         gap: Length,
         ends: SessionEnd,
-        /// Below `emit: on_close`: rows leave when the watermark has passed the end of their session.
-        closes: bool,
+        /// Below `emit: on_close`: rows leave when the watermark is so far past the end of their session, µs.
+        closes: Option<i64>,
+        /// The time of its rows, by which it may forget sessions that have ended.
+        bucket: Option<Box<Bucket>>,
         schema: DFSchemaRef,
     },
     /// Rows while all conditions on them and the clock hold. Output schema = input schema.
@@ -213,7 +216,7 @@ impl Node {
         match self {
             Node::Input { slot: own, .. } => *own == slot,
             // Its rows are taken out again: what stands above is maintained.
-            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: true, .. } => false,
+            Node::Temporal { role: TemporalRole::Open, .. } | Node::Session { closes: Some(_), .. } => false,
             // What was given out stays.
             Node::Temporal { role: TemporalRole::Settle | TemporalRole::Close, .. } => true,
             other => other.below().into_iter().any(|node| node.streams(slot)),
@@ -229,6 +232,8 @@ impl Node {
             Node::Temporal { input, bounds, role: TemporalRole::Open } if settles(input) => {
                 bounds.iter().map(|bound| -bound.moving.micros).max()
             }
+            // A session may be of any length.
+            Node::Session { input, closes: Some(_), .. } if settles(input) => Some(i64::MAX),
             other => other.below().into_iter().filter_map(Node::looks_back).max(),
         }
     }
@@ -333,6 +338,7 @@ pub struct GroupingSet {
 }
 
 /// A key of a [`Node::Aggregate`], or of the partitions of a [`Node::First`] or [`Node::Window`], that is a bucket of the event time of a table with a watermark: a value that rises with that time.
+/// Of a [`Node::Session`] its time, which is no key.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     /// Index into `group` or `partition`.

@@ -9,7 +9,8 @@
 //! ([`interval_join`]): it holds what the join gives out until the watermark is far enough past the end of a window that nothing more comes for it.
 //!
 //! When a session ends is not known from a row alone. So a row is late when its time is behind the watermark, and the session node takes rows
-//! out when the watermark has passed the end of their session: no later row can belong to it.
+//! out when the watermark has passed the end of their session: no later row can belong to it. Over joined streams it waits as much longer as a row may for the other
+//! stream.
 
 use arrow::datatypes::Schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -172,7 +173,19 @@ fn open(node: Node, end: End, source: &Source<'_>) -> Result<(Node, i64), Fault>
             if end.column != input.schema().fields().len() + 1 || end.plus.is_some() {
                 return Err(lost());
             }
-            let one = source.streams.first().filter(|_| !source.joined && !source.remembers(&input));
+            if source.joined {
+                if source.remembers(&input) {
+                    return Err(Fault::new(
+                        "not-a-stream",
+                        "sessions that close are those of rows that the join of the streams gives",
+                    )
+                    .hint("write what is computed below them into a streaming_table of its own, and read that here"));
+                }
+                let (input, behind) = interval_join::sessions(*input, &time, source.streams)?;
+                let (input, closes) = (Box::new(input), Some(behind));
+                return Ok((Node::Session { input, partition, time, gap, ends, closes, bucket: None, schema }, behind));
+            }
+            let one = source.streams.first().filter(|_| !source.remembers(&input));
             let Some(stream) = one else {
                 return Err(Fault::new("not-a-stream", "sessions that close are those of a stream's own rows")
                     .hint("write what is computed below them into a streaming_table of its own, and read that here"));
@@ -180,7 +193,7 @@ fn open(node: Node, end: End, source: &Source<'_>) -> Result<(Node, i64), Fault>
             // No row comes that lies before the watermark, so none is in a session that ends there.
             let judgement = Judgement { instant: time.clone(), operator: Operator::GtEq, conditions: vec![] };
             let input = Box::new(lateness::judged(*input, judgement, stream)?);
-            Ok((Node::Session { input, partition, time, gap, ends, closes: true, schema }, 0))
+            Ok((Node::Session { input, partition, time, gap, ends, closes: Some(0), bucket: None, schema }, 0))
         }
         Node::Join { base, arms, schema } => {
             if end.column >= base.schema().fields().len() || arms.iter().any(|a| source.is_read_by(&a.input)) {

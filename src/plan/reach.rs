@@ -194,14 +194,54 @@ fn reach_of_frame(frame: &WindowFrame) -> Reach {
 /// Whether the function's value is what the rows up to a row make of it, and can go on from what an earlier row's made of them.
 pub(crate) fn is_running(function: &WindowFunction) -> bool {
     let params = &function.params;
-    if params.filter.is_some() || params.distinct || params.null_treatment.is_some() {
+    if params.null_treatment.is_some() {
         return false;
     }
     match &function.fun {
-        WindowFunctionDefinition::WindowUDF(f) => matches!(f.name(), "row_number" | "rank" | "dense_rank"),
+        WindowFunctionDefinition::WindowUDF(f) if params.filter.is_none() && !params.distinct => match f.name() {
+            "row_number" | "rank" | "dense_rank" => true,
+            name => row_of_frame(name, &params.args).is_some() && is_from_the_first(&params.window_frame),
+        },
+        WindowFunctionDefinition::WindowUDF(_) => false,
         WindowFunctionDefinition::AggregateUDF(f) => {
-            RESUMABLE.contains(&f.name()) && is_from_the_first(&params.window_frame)
+            let resumable = RESUMABLE.contains(&f.name())
+                && (!params.distinct || IGNORES_DISTINCT.contains(&f.name()) || KEEPS_DISTINCT.contains(&f.name()));
+            resumable && is_from_the_first(&params.window_frame)
         }
+    }
+}
+
+/// Those of [`RESUMABLE`] to which it does not matter whether values are distinct.
+const IGNORES_DISTINCT: [&str; 6] = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
+
+/// Those that keep the distinct values.
+const KEEPS_DISTINCT: [&str; 2] = ["count", "sum"];
+
+/// Whether the state of a running function is as large as there are distinct values.
+pub(crate) fn keeps_distinct(function: &WindowFunction) -> bool {
+    function.params.distinct && KEEPS_DISTINCT.contains(&function.fun.name())
+}
+
+/// A row of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowOfFrame {
+    /// From 0 upwards.
+    Nth(usize),
+    Last,
+}
+
+/// The row whose value first_value, nth_value or last_value gives. None: another function, or one that is counted from the end.
+pub(crate) fn row_of_frame(name: &str, arguments: &[Expr]) -> Option<RowOfFrame> {
+    match (name, arguments) {
+        ("first_value", [_]) => Some(RowOfFrame::Nth(0)),
+        ("last_value", [_]) => Some(RowOfFrame::Last),
+        ("nth_value", [_, Expr::Literal(number, _)]) => match number.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(Some(number))) => {
+                Some(RowOfFrame::Nth(usize::try_from(number).ok()?.checked_sub(1)?))
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

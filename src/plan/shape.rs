@@ -67,8 +67,9 @@ fn write(plan: &Node, out: &mut String) {
             write!(out, "aggregate by {}{sets}{forgets}: {}", exprs(group), calls.collect::<Vec<_>>().join("; "))
         }
         Node::Temporal { bounds, role, .. } => write!(out, "temporal {role:?} {bounds:?}"),
-        Node::Session { partition, time, gap, ends, closes, .. } => {
-            write!(out, "session by {} at {time} {gap:?} {ends:?} {closes}", exprs(partition))
+        Node::Session { partition, time, gap, ends, closes, bucket, .. } => {
+            let (forgets, closes) = (forgets(bucket), closes.is_some());
+            write!(out, "session by {} at {time} {gap:?} {ends:?} {closes}{forgets}", exprs(partition))
         }
         Node::First { partition, order, bucket, .. } => {
             write!(out, "first by {} order {}{}", exprs(partition), orders(order), forgets(bucket))

@@ -161,9 +161,10 @@ pub(super) fn work(node: &Node) -> Option<(Vec<Expr>, String)> {
             exprs.extend(placed(calls, input.schema())?);
             (exprs, format!("{} {} {reach:?} {visible:?}", partition.len(), directions(order)))
         }
-        Node::Session { input, partition, time, gap, ends, closes, .. } => {
+        Node::Session { input, partition, time, gap, ends, closes, bucket, .. } => {
             let exprs = placed(partition.iter().chain([time]), input.schema())?;
-            (exprs, format!("{} {gap:?} {ends:?} {closes}", partition.len()))
+            // One that may forget says another row's end when it comes again, which not every reader can do with.
+            (exprs, format!("{} {gap:?} {ends:?} {closes:?} {}", partition.len(), bucket.is_some()))
         }
         Node::Temporal { input, bounds, role } => {
             let bounded = bounds.iter().map(|b| format!("{:?} {:?}; ", b.operator, b.moving)).collect::<String>();

@@ -3,7 +3,8 @@
 //! After a step the circuit forgets what the watermark has passed. Before the next one it says which forgotten buckets the changes touch; their
 //! rows are taken from the upstream table *as the circuit has seen it*: as it is committed, less what the log says has changed since the
 //! circuit last stepped. Files whose statistics lie elsewhere in time are not opened. So the step finds the groups as if they had never been
-//! forgotten, and the view's table equals its query, late rows and late retractions included.
+//! forgotten, and the view's table equals its query, late rows and late retractions included. How far sessions reach is seen from their rows, so it is
+//! asked until nothing is needed.
 //!
 //! Whatever goes wrong costs the circuit: the model is computed from its inputs, as one that has lost its state.
 
@@ -36,56 +37,71 @@ impl Pipeline {
         inputs: &[Vec<SignedBatch>],
         since: &[&[Vec<SignedBatch>]],
     ) -> Result<()> {
-        let all = tokio::task::block_in_place(|| circuit.needed(inputs))?;
-        for needed in all {
-            let Upstream::Node(up) = self.nodes[index].upstreams[needed.slot] else {
-                return Err(Error::internal("what was forgotten is in no table"));
-            };
-            let cell = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
-            let snapshot = cell.ready().await?.committed_snapshot();
-            let relation = Arc::clone(&self.nodes[index].compiled.inputs[needed.slot].schema);
-            let time = relation.field(needed.time);
-            let since: Vec<SignedBatch> = since
-                .iter()
-                .filter_map(|changes| changes.get(needed.slot))
-                .flatten()
-                .map(|batch| taken_back(batch, &needed))
-                .collect::<Result<_>>()?;
-            tracing::debug!(model = self.nodes[index].name(), table = snapshot.name(), spans = ?needed.spans, "forgotten rows are read again");
-            let context = SessionContext::new_with_state(self.planner.session_state().clone());
-            let columns = needed.columns.iter().map(|column| named(relation.field(*column)));
-            let rows = context
-                .read_table(snapshot.within(time.name(), &needed.spans).provider())?
-                .filter(within(time, &needed.spans))?
-                .select(columns.collect::<Vec<_>>())?;
-            let mut rows = rows.execute_stream().await?;
-            if since.is_empty() {
-                let (mut part, mut count) = (Vec::new(), 0);
-                while let Some(batch) = rows.try_next().await? {
-                    count += batch.num_rows();
-                    part.push(SignedBatch::inserts(batch));
-                    // Groups that are spilled are brought back once for all of them.
-                    if count >= TOGETHER {
-                        count = 0;
-                        let part = std::mem::take(&mut part);
-                        tokio::task::block_in_place(|| circuit.remember(&needed, part))?;
-                    }
-                }
-                if !part.is_empty() {
+        loop {
+            let all = tokio::task::block_in_place(|| circuit.needed(inputs))?;
+            if all.is_empty() {
+                return Ok(());
+            }
+            for needed in all {
+                self.remember_bucket(index, circuit, needed, since).await?;
+            }
+        }
+    }
+
+    async fn remember_bucket(
+        &mut self,
+        index: usize,
+        circuit: &mut Circuit,
+        needed: Needed,
+        since: &[&[Vec<SignedBatch>]],
+    ) -> Result<()> {
+        let Upstream::Node(up) = self.nodes[index].upstreams[needed.slot] else {
+            return Err(Error::internal("what was forgotten is in no table"));
+        };
+        let cell = self.nodes[up].main.as_mut().ok_or_else(|| Error::internal("an upstream without a table"))?;
+        let snapshot = cell.ready().await?.committed_snapshot();
+        let relation = Arc::clone(&self.nodes[index].compiled.inputs[needed.slot].schema);
+        let time = relation.field(needed.time);
+        let since: Vec<SignedBatch> = since
+            .iter()
+            .filter_map(|changes| changes.get(needed.slot))
+            .flatten()
+            .map(|batch| taken_back(batch, &needed))
+            .collect::<Result<_>>()?;
+        tracing::debug!(model = self.nodes[index].name(), table = snapshot.name(), spans = ?needed.spans, "forgotten rows are read again");
+        let context = SessionContext::new_with_state(self.planner.session_state().clone());
+        let columns = needed.columns.iter().map(|column| named(relation.field(*column)));
+        let rows = context
+            .read_table(snapshot.within(time.name(), &needed.spans).provider())?
+            .filter(within(time, &needed.spans))?
+            .select(columns.collect::<Vec<_>>())?;
+        let mut rows = rows.execute_stream().await?;
+        if since.is_empty() {
+            let (mut part, mut count) = (Vec::new(), 0);
+            while let Some(batch) = rows.try_next().await? {
+                count += batch.num_rows();
+                part.push(SignedBatch::inserts(batch));
+                // Groups that are spilled are brought back once for all of them.
+                if count >= TOGETHER {
+                    count = 0;
+                    let part = std::mem::take(&mut part);
                     tokio::task::block_in_place(|| circuit.remember(&needed, part))?;
                 }
-            } else {
-                let mut all: Vec<SignedBatch> = rows.map_ok(SignedBatch::inserts).try_collect().await?;
-                all.extend(since);
-                let schema = Arc::new(relation.project(&needed.columns)?);
-                // Those of other spans of time may be retracted there: they are in no bucket that is needed.
-                let conform = |batch: SignedBatch| Ok(batch.with_rows(to_schema(&batch, &schema)?));
-                let all = all.into_iter().map(conform).collect::<Result<Vec<_>>>()?;
-                let rows = consolidate(&schema, all)?;
-                tokio::task::block_in_place(|| circuit.remember(&needed, rows))?;
             }
-            circuit.remembered(&needed)?;
+            if !part.is_empty() {
+                tokio::task::block_in_place(|| circuit.remember(&needed, part))?;
+            }
+        } else {
+            let mut all: Vec<SignedBatch> = rows.map_ok(SignedBatch::inserts).try_collect().await?;
+            all.extend(since);
+            let schema = Arc::new(relation.project(&needed.columns)?);
+            // Those of other spans of time may be retracted there: they are in no bucket that is needed.
+            let conform = |batch: SignedBatch| Ok(batch.with_rows(to_schema(&batch, &schema)?));
+            let all = all.into_iter().map(conform).collect::<Result<Vec<_>>>()?;
+            let rows = consolidate(&schema, all)?;
+            tokio::task::block_in_place(|| circuit.remember(&needed, rows))?;
         }
+        circuit.remembered(&needed)?;
         Ok(())
     }
 

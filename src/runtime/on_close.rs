@@ -219,7 +219,7 @@ fn of_stream(rows: &SignedBatch, name: &str) -> Result<SignedBatch> {
 /// Whether rows are remembered although the watermark has passed them, so that the time alone does not say which rows were late.
 fn keeps_rows_behind(plan: &Plan) -> bool {
     match plan {
-        Plan::Temporal { role: TemporalRole::Settle, .. } | Plan::Session { closes: true, .. } => true,
+        Plan::Temporal { role: TemporalRole::Settle, .. } | Plan::Session { closes: Some(_), .. } => true,
         other => other.below().into_iter().any(keeps_rows_behind),
     }
 }

@@ -208,3 +208,66 @@ fn a_join_of_streams_says_how_far_apart_its_rows_are() {
     assert!(failed.stderr.contains("error[unbounded-join]"), "{}", failed.stderr);
     assert!(failed.stderr.contains("b.ts between a.ts - interval '10 minutes'"), "{}", failed.stderr);
 }
+
+/// Windows of `hop` and sessions of what the join gives.
+fn windowed() -> Sandbox {
+    let sandbox = joining();
+    let on_close = "{{ config(materialized='streaming_table', emit='on_close') }}";
+    let rows = "(select o.who, o.at as t, b.id as b from STREAM {{ ref('ordered') }} as o left join STREAM {{ ref('billed') }} as b on o.who = b.who and b.at between o.at and o.at + interval '1 hour')";
+    sandbox.write(
+        "queries/hops.sql",
+        format!("{on_close} select window_start, window_end, count(*) as n, count(b) as bills from hop({rows}, t, interval '30 minutes', interval '1 hour') group by 1, 2"),
+    );
+    sandbox.write(
+        "queries/visits.sql",
+        format!("{on_close} select who, window_start, window_end, count(*) as n, count(b) as bills from session({rows}, t, interval '1 hour', who) group by 1, 2, 3"),
+    );
+    sandbox
+}
+
+fn hops_and_visits(sandbox: &Sandbox) -> (Vec<String>, Vec<String>) {
+    let minute = |column: &str| {
+        format!(
+            "lpad(date_part('hour', {column})::int::varchar, 2, '0') || ':' || lpad(date_part('minute', {column})::int::varchar, 2, '0')"
+        )
+    };
+    let [start, end] = ["window_start", "window_end"].map(minute);
+    let rows = |select: String| -> Vec<String> {
+        let rows = sandbox.rows(&format!("{select} order by t"));
+        rows.iter().map(|row| row.replace("{\"t\":\"", "").replace("\"}", "")).collect()
+    };
+    (
+        rows(format!("select {start} || '-' || {end} || ' ' || n::varchar || ' ' || bills::varchar as t from hops")),
+        rows(format!(
+            "select who || ' ' || {start} || '-' || {end} || ' ' || n::varchar || ' ' || bills::varchar as t from visits"
+        )),
+    )
+}
+
+/// When the watermark is an hour past their end, since a bill may come so late: at 12:25 those that ended until 11:25.
+const HOPS: [&str; 6] =
+    ["09:30-10:30 3 2", "10:00-11:00 3 2", "10:30-11:30 3 2", "11:00-12:00 3 2", "12:00-13:00 1 0", "12:30-13:30 1 0"];
+const VISITS: [&str; 4] = ["a 10:00-11:00 2 2", "b 10:10-11:10 1 0", "c 11:00-12:20 3 2", "e 12:30-13:30 1 0"];
+
+#[test]
+fn hopping_windows_and_sessions_of_joined_streams_are_written_once_whatever_instant_a_run_is_killed_at() {
+    for points in [&[][..], &KILLED_AT[..]] {
+        let sandbox = windowed();
+        let mut killed = 0;
+        for number in 0..DEALS.len() {
+            arrive(&sandbox, number);
+            killed += killed_runs(&sandbox, points);
+            sandbox.smelt(&["run"]).ok();
+            let (hops, visits) = hops_and_visits(&sandbox);
+            let count = if number == 3 { 2 } else { 0 };
+            assert_eq!(hops, HOPS[..count], "after {number}");
+            assert_eq!(visits, VISITS[..count], "after {number}");
+        }
+        assert!(points.is_empty() || killed > 10, "{killed} runs were killed");
+        sandbox.smelt(&["run", "--final"]).ok();
+        let (hops, visits) = hops_and_visits(&sandbox);
+        assert_eq!(hops, HOPS);
+        assert_eq!(visits, VISITS);
+        assert_eq!(sandbox.rows("select count(*) as n from visits__late"), [r#"{"n":2}"#]);
+    }
+}

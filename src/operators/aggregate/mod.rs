@@ -27,7 +27,7 @@ use datafusion::logical_expr::Expr;
 use self::calls::Call;
 use self::keys::Keys;
 use super::eval::{self, arrow_schema};
-use super::forgets::{Forgetting, kept};
+use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{self, GroupingSet};
@@ -193,9 +193,9 @@ impl Forgetting for Aggregate {
         self.take_in(rows, &ids, &touched)
     }
 
-    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let decode = |ids: &[u32]| self.keys.decode(ids.iter().map(|id| self.groups.key(*id)));
-        let Some(kept) = kept(&self.groups, decode, key, end)? else { return Ok(()) };
+        let Some(kept) = kept(&self.groups, decode, stays)? else { return Ok(()) };
         self.calls.iter_mut().try_for_each(|call| call.keep(&kept))?;
         (self.weights, self.groups) = (self.weights.picked(&kept), self.groups.picked(&kept)?);
         self.touched = vec![false; kept.len()];

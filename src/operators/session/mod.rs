@@ -6,8 +6,11 @@
 //! 3. A row that came or went is given out with its session. Those that stay are looked at only where sessions overlap whose start, or end,
 //!    is another: what else a session holds is not read.
 //!
-//! Below `emit: on_close` rows stay until the watermark has passed the end of their session.
+//! Below `emit: on_close` rows stay until the watermark has passed the end of their session. In a view they may be forgotten from then on ([`forgetting`]), and are read
+//! again where a late row needs them ([`recall`]).
 
+mod forgetting;
+pub(super) mod recall;
 mod spans;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray};
@@ -31,13 +34,15 @@ pub(super) struct Sessions {
     ends: SessionEnd,
     key_codec: RowCodec,
     schema: SchemaRef,
+    input: SchemaRef,
     /// How many columns the input has.
     width: usize,
     keys: GroupIndex,
     rows: Relation,
     spans: Spans,
-    closes: bool,
-    /// Where the watermark stands, µs.
+    /// How far past the end of a session the watermark is when its rows leave, µs. None: they stay.
+    closes: Option<i64>,
+    /// Until when sessions are over, µs.
     clock: i64,
 }
 
@@ -72,7 +77,7 @@ type Shown = (i64, Option<i64>);
 impl Sessions {
     /// Of a [`Node::Session`].
     pub fn new(plan: &Node, session: &SessionState) -> Result<Self> {
-        let Node::Session { input, partition, time, gap, ends, closes, schema } = plan else {
+        let Node::Session { input, partition, time, gap, ends, closes, schema, .. } = plan else {
             return Err(Error::internal("a node of the plan is no session"));
         };
         let rows = arrow_schema(input.schema());
@@ -86,8 +91,13 @@ impl Sessions {
             width: rows.fields().len(),
             keys: GroupIndex::new(),
             // Rows of a stream leave by their ids.
-            rows: if *closes { Relation::unindexed(&rows) } else { Relation::new(&rows, input.is_append_only())? },
-            spans: Spans::new(*gap, *closes),
+            rows: if closes.is_some() {
+                Relation::unindexed(&rows)
+            } else {
+                Relation::new(&rows, input.is_append_only())?
+            },
+            spans: Spans::new(*gap, closes.is_some()),
+            input: rows,
             closes: *closes,
             clock: i64::MIN,
         })
@@ -95,17 +105,21 @@ impl Sessions {
 
     /// The clock of the steps that follow, µs. One that is earlier than before changes nothing.
     pub fn set_clock(&mut self, now: i64) {
-        self.clock = self.clock.max(now);
+        self.clock = self.clock.max(now.saturating_sub(self.behind()));
+    }
+
+    fn behind(&self) -> i64 {
+        self.closes.unwrap_or(0)
     }
 
     /// When the next session closes, µs.
     pub fn next_change(&self) -> Result<Option<i64>> {
-        self.spans.next_end()
+        Ok(self.spans.next_end()?.map(|end| end.saturating_add(self.behind())))
     }
 
     /// When the last one does, µs.
     pub fn last_change(&self) -> Result<Option<i64>> {
-        self.spans.last_end()
+        Ok(self.spans.last_end()?.map(|end| end.saturating_add(self.behind())))
     }
 
     /// Applies an epoch's rows to those that are kept: what changes, by key and time, and the keys that are met.
@@ -269,14 +283,11 @@ impl Shard for Sessions {
     fn step(&mut self, mut inputs: Vec<Vec<SelectedBatch>>, _: bool) -> Result<Vec<SignedBatch>> {
         let (mut changes, mut keys) = self.changes(&materialized(inputs.pop())?)?;
         let mut touched = Touched::default();
-        for of_key in changes.chunk_by(|a, b| a.place.0 == b.place.0) {
-            let new = of_key.iter().filter(|change| change.before == 0).map(|change| (change.place.1, change.place.2));
-            self.spans.insert(of_key[0].place.0, new, &mut touched)?;
-        }
+        self.insert(&changes, &mut touched)?;
         for change in changes.iter().filter(|change| change.after == 0) {
             self.spans.remove(change.place, &mut touched)?;
         }
-        let closed = match self.closes {
+        let closed = match self.closes.is_some() {
             true => self.close(&mut changes, &mut keys, &mut touched)?,
             false => vec![],
         };

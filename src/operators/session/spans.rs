@@ -1,6 +1,6 @@
 //! The rows of all keys in the order of time, and the sessions they make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Bound, RangeInclusive};
 
 use crate::error::{Error, Result};
@@ -182,6 +182,39 @@ impl Spans {
             });
         }
         Ok(gone)
+    }
+
+    /// The rows of sessions that have not ended at `clock`, in order.
+    pub fn open(&self, clock: i64) -> Result<Vec<Place>> {
+        let mut open = Vec::new();
+        for ((key, start), session) in &self.sessions {
+            if self.end(session.last)? > clock {
+                open.extend(self.order.range((*key, *start, 0)..=(*key, session.last, u32::MAX)));
+            }
+        }
+        Ok(open)
+    }
+
+    /// Keeps these rows alone, whole sessions: keys and rows by the ids they had and have now.
+    pub fn keep(&mut self, keys: &HashMap<u32, u32>, rows: &HashMap<u32, u32>) {
+        let place = |(key, time, id): Place| Some((*keys.get(&key)?, time, *rows.get(&id)?));
+        self.order = std::mem::take(&mut self.order).into_iter().filter_map(place).collect();
+        let kept = |((key, start), session): (At, Session)| {
+            let session = Session { bearer: *rows.get(&session.bearer)?, ..session };
+            Some(((*keys.get(&key)?, start), session))
+        };
+        self.sessions = std::mem::take(&mut self.sessions).into_iter().filter_map(kept).collect();
+    }
+
+    /// Start and last time of each session of a key.
+    pub fn of(&self, key: u32) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let sessions = self.sessions.range((key, i64::MIN)..=(key, i64::MAX));
+        sessions.map(|((_, start), session)| (*start, session.last))
+    }
+
+    /// Start and last time of each session, with its key.
+    pub fn all(&self) -> impl Iterator<Item = (u32, (i64, i64))> + '_ {
+        self.sessions.iter().map(|((key, start), session)| (*key, (*start, session.last)))
     }
 
     fn take(&mut self, key: u32, start: i64, touched: &mut Touched) -> Option<Session> {

@@ -71,6 +71,13 @@ impl Case {
         Self::of(seed, sql, &mut rng)
     }
 
+    /// A query of window functions that go on from checkpoints.
+    pub fn running(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0a11_0000);
+        let sql = Generator::new(&mut rng).running().sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);

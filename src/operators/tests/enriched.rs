@@ -44,20 +44,45 @@ struct Shape {
     place: Place,
     /// Whether rows that have no dimension stay.
     keeps: bool,
-    /// Of the right stream's time, and how long; minutes.
-    windows: Option<(bool, i64)>,
+    /// Of the right stream's time, and which; minutes.
+    windows: Option<(bool, Windows)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Windows {
+    Of(i64),
+    /// Each so much later than the one before, and so long.
+    Hop(i64, i64),
+    /// By the stream's key, and what ends one.
+    Session(i64),
+}
+
+impl Windows {
+    fn random(rng: &mut ChaCha8Rng) -> Windows {
+        let size = [1, 7, 30][rng.random_range(0..3)];
+        match rng.random_range(0..6) {
+            0 => Windows::Hop(5, 15),
+            // Between these there are gaps.
+            1 => Windows::Hop(7, 4),
+            2 | 3 => Windows::Session([2, 5, 12][rng.random_range(0..3)]),
+            _ => Windows::Of(size),
+        }
+    }
 }
 
 impl Shape {
     fn random(rng: &mut ChaCha8Rng) -> Shape {
         let back = rng.random_range(-5..20);
+        let windows = rng.random_bool(0.7).then(|| (rng.random_bool(0.4), Windows::random(rng)));
+        // What is looked up below a session is looked up again when a circuit is lost.
+        let is_session = matches!(windows, Some((_, Windows::Session(_))));
         Shape {
             kind: KINDS[rng.random_range(0..KINDS.len())],
             back,
             ahead: rng.random_range(-back..20),
-            place: PLACES[rng.random_range(0..PLACES.len())],
+            place: PLACES[if is_session { 0 } else { rng.random_range(0..PLACES.len()) }],
             keeps: rng.random_bool(0.6),
-            windows: rng.random_bool(0.6).then(|| (rng.random_bool(0.4), [1, 7, 30][rng.random_range(0..3)])),
+            windows,
         }
     }
 
@@ -132,8 +157,23 @@ impl Shape {
         let other = if self.asks() { "cast(null as int)" } else { "r.duration" };
         match self.windows {
             None => format!("select l.duration as l, {other} as r, {name} as n from {from}"),
-            Some((right, size)) => {
+            Some((right, windows)) => {
                 let of = if right { "r" } else { "l" };
+                let rows =
+                    format!("(select {of}.timestamp as at, {of}.sid as k, {name} as n, {other} as s from {from})");
+                let size = match windows {
+                    Windows::Of(size) => size,
+                    Windows::Hop(slide, size) => {
+                        return format!(
+                            "select window_start, window_end, n, count(*) as c, sum(s) as s from hop({rows}, at, interval '{slide} minutes', interval '{size} minutes') group by 1, 2, 3"
+                        );
+                    }
+                    Windows::Session(gap) => {
+                        return format!(
+                            "select window_start, window_end, k, count(*) as c, sum(s) as s from session({rows}, at, interval '{gap} minutes', k) group by 1, 2, 3"
+                        );
+                    }
+                };
                 format!(
                     "select date_bin(interval '{size} minutes', {of}.timestamp) as w, {name} as n, count(*) as c, sum({other}) as s from {from} group by 1, 2"
                 )
@@ -208,27 +248,63 @@ fn written(shape: &Shape, sites: &[(i64, String)], pairs: &[Pair]) -> Table {
     table
 }
 
+/// Every pair in every window that it lies in, with start and end.
+fn in_windows(shape: &Shape, pairs: &[Pair]) -> Vec<((i64, i64), Pair)> {
+    let Some((is_right, windows)) = shape.windows else { return vec![] };
+    let of = |pair: &Pair| if is_right { pair.1 } else { pair.0 };
+    let timed = pairs.iter().filter_map(|pair| Some((of(pair)?.key, of(pair)?.at?, *pair)));
+    match windows {
+        Windows::Of(size) => {
+            let one =
+                |(_, at, pair): (_, i64, _)| ((at.div_euclid(size) * size, at.div_euclid(size) * size + size), pair);
+            timed.map(one).collect()
+        }
+        Windows::Hop(slide, size) => {
+            let all = |(_, at, pair): (_, i64, Pair)| {
+                let starts = (at - size + 1..=at).filter(move |start| start.rem_euclid(slide) == 0);
+                starts.map(move |start| ((start, start + size), pair))
+            };
+            timed.flat_map(all).collect()
+        }
+        Windows::Session(gap) => {
+            let mut timed: Vec<(Option<i32>, i64, Pair)> = timed.collect();
+            timed.sort_by_key(|(key, at, _)| (*key, *at));
+            let follows = |a: &(Option<i32>, i64, Pair), b: &(Option<i32>, i64, Pair)| a.0 == b.0 && b.1 < a.1 + gap;
+            let session = |rows: &[(Option<i32>, i64, Pair)]| -> Vec<((i64, i64), Pair)> {
+                let bounds = (rows[0].1, rows[rows.len() - 1].1 + gap);
+                rows.iter().map(|(.., pair)| (bounds, *pair)).collect()
+            };
+            timed.chunk_by(follows).flat_map(session).collect()
+        }
+    }
+}
+
 /// The windows whose end, and what may come for them, lies in `due`.
 fn closed(shape: &Shape, sites: &[(i64, String)], pairs: &[Pair], due: impl Fn(i64) -> bool) -> Table {
-    let Some((is_right, size)) = shape.windows else { return Table::new() };
-    let mut groups: BTreeMap<(i64, Option<String>), (i64, Option<i64>)> = BTreeMap::new();
-    for pair in pairs {
-        let row = if is_right { pair.1 } else { pair.0 };
-        let Some(at) = row.and_then(|row| row.at) else { continue };
-        let start = at.div_euclid(size) * size;
-        if !due((start + size + shape.settles(is_right)) * MINUTE) {
+    let Some((is_right, windows)) = shape.windows else { return Table::new() };
+    let mut groups: BTreeMap<(i64, i64, Option<String>), (i64, Option<i64>)> = BTreeMap::new();
+    for ((start, end), pair) in in_windows(shape, pairs) {
+        if !due((end + shape.settles(is_right)) * MINUTE) {
             continue;
         }
-        for name in looked_up(shape, sites, *pair) {
-            let (count, sum) = groups.entry((start, name)).or_default();
+        let names = match windows {
+            Windows::Session(_) => {
+                let row = if is_right { pair.1 } else { pair.0 };
+                vec![row.and_then(|row| row.key).map(|key| key.to_string())]
+            }
+            _ => looked_up(shape, sites, pair),
+        };
+        for name in names {
+            let (count, sum) = groups.entry((start, end, name)).or_default();
             *count += 1;
             if let Some(r) = pair.1 {
                 *sum = Some(sum.unwrap_or(0) + i64::from(r.id));
             }
         }
     }
-    let row = |((start, name), (count, sum)): ((i64, Option<String>), (i64, Option<i64>))| {
-        (format!("{start}|{}|{count}|{}", show(name), show(sum)), 1)
+    let row = |((start, end, name), (count, sum)): ((i64, i64, Option<String>), (i64, Option<i64>))| {
+        let window = if matches!(windows, Windows::Of(_)) { start.to_string() } else { format!("{start}|{end}") };
+        (format!("{window}|{}|{count}|{}", show(name), show(sum)), 1)
     };
     groups.into_iter().map(row).collect()
 }
@@ -404,13 +480,10 @@ fn run(seed: u64) {
         // Nobody is remembered who cannot be needed: rows of the streams, what they give in open windows, and dimensions.
         let reach = shape.back.max(0) + shape.ahead.max(0);
         let needed = |row: &&Row| row.at.is_some_and(|at| (at + reach) * MINUTE >= clock);
-        let is_open = |pair: &&Pair| {
-            let (is_right, size) = shape.windows.unwrap_or_default();
-            let at = if is_right { pair.1 } else { pair.0 }.and_then(|row| row.at);
-            at.is_some_and(|at| (at + size + shape.settles(is_right)) * MINUTE >= clock)
-        };
-        let open = everything.iter().filter(is_open).count();
-        let most = 4 * came.iter().flatten().filter(needed).count() + open * (1 + sites.len()) + 2 * sites.len();
+        let behind = shape.windows.map_or(0, |(is_right, _)| shape.settles(is_right));
+        let windows = in_windows(&shape, &everything);
+        let open = windows.iter().filter(|((_, end), _)| (end + behind) * MINUTE >= clock).count();
+        let most = 4 * came.iter().flatten().filter(needed).count() + open * (2 + sites.len()) + 2 * sites.len();
         let held = circuit.metrics().iter().map(|m| m.state_rows).max().unwrap_or(0);
         assert!(held <= most, "{said}: {held} remembered of {most}");
     }

@@ -16,7 +16,7 @@ use super::oracle::{Oracle, behind_watermarks, seeds};
 use super::queries::Generator;
 use super::shrink::shrink;
 use super::tables::{Row, TABLES, Value, batch, signed_batch};
-use crate::operators::{Circuit, Mode};
+use crate::operators::{Circuit, Mode, Needed};
 use crate::plan::incremental::Node;
 use crate::types::SignedBatch;
 
@@ -29,6 +29,17 @@ const START: i64 = 1_700_000_000_000_000;
 fn case(seed: u64) -> Case {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0f06_0e70);
     let sql = Generator::new(&mut rng).bucketed().sql;
+    with_watermark(seed, sql, rng)
+}
+
+/// The same over sessions.
+fn case_of_sessions(seed: u64) -> Case {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0f06_5e55);
+    let sql = Generator::new(&mut rng).bucketed_sessions(watermark_of(seed) == "day").sql;
+    with_watermark(seed, sql, rng)
+}
+
+fn with_watermark(seed: u64, sql: String, mut rng: ChaCha8Rng) -> Case {
     let mut case = Case::of(seed, sql, &mut rng);
     let mut clock = 0;
     for epoch in &mut case.epochs {
@@ -56,7 +67,10 @@ struct Done {
 
 fn forgets(node: &Node) -> bool {
     let has_bucket = match node {
-        Node::Aggregate { bucket, .. } | Node::First { bucket, .. } | Node::Window { bucket, .. } => bucket.is_some(),
+        Node::Aggregate { bucket, .. }
+        | Node::First { bucket, .. }
+        | Node::Window { bucket, .. }
+        | Node::Session { bucket, .. } => bucket.is_some(),
         _ => false,
     };
     has_bucket || node.below().into_iter().any(forgets)
@@ -69,8 +83,19 @@ fn remember(
     inputs: &[Vec<SignedBatch>],
     rows: &[Vec<Row>],
 ) -> Result<usize, String> {
-    let all = circuit.needed(inputs).map_err(|e| format!("{e:?}"))?;
-    for needed in &all {
+    let mut count = 0;
+    loop {
+        let all = circuit.needed(inputs).map_err(|e| format!("{e:?}"))?;
+        if all.is_empty() {
+            return Ok(count);
+        }
+        remember_all(oracle, circuit, &all, rows)?;
+        count += all.len();
+    }
+}
+
+fn remember_all(oracle: &Oracle, circuit: &mut Circuit, all: &[Needed], rows: &[Vec<Row>]) -> Result<(), String> {
+    for needed in all {
         let (table, schema) = (oracle.tables[needed.slot], &oracle.model.inputs[needed.slot].schema);
         let scale = if table.columns[needed.time].1 == super::tables::Kind::Day { DAY } else { 1 };
         let wanted = |row: &&Row| match &row[needed.time] {
@@ -84,7 +109,7 @@ fn remember(
         }
         circuit.remembered(needed).map_err(|e| format!("{e:?}"))?;
     }
-    Ok(all.len())
+    Ok(())
 }
 
 /// Forgets what lies behind the watermark. Whether anything did.
@@ -177,10 +202,10 @@ fn outcome(case: &Case) -> Result<Done, String> {
 }
 
 /// Runs the cases; what forgetting came to in all of them.
-fn run_all(seeds: std::ops::Range<u64>) -> Done {
+fn run_all(seeds: std::ops::Range<u64>, case: impl Fn(u64) -> Case + Sync) -> Done {
     let every_other = |first: u64| {
         let (mut all, mut failed) = (Done::default(), Vec::new());
-        for case in (seeds.start + first..seeds.end).step_by(2).map(case) {
+        for case in (seeds.start + first..seeds.end).step_by(2).map(&case) {
             match outcome(&case) {
                 Ok(done) => {
                     all.marked += done.marked;
@@ -217,7 +242,17 @@ fn what_is_forgotten_does_not_show() {
     }
     let seeds = seeds("0..200");
     let count = (seeds.end - seeds.start) as usize;
-    let done = run_all(seeds);
+    let done = run_all(seeds, case);
+    println!("{count} queries: {done:?}");
+    assert!(done.marked * 10 >= count * 7, "only {} of {count} queries forget anything", done.marked);
+    assert!(done.forgot >= count && done.remembered >= count, "{done:?}");
+}
+
+#[test]
+fn what_is_forgotten_of_sessions_does_not_show() {
+    let seeds = seeds("0..200");
+    let count = (seeds.end - seeds.start) as usize;
+    let done = run_all(seeds, case_of_sessions);
     println!("{count} queries: {done:?}");
     assert!(done.marked * 10 >= count * 7, "only {} of {count} queries forget anything", done.marked);
     assert!(done.forgot >= count && done.remembered >= count, "{done:?}");
@@ -311,6 +346,100 @@ fn state_stays_as_it_is_while_the_table_grows() {
     assert_eq!(remember(&oracle, &mut circuit, &late, &[all]).unwrap(), 0, "the hour is known");
     circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
     assert_eq!(circuit.state_rows(), 0);
+}
+
+#[test]
+fn sessions_that_have_ended_are_gone_and_come_back_alone() {
+    let groups = "select k1, window_start, window_end, count(distinct id) as n, max(s) as m from session(\"src\".\"t\", ts, interval '10 minutes', k1) group by 1, 2, 3";
+    let fewer =
+        "select window_start, count(*) as n from session(\"src\".\"t\", ts, interval '10 minutes', k1) group by 1";
+    let rows =
+        "select id, window_start, window_end from session(\"src\".\"t\", ts, interval '10 minutes', k1)".to_string();
+    let running = "select id, sum(id) over (partition by k1, window_start order by id) as c from session(\"src\".\"t\", ts, interval '10 minutes', k1)";
+    // One call, two readers that say when a session begins.
+    let both = format!("with n as ({rows}) select x.id, y.window_end from n as x join n as y on x.id = y.id");
+    // The query, rows of state of an hour, and of a session: its row; its group, distinct value and end; its row in the window.
+    let cases = [(groups, 20 * 4, 4), (&rows, 20, 1), (running, 20 * 2, 2)];
+    for (sql, per_hour, per_session) in cases {
+        let oracle = Oracle::of(behind_watermarks(sql, &[], "ts"), None);
+        let (mut circuit, mut all, mut most) = (oracle.circuit(Mode::View), Vec::new(), 0);
+        for number in 0..120 {
+            let (inputs, rows) = hour(&oracle, number);
+            assert_eq!(remember(&oracle, &mut circuit, &inputs, &[all.clone()]).unwrap(), 0, "no row is late: {sql}");
+            circuit.step(&inputs).unwrap();
+            all.extend(rows);
+            circuit.forget(|_| Some(START + number * HOUR)).unwrap();
+            most = most.max(circuit.state_rows());
+        }
+        assert!(most <= per_hour * 5, "{most} rows of state: {sql}");
+        // So many more that it is worth it.
+        for number in 120..130 {
+            circuit.step(&hour(&oracle, number).0).unwrap();
+        }
+        circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
+        assert_eq!(circuit.state_rows(), 0, "{sql}");
+        // The row of one key in the first hour goes. Nothing else comes back.
+        let gone = vec![vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &[(all[3].clone(), -1)])]];
+        assert!(oracle.restored(&circuit, Mode::View).step(&gone).is_err(), "nothing is left of it: {sql}");
+        assert!(remember(&oracle, &mut circuit, &gone, &[all.clone()]).unwrap() > 0, "{sql}");
+        assert_eq!(circuit.state_rows(), per_session, "{sql}: {:#?}", circuit.metrics());
+        assert!(!circuit.step(&gone).unwrap().is_empty(), "{sql}");
+        assert_eq!(circuit.state_rows(), 0, "{sql}");
+    }
+    // What stands above and does not say of which session it is stays.
+    for (sql, kept) in [(fewer, 0), (&both, 20 * 20)] {
+        let oracle = Oracle::of(behind_watermarks(sql, &[], "ts"), None);
+        let mut circuit = oracle.circuit(Mode::View);
+        for number in 0..20 {
+            circuit.step(&hour(&oracle, number).0).unwrap();
+        }
+        let before = circuit.state_rows();
+        circuit.forget(|_| Some(START + 500 * HOUR)).unwrap();
+        let sessions = circuit.metrics().iter().filter(|m| m.name == "session").map(|m| m.state_rows).sum::<usize>();
+        assert_eq!(sessions, 0, "{sql}");
+        assert!(circuit.state_rows() >= kept && circuit.state_rows() < before, "{sql}");
+    }
+}
+
+#[test]
+fn a_row_joins_long_sessions_that_were_forgotten() {
+    let sql = "select window_start, window_end, count(*) as n, min(id) as lo from session(\"src\".\"t\", ts, interval '10 minutes') group by 1, 2";
+    let oracle = Oracle::of(behind_watermarks(sql, &[], "ts"), None);
+    let row = |id: i64, minute: i64| {
+        let mut row = vec![Value::Null; oracle.tables[0].columns.len()];
+        (row[0], row[7]) = (Value::Int(id), Value::Int(START + minute * 60_000_000));
+        row
+    };
+    let signed = |row: &Row, weight| {
+        vec![vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &[(row.clone(), weight)])]]
+    };
+    // Of 200 rows each: until minute 199, and from 215 on. Others before and behind.
+    let minutes = (0..200).chain(215..415).chain([-30, 430]);
+    let all: Vec<Row> = minutes.map(|minute| row(minute, minute)).collect();
+    let first: Vec<(Row, i64)> = all.iter().map(|row| (row.clone(), 1)).collect();
+    let forgotten = || {
+        let mut circuit = oracle.circuit(Mode::View);
+        circuit.step(&[vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &first)]]).unwrap();
+        circuit.forget(|_| Some(START + 24 * HOUR)).unwrap();
+        assert_eq!(circuit.state_rows(), 0);
+        circuit
+    };
+    let mut circuit = forgotten();
+    let between = row(1_000, 207);
+    let rounds = remember(&oracle, &mut circuit, &signed(&between, 1), &[all.clone()]).unwrap();
+    assert!((2..12).contains(&rounds), "{rounds} rounds");
+    let rows = |circuit: &Circuit| circuit.metrics().iter().find(|m| m.name == "session").unwrap().state_rows;
+    assert_eq!(rows(&circuit), 400, "the two sessions, and neither of the others");
+    let joined = circuit.step(&signed(&between, 1)).unwrap();
+    assert_eq!(joined.iter().map(SignedBatch::num_rows).sum::<usize>(), 3, "two sessions become one");
+    assert_eq!(remember(&oracle, &mut circuit, &signed(&between, -1), &[all.clone()]).unwrap(), 0, "it is whole");
+    let parted = circuit.step(&signed(&between, -1)).unwrap();
+    assert_eq!(parted.iter().map(SignedBatch::num_rows).sum::<usize>(), 3);
+    // Alone between two that are a gap away.
+    let mut circuit = forgotten();
+    let alone = row(1_001, 425);
+    remember(&oracle, &mut circuit, &signed(&alone, 1), &[all]).unwrap();
+    assert_eq!(rows(&circuit), 1, "the row of minute 430");
 }
 
 #[test]

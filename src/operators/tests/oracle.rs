@@ -378,6 +378,14 @@ fn sessions_are_those_of_stock_window_functions() {
 }
 
 #[test]
+fn window_functions_go_on_from_where_they_stood() {
+    let seeds = seeds("0..200");
+    let count = seeds.end - seeds.start;
+    let maintained = run_all(seeds, Case::running);
+    assert!(maintained * 10 >= count * 9, "only {maintained} of {count} queries were maintained");
+}
+
+#[test]
 fn a_failing_case_is_made_small_and_its_script_replays_it() {
     // Wrong on purpose: three rows are said to be a difference.
     let wrong: Equal = |maintained, _| maintained.values().sum::<i64>() < 3;

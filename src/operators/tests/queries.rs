@@ -3,6 +3,7 @@
 mod aggregates;
 mod buckets;
 mod clock;
+mod running;
 mod sets;
 mod shared;
 mod subqueries;

@@ -46,6 +46,11 @@ impl Calls {
         self.0.iter().any(|call| matches!(call, Call::Running(_)))
     }
 
+    /// Whether the state of one of them is as large as there are distinct values.
+    pub fn keep_distinct(&self) -> bool {
+        self.0.iter().any(|call| matches!(call, Call::Running(call) if call.keeps_distinct()))
+    }
+
     /// Of the rows of all spans, which follow one another in `rows`; each span is a stretch.
     pub fn evaluate(&self, rows: &RecordBatch, spans: &[Span], stretches: &[Stretch<'_>]) -> Result<Values> {
         let mut values = Values { columns: Vec::with_capacity(self.0.len()), states: Vec::new() };

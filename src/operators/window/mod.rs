@@ -26,7 +26,7 @@ use self::order::Order;
 use self::region::{Region, Span, first_seen, regions, span};
 use self::running::{Checkpoint, EVERY, State, Stretch};
 use super::eval::{self, Exprs, arrow_schema};
-use super::forgets::{Forgetting, kept};
+use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Reach, Visible};
@@ -240,17 +240,23 @@ impl Window {
         checkpoints.get(before.checked_sub(1)?)
     }
 
-    /// Before which `peers` of a stretch of `rows` new checkpoints are due: behind the last one, [`EVERY`] so many rows.
+    /// Before which `peers` of a stretch of `rows` new checkpoints are due: behind the last one, [`EVERY`] so many rows, and where they hold values
+    /// no fewer than those.
     fn marks(&self, region: &Region, rows: &[&[u8]], peers: &[Range<usize>]) -> Vec<usize> {
-        let last = self.checkpoints[region.partition as usize].last().map(|checkpoint| &*checkpoint.at);
+        let last = self.checkpoints[region.partition as usize].last();
+        let grows = self.calls.keep_distinct();
+        // At most, of the one before.
+        let mut held = last.filter(|_| grows).map_or(0, Checkpoint::values);
+        let last = last.map(|checkpoint| &*checkpoint.at);
         let mut marks = Vec::new();
         let mut since = 0;
         for (group, range) in peers.iter().enumerate() {
             let at = self::peers(rows[range.start]);
             if last.is_some_and(|last| at <= last) {
                 since = 0;
-            } else if since >= EVERY {
+            } else if since >= EVERY.max(held) {
                 marks.push(group);
+                held += if grows { since } else { 0 };
                 since = 0;
             }
             since += range.len();
@@ -311,9 +317,9 @@ impl Forgetting for Window {
         Ok(())
     }
 
-    fn forget(&mut self, key: usize, end: i64) -> Result<()> {
+    fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
-        let Some(kept) = kept(&self.keys, decode, key, end)? else { return Ok(()) };
+        let Some(kept) = kept(&self.keys, decode, stays)? else { return Ok(()) };
         self.keys = self.keys.picked(&kept)?;
         self.partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize])).collect();
         self.checkpoints = kept.iter().map(|id| std::mem::take(&mut self.checkpoints[*id as usize])).collect();
@@ -433,6 +439,11 @@ mod tests {
 
     /// How many rows are looked at for one that comes behind a thousand.
     fn looked_at(call: &str) -> usize {
+        looked_at_after(call, 0)
+    }
+
+    /// The same when so many have come one by one.
+    fn looked_at_after(call: &str, more: i64) -> usize {
         let oracle = Oracle::new(&format!(r#"select id, {call} as c from "src"."t" as t"#));
         let mut node = oracle.model.incremental.as_ref().unwrap();
         while !matches!(node, Node::Window { .. }) {
@@ -449,7 +460,11 @@ mod tests {
         };
         let mut window = make::window(node, oracle.planner.session_state()).unwrap();
         window.step(vec![vec![ids(0..1_000).into()]], true).unwrap();
-        let touched = window.touched(&[ids(1_000..1_001)]).unwrap();
+        let end = 1_000 + more;
+        for id in 1_000..end {
+            assert!(!window.step(vec![vec![ids(id..id + 1).into()]], false).unwrap().is_empty());
+        }
+        let touched = window.touched(&[ids(end..end + 1)]).unwrap();
         let changes = &touched[0].changes;
         let regions = regions(0, &window.partitions[0], changes, window.reach, None, &window.ordering);
         window.apply(0, changes).unwrap();
@@ -470,8 +485,27 @@ mod tests {
         assert_eq!(looked_at("lag(id) over (order by id)"), 2);
         assert_eq!(looked_at("count(*) over (order by id range between 10 preceding and current row)"), 11);
         assert_eq!(looked_at("count(*) over (order by id groups between 7 preceding and current row)"), 8);
+        for call in [
+            "sum(id) filter (where id % 3 = 0) over (order by id)",
+            "first_value(id) over (order by id)",
+            "nth_value(id, 700) over (order by id rows unbounded preceding)",
+            "last_value(id) over (order by id)",
+            "max(distinct id) over (order by id)",
+        ] {
+            assert!(looked_at(call) <= 2 * EVERY, "{call}: {}", looked_at(call));
+        }
+        // Behind as many rows as it holds values, at most.
+        assert!((2..600).contains(&looked_at("count(distinct id) over (order by id)")));
+        let few = looked_at_after("count(distinct id % 3) over (order by id)", 12);
+        assert!(few <= 4 * EVERY, "{few}");
         // What cannot go on from where it stood.
-        assert_eq!(looked_at("count(distinct id) over (order by id)"), 1_001);
+        assert_eq!(
+            looked_at(
+                "count(distinct id) filter (where id > 3) over (order by id rows between unbounded preceding and 1 following)"
+            ),
+            1_001
+        );
+        assert_eq!(looked_at("nth_value(id, -1) over (order by id)"), 1_001);
         assert_eq!(looked_at("ntile(3) over (order by id)"), 1_001);
     }
 }

@@ -19,6 +19,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Aggregate { group, sets, bucket: Some(_), .. } => {
             (by(group, sets), "the watermark: what has come since, and the groups of late rows".to_string())
         }
+        Node::Aggregate { group, sets, .. } if node.of_session().is_some() => {
+            (by(group, sets), OPEN_SESSIONS.to_string())
+        }
         Node::Aggregate { input, group, sets, aggregates, .. } => {
             let keeps_rows = aggregates.iter().any(keeps_values);
             let bound = match (group.is_empty(), keeps_rows) {
@@ -31,6 +34,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::First { partition, bucket: Some(_), .. } | Node::Window { partition, bucket: Some(_), .. } => {
             (keys(&list(partition)), "the watermark: what has come since, and the buckets of late rows".to_string())
         }
+        Node::First { partition, .. } | Node::Window { partition, .. } if node.of_session().is_some() => {
+            (keys(&list(partition)), OPEN_SESSIONS.to_string())
+        }
         Node::First { input, partition, .. } => {
             let what = match (stream, only_grows(input)) {
                 (None, false) => "the rows of its input",
@@ -41,7 +47,10 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
         Node::Window { partition, visible: Some(visible), .. } if node.forgets_hidden_rows() => {
             (keys(&list(partition)), format!("{} rows of each key", visible.most))
         }
-        Node::Session { closes: true, .. } => return Some(format!("output {output}; state bounded by the watermark")),
+        Node::Session { closes: Some(_), .. } => {
+            return Some(format!("output {output}; state bounded by the watermark"));
+        }
+        Node::Session { partition, bucket: Some(_), .. } => (keys(&list(partition)), OPEN_SESSIONS.to_string()),
         Node::Session { input, partition, .. } => {
             (keys(&list(partition)), grows("the rows of its input", only_grows(input)))
         }
@@ -65,6 +74,9 @@ pub(super) fn facts(node: &Node, stream: Option<usize>) -> Option<String> {
     };
     Some(format!("output {output}; key {key}; state bounded by {state}"))
 }
+
+/// What bounds the state of sessions that are forgotten.
+const OPEN_SESSIONS: &str = "the watermark: open sessions, and those of late rows";
 
 fn keys(list: &str) -> String {
     if list.is_empty() { "none: all rows".to_string() } else { list.to_string() }

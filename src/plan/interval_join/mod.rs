@@ -23,7 +23,7 @@ use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, 
 use datafusion::prelude::cast;
 use std::sync::Arc;
 
-pub(super) use self::windows::{bucket, interval, opened, plain};
+pub(super) use self::windows::{bucket, interval, opened, plain, sessions};
 use super::fault::Fault;
 use super::incremental::{Arm, ArmKind, Bound, Moving, Node, TemporalRole};
 use super::lateness::{self, Judgement, Stream};

@@ -4,19 +4,24 @@
 //! the rows that are still to come *a.ts + ahead ≥ C* and *b.ts + back ≥ C* (see above), so none lies in a window of *a.ts* with *end + ahead ≤ C*, nor in
 //! one of *b.ts* with *end + back ≤ C*: these are complete. What settles then was settled before: *t < end*.
 //!
+//! The windows of `hop` that a row lies in follow from its time alike; the row stays until the last of them is complete. Nor does any row still come with a time
+//! before *C − ahead*, or *C − back*, so a session that ends until then is complete, too.
+//!
 //! So rows stay, above the join, until the watermark is that much past the end of their window. What stands above, dimensions too, is maintained.
 //! And rows that may lie in an open window have *t ≥ C − ahead − length*: so far back a restart reads.
 
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::functions_nested::expr_fn::array_max;
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator, lit};
 
 use super::super::fault::Fault;
 use super::super::forgetting::{is_instant, length};
-use super::super::incremental::{Arm, ArmKind, Bound, Node, TemporalRole};
-use super::super::lateness::{Stream, column};
+use super::super::incremental::{Arm, ArmKind, Bound, Node, TemporalRole, UnnestedList};
+use super::super::lateness::{Stream, column, is_windows};
 use super::super::lower::substitute;
 use super::{DAY, earlier, is_time, one_judgement, rows, sql};
+use crate::functions::SESSION_TIME;
 
 /// How the rows of a window lie: all lengths in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +50,27 @@ pub(in crate::plan) fn opened(node: Node, end: Expr, streams: &[Stream<'_>]) -> 
         Ok(Node::Temporal { input: Box::new(join), bounds, role: TemporalRole::Open })
     })?;
     Ok((node, all))
+}
+
+/// The join of `streams` that `node` is, and how far past the end of a session by `time` the watermark is when it is complete.
+pub(in crate::plan) fn sessions(node: Node, time: &Expr, streams: &[Stream<'_>]) -> Result<(Node, i64), Fault> {
+    let node = one_judgement(rows::placed(node, streams)?)?;
+    let mut behind = 0;
+    at_joins(node.clone(), time.clone(), &mut |join, time| {
+        if let Some((side, _)) = side_of_join(&join, &time, |of_stream| Some((instant(of_stream).clone(), 0)))? {
+            behind = behind.max(side.behind);
+        }
+        Ok(join)
+    })?;
+    Ok((node, behind))
+}
+
+/// The time that a session's is of.
+fn instant(time: &Expr) -> &Expr {
+    match plain(time) {
+        Expr::ScalarFunction(call) if call.func.name() == SESSION_TIME => call.args.first().map_or(time, plain),
+        time => time,
+    }
 }
 
 /// `apply` to each join of streams in `node` and to `end`, an expression over the rows of `node`, over that join's.
@@ -77,6 +103,23 @@ fn at_joins(node: Node, end: Expr, apply: &mut dyn FnMut(Node, Expr) -> Result<N
             let end = substitute(end, &schema, &columns).map_err(sql)?;
             Ok(Node::Join { base: Box::new(at_joins(*base, end, apply)?), arms, schema })
         }
+        Node::Unnest { input, lists, structs, nulls, schema } => {
+            let [UnnestedList { column: list, depth: 1 }] = lists[..] else { return Err(unknown()) };
+            if !structs.is_empty() {
+                return Err(unknown());
+            }
+            // A row stays until the last of its windows has closed.
+            let of_hop = is_windows(&input, list).then(|| column(input.schema(), list).map(array_max)).flatten();
+            let origin = |i: usize| if i == list { of_hop.clone() } else { column(input.schema(), i) };
+            let columns: Vec<Option<Expr>> = (0..schema.fields().len()).map(origin).collect();
+            let known = |c: &Column| schema.maybe_index_of_column(c).is_some_and(|i| columns[i].is_some());
+            if !end.column_refs().into_iter().all(known) {
+                return Err(unknown());
+            }
+            let columns: Vec<Expr> = columns.into_iter().map(|c| c.unwrap_or_else(|| lit(ScalarValue::Null))).collect();
+            let end = substitute(end, &schema, &columns).map_err(sql)?;
+            Ok(Node::Unnest { input: Box::new(at_joins(*input, end, apply)?), lists, structs, nulls, schema })
+        }
         join @ Node::Temporal { role: TemporalRole::Settle, .. } => apply(join, end),
         _ => Err(unknown()),
     }
@@ -84,6 +127,15 @@ fn at_joins(node: Node, end: Expr, apply: &mut dyn FnMut(Node, Expr) -> Result<N
 
 /// The windows of a join of streams that end at `end`, and the time they are of; None if its rows lie in none.
 fn of_join(join: &Node, end: &Expr) -> Result<Option<(Window, Expr)>, Fault> {
+    side_of_join(join, end, behind_time)
+}
+
+/// The same of what `of` says is made of a stream's time, and lies so far behind it at most.
+fn side_of_join(
+    join: &Node,
+    end: &Expr,
+    of: impl Fn(&Expr) -> Option<(Expr, i64)>,
+) -> Result<Option<(Window, Expr)>, Fault> {
     let Node::Temporal { input, .. } = join else { return Err(unknown()) };
     let Node::Join { base, arms, .. } = &**input else { return Err(unknown()) };
     let [Arm { input: arm, kind, .. }] = arms.as_slice() else { return Err(unknown()) };
@@ -96,7 +148,7 @@ fn of_join(join: &Node, end: &Expr) -> Result<Option<(Window, Expr)>, Fault> {
     let back = if *kind == ArmKind::Inner { stays } else { stays - ahead };
     for (side, near, behind) in [(&**base, near_base, ahead), (arm, near_arm, back)] {
         let Some(of_stream) = made_of(side, end.clone()) else { continue };
-        let Some((time, length)) = behind_time(&of_stream) else { continue };
+        let Some((time, length)) = of(&of_stream) else { continue };
         if made_of(side, near.clone()).is_some_and(|near| plain(&near) == plain(&time)) {
             return Ok(Some((Window { behind, length }, near.clone())));
         }
@@ -182,6 +234,14 @@ pub(in crate::plan) fn bucket(expr: &Expr) -> Option<(Expr, (i64, i64))> {
                     _ => return None,
                 };
                 (of, size)
+            }
+            // The last window of a row.
+            ("array_max", [Expr::ScalarFunction(windows)]) if windows.func.name() == "hop_starts" => {
+                match windows.args.as_slice() {
+                    [of, _, size] => (of, length(size)?),
+                    [of, _, size, Expr::Literal(..)] => (of, length(size).filter(|(months, _)| *months == 0)?),
+                    _ => return None,
+                }
             }
             ("date_bin", [size, of]) => (of, length(size)?),
             ("tumble_start", [of, size]) => (of, length(size)?),

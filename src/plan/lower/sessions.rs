@@ -63,7 +63,8 @@ fn session(window: &Node) -> Result<Option<Node>, DataFusionError> {
         time: unaliased(time),
         gap,
         ends: if says_end { SessionEnd::Each } else { SessionEnd::Absent },
-        closes: false,
+        closes: None,
+        bucket: None,
     };
     let mut exprs = columns_of(schema);
     if let Some(at) = dropped {

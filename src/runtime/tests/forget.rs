@@ -49,6 +49,13 @@ fn models() -> Vec<Written> {
             "running",
             &format!("select id, sum(id) over (partition by date_trunc('hour', ts) order by id) as s from {t} as t"),
         ),
+        view(
+            "visits",
+            &format!(
+                "select k1, window_start, window_end, count(*) as n, min(id) as lo from session({t}, ts, interval '90 minutes', k1) group by 1, 2, 3"
+            ),
+        ),
+        view("visited", &format!("select id, window_start, window_end from session({t}, ts, interval '1 hour')")),
         view("above", "select n, count(*) as groups from \"m\".\"hourly\" as x group by n"),
         // A view with a watermark of its own, whose rows change.
         view("w_hours", &format!("select date_trunc('hour', ts) as h, count(*) as n from {t} as t group by 1")),
@@ -166,5 +173,5 @@ async fn what_came_while_state_was_loaded_is_not_counted_twice() {
     let late = vec![vec![row(200, 0), gone(row(1, 0))], vec![row(201, 0), row(202, 1)], vec![gone(row(200, 0))]];
     let seen = world.slow_start("t", &["hourly"], late).await;
     assert_eq!(seen.first().unwrap()[1], seen[2][1], "the view waits");
-    assert_eq!(world.restored, 7);
+    assert_eq!(world.restored, 9);
 }

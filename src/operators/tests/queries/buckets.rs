@@ -10,6 +10,95 @@ impl Generator<'_> {
     /// A query over such groups.
     pub fn bucketed(&mut self) -> Query {
         let inner = if self.rng.random_bool(0.35) { self.partitions() } else { self.buckets() };
+        self.above(inner)
+    }
+
+    /// A query over sessions, by the time `ts` of a table or, of the first one, by `day`.
+    pub fn bucketed_sessions(&mut self, by_day: bool) -> Query {
+        let alias = self.alias("w");
+        let at = if by_day { 0 } else { [0, 0, 4][self.rng.random_range(0..3)] };
+        let table = self.readable[at].clone();
+        let mut columns: Vec<Column> = table.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
+        let relation = match self.rng.random_range(0..4) {
+            0 => {
+                let own: Vec<Column> = table.columns.iter().map(|(n, k)| (format!("n.{n}"), *k)).collect();
+                let filter = self.filter(&own);
+                format!("(select n.* from {} as n{filter})", table.name)
+            }
+            _ => table.name,
+        };
+        let time = match (by_day, self.rng.random_range(0..6)) {
+            (true, _) => "day",
+            (false, 0) => "date_bin(interval '90 minutes', ts)",
+            (false, 1) => "date_trunc('day', ts)",
+            (false, _) => "ts",
+        };
+        let gaps = if by_day { ["1 day", "2 days", "30 hours"] } else { ["30 minutes", "90 minutes", "2 hours"] };
+        let gap = match self.rng.random_range(0..8) {
+            0 => "1 month",
+            1 => "1 hour",
+            n => gaps[n % 3],
+        };
+        let mut keys: Vec<Column> = Vec::new();
+        for _ in 0..[0, 1, 1, 1, 2][self.rng.random_range(0..5)] {
+            let kind = [Kind::Int, Kind::Int, Kind::Text][self.rng.random_range(0..3)];
+            keys.extend(self.column(&columns, kind).map(|name| (name, kind)));
+        }
+        keys.dedup();
+        // The call's arguments are the relation's own columns.
+        let by: String = keys.iter().map(|(key, _)| format!(", {}", key.replace(&format!("{alias}."), ""))).collect();
+        let call = format!("session({relation}, {time}, interval '{gap}'{by}) as {alias}");
+        let bounds = ["window_start", "window_end"].map(|n| (format!("{alias}.{n}"), Kind::Time));
+        let own = columns.clone();
+        columns.extend(bounds.clone());
+        let filter = match self.rng.random_range(0..8) {
+            0 => format!(" where {}", self.predicate(&bounds)),
+            1 => self.filter(&own),
+            _ => String::new(),
+        };
+        let mut groups: Vec<Column> = keys.into_iter().filter(|_| self.rng.random_bool(0.93)).collect();
+        groups.push(bounds[0].clone());
+        if self.rng.random_bool(0.15) {
+            groups.extend(self.column(&own, Kind::Int).map(|name| (name, Kind::Int)));
+        }
+        let inner = match self.rng.random_range(0..10) {
+            0 | 1 => {
+                let (list, mut output) = self.select(&own);
+                let names = bounds.each_ref().map(|_| self.alias("c"));
+                let list = format!("{list}, {} as {}, {} as {}", bounds[0].0, names[0], bounds[1].0, names[1]);
+                output.extend(names.into_iter().map(|name| (name, Kind::Time)));
+                Query { sql: format!("select {list} from {call}{filter}"), columns: output }
+            }
+            2 | 3 => self.partitions_of(&call, &columns, &groups, &filter),
+            4 => {
+                // Two readers of one call.
+                let [one, other] = [0, 1].map(|_| self.call(&own).0);
+                let named = format!("with x as (select {alias}.*, {alias}.id + 1 as more from {call}{filter})");
+                let list: Vec<String> = groups.iter().map(|(g, _)| g.replace(&format!("{alias}."), "x.")).collect();
+                let by = list.join(", ");
+                let read = |c: &str| {
+                    format!(
+                        "select x.window_start as c_s, {} as c_v from x group by {by}",
+                        c.replace(&format!("{alias}."), "x.")
+                    )
+                };
+                let sql = format!(
+                    "{named} select c_s, cast(c_v as varchar) as c_v from ({}) union all select c_s, cast(c_v as varchar) as c_v from ({})",
+                    read(&one),
+                    read(&other)
+                );
+                Query { sql, columns: vec![("c_s".into(), Kind::Time), ("c_v".into(), Kind::Text)] }
+            }
+            _ => {
+                groups.extend(Some(bounds[1].clone()).filter(|_| self.rng.random_bool(0.6)));
+                self.groups_of(&call, &own, &groups, &filter)
+            }
+        };
+        self.above(inner)
+    }
+
+    /// What is read of a query over buckets.
+    fn above(&mut self, inner: Query) -> Query {
         let alias = self.alias("r");
         let columns: Vec<Column> = inner.columns.iter().map(|(n, k)| (format!("{alias}.{n}"), *k)).collect();
         match self.rng.random_range(0..9) {
@@ -109,11 +198,15 @@ impl Generator<'_> {
     fn partitions(&mut self) -> Query {
         let (source, columns, keys) = self.bucket_keys();
         let filter = self.filter(&columns);
+        self.partitions_of(&source, &columns, &keys, &filter)
+    }
+
+    fn partitions_of(&mut self, source: &str, columns: &[Column], keys: &[Column], filter: &str) -> Query {
         let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
         // DataFusion asserts that functions over one window are ordered alike, which those are not whose keys are ordered by as well.
         let others: Vec<Column> = columns.iter().filter(|(name, _)| !by.contains(name.as_str())).cloned().collect();
         let order = self.order(&others);
-        let (mut list, mut output) = self.select(&columns);
+        let (mut list, mut output) = self.select(columns);
         let is_top = self.rng.random_bool(0.5);
         for number in 0..self.rng.random_range(1..3) {
             let (call, kind) = match is_top {
@@ -121,7 +214,7 @@ impl Generator<'_> {
                 true => {
                     (["rank()", "dense_rank()", "row_number()"][self.rng.random_range(0..3)].to_string(), Kind::Int)
                 }
-                false => self.window_call(&columns),
+                false => self.window_call(columns),
             };
             let frame = match self.rng.random_range(0..4) {
                 0 if call.starts_with("sum(") => " rows between 1 preceding and 1 following",
@@ -148,10 +241,14 @@ impl Generator<'_> {
     fn buckets(&mut self) -> Query {
         let (source, columns, keys) = self.bucket_keys();
         let filter = self.filter(&columns);
+        self.groups_of(&source, &columns, &keys, &filter)
+    }
+
+    fn groups_of(&mut self, source: &str, columns: &[Column], keys: &[Column], filter: &str) -> Query {
         let by = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ");
         let mut output = Vec::new();
         let mut list = Vec::new();
-        for (key, kind) in &keys {
+        for (key, kind) in keys {
             let name = self.alias("c");
             list.push(format!("{key} as {name}"));
             output.push((name, *kind));
@@ -163,7 +260,7 @@ impl Generator<'_> {
             };
         }
         for _ in 0..self.rng.random_range(1..4) {
-            let (call, kind) = if self.rng.random_bool(0.5) { self.call(&columns) } else { self.any_call(&columns) };
+            let (call, kind) = if self.rng.random_bool(0.5) { self.call(columns) } else { self.any_call(columns) };
             let name = self.alias("c");
             list.push(format!("{call} as {name}"));
             output.push((name, kind));
