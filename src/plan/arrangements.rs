@@ -6,7 +6,7 @@
 //! 3. Where several joins keep the same rows, each place says so ([`Node::Arranged`]), and `operators` keep those rows once.
 //!
 //! A name is a hint: rows are found by their value, so joins whose rows turn out to differ would only share fewer of them. Rows that are never
-//! retracted are not found by anything where they are kept (`state::log`), and are kept by each join.
+//! retracted are shared by their order (`state::log::shared`): a join that gets them in another one parts from the others.
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
@@ -41,6 +41,8 @@ pub(super) fn arrange(models: &mut [CompiledModel]) {
 #[derive(Clone)]
 struct Kept {
     name: String,
+    /// Whether no row is ever retracted.
+    only_grows: bool,
     /// By what an arm's rows are found.
     key: Option<Arc<str>>,
     /// Of a relation that is read as it is, or filtered: the columns needed of it, and about how many bytes a value of each takes.
@@ -51,10 +53,22 @@ struct Kept {
 const ROW: usize = 60;
 /// What each holder of rows that are kept once has of its own for a row.
 const HOLD: usize = 16;
+/// What a row takes beside its columns that is never retracted: its place under a key. A holder has nothing of its own.
+const LOGGED: usize = 12;
 
 impl Kept {
     fn bytes(&self) -> usize {
-        ROW + self.columns.iter().flat_map(BTreeMap::values).sum::<usize>()
+        let row = if self.only_grows { LOGGED } else { ROW };
+        row + self.columns.iter().flat_map(BTreeMap::values).sum::<usize>()
+    }
+
+    /// Whether rows with the columns of all `holders` take less than rows of each of them, which take `apart`.
+    fn is_less(&self, holders: usize, apart: usize) -> bool {
+        match self.only_grows {
+            // Columns that others need are read and compared.
+            true => self.bytes() * 4 <= apart * 3,
+            false => self.bytes() + HOLD * holders < apart,
+        }
     }
 }
 
@@ -76,12 +90,12 @@ fn together(places: &[(String, Kept)]) -> Vec<Option<Decided>> {
         let mut union: BTreeMap<usize, usize> = BTreeMap::new();
         group.iter().flat_map(|at| &places[*at].1.columns).for_each(|columns| union.extend(columns));
         let apart: usize = group.iter().map(|at| places[*at].1.bytes()).sum();
-        let once = Kept { columns: Some(union), ..places[group[0]].1.clone() }.bytes() + HOLD * group.len();
+        let once = Kept { columns: Some(union), ..places[group[0]].1.clone() }.is_less(group.len(), apart);
         let mut parts: BTreeMap<Option<Vec<usize>>, Vec<usize>> = BTreeMap::new();
         for at in group {
             // Together, or with those that need the same.
             let own = places[at].1.columns.as_ref();
-            let columns = own.map(|own| if once < apart { BTreeMap::new() } else { own.clone() });
+            let columns = own.map(|own| if once { BTreeMap::new() } else { own.clone() });
             parts.entry(columns.map(|columns| columns.into_keys().collect())).or_default().push(at);
         }
         for part in parts.into_values().filter(|part| part.len() > 1) {
@@ -173,26 +187,28 @@ impl Walk<'_, '_> {
 
     /// What is kept of a join's input; None of what goes by itself.
     fn kept(&self, input: &Node, arm: Option<&Arm>, routes: &[usize]) -> Option<Kept> {
-        if input.is_append_only() || input.schema().fields().is_empty() {
+        if input.schema().fields().is_empty() {
             return None;
         }
+        let only_grows = input.is_append_only();
+        let of = if only_grows { "log of " } else { "" };
         if let Some(scan) = self.scan(input) {
-            let of = |place: &usize| scan.columns[*place];
-            let routes: Vec<usize> = routes.iter().map(of).collect();
+            let routes: Vec<usize> = routes.iter().map(|place| scan.columns[*place]).collect();
             let relation = &self.inputs.get(scan.slot)?;
             let bytes = |column: &usize| {
                 let width = relation.schema.field(*column).data_type().primitive_width();
                 (*column, width.unwrap_or(24))
             };
             return Some(Kept {
-                name: format!("{} where {:?} by {routes:?}", relation.relation, scan.predicates),
+                name: format!("{of}{} where {:?} by {routes:?}", relation.relation, scan.predicates),
+                only_grows,
                 key: arm.and_then(|arm| key(arm, &|place| scan.columns.get(place).copied())),
                 columns: Some(scan.columns.iter().map(bytes).collect()),
             });
         }
-        let mut name = format!("{routes:?} ");
+        let mut name = format!("{of}{routes:?} ");
         self.write(input, &mut name)?;
-        Some(Kept { name, key: arm.and_then(|arm| key(arm, &Some)), columns: None })
+        Some(Kept { name, only_grows, key: arm.and_then(|arm| key(arm, &Some)), columns: None })
     }
 
     fn write(&self, node: &Node, out: &mut String) -> Option<()> {

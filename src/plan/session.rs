@@ -29,7 +29,7 @@ use super::rolled_up::ForgetKeys;
 use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, namesakes, set_operations, subqueries};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
-use crate::state::RowPools;
+use crate::state::{RowPools, SharedLogs};
 
 /// Rules of DataFusion's optimizer that are left out. `push_down_limit` moves limits below operators whose ties we made
 /// deterministic; `single_distinct_aggregation_to_group_by` hides a distinct aggregate from the incremental engine.
@@ -71,7 +71,8 @@ impl Planner {
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false)
             .with_target_partitions(options.target_partitions.max(1))
-            .with_extension(Arc::new(RowPools::default()));
+            .with_extension(Arc::new(RowPools::default()))
+            .with_extension(Arc::new(SharedLogs::default()));
         let set = config.options_mut();
         set.sql_parser.enable_ident_normalization = false;
         set.sql_parser.collect_spans = true;

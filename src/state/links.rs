@@ -1,7 +1,7 @@
 //! The rows of each key, as chains through two vectors: no allocation per key or row.
 
 use super::sections::damaged;
-use super::{NONE, StateReader, StateWriter};
+use super::{Bits, NONE, StateReader, StateWriter};
 use crate::error::{Error, Result};
 
 /// A row that is not in any chain, as opposed to one whose key is [`NONE`].
@@ -98,6 +98,11 @@ impl Links {
         std::iter::successors(some(self.head(key)), move |row| some(self.next[*row as usize]))
     }
 
+    /// These rows, or those of them that are its `own`.
+    pub fn linked<'a>(&'a self, own: Option<&'a Bits>) -> Linked<'a> {
+        Linked { heads: &self.heads, next: &self.next, keys: &self.keys, own, bound: NONE }
+    }
+
     /// Writes all chains.
     pub fn save(&self, out: &mut StateWriter) {
         let none = Vec::new();
@@ -159,5 +164,53 @@ impl Links {
     pub fn heap_size(&self) -> usize {
         let previous = self.previous.as_ref().map_or(0, Vec::capacity);
         (self.heads.capacity() + self.next.capacity() + previous + self.keys.capacity()) * 4
+    }
+}
+
+/// Rows by key, of which some may be another's.
+#[derive(Clone, Copy)]
+pub struct Linked<'a> {
+    heads: &'a [u32],
+    next: &'a [u32],
+    keys: &'a [u32],
+    own: Option<&'a Bits>,
+    /// The first row in a chain that is not below it is its end.
+    bound: u32,
+}
+
+impl<'a> Linked<'a> {
+    /// Rows below `bound`, of chains in which rows ascend: first rows by key, next rows and keys by row.
+    pub(super) fn first(bound: u32, heads: &'a [u32], next: &'a [u32], keys: &'a [u32]) -> Self {
+        Linked { heads, next, keys, own: None, bound }
+    }
+
+    /// The rows of `key`.
+    #[inline]
+    pub fn of(self, key: u32) -> impl Iterator<Item = u32> + 'a {
+        let some = move |row: u32| (row < self.bound).then_some(row);
+        let first = self.heads.get(key as usize).copied().and_then(some);
+        let rows = std::iter::successors(first, move |row| some(self.next[*row as usize]));
+        rows.filter(move |row| self.own.is_none_or(|own| own.has(*row)))
+    }
+
+    /// Whether `key` has a row.
+    #[inline]
+    pub fn has(self, key: u32) -> bool {
+        match self.own {
+            None => self.heads.get(key as usize).is_some_and(|row| *row < self.bound),
+            Some(_) => self.of(key).next().is_some(),
+        }
+    }
+
+    /// The key of a row that is linked.
+    #[inline]
+    pub fn key(self, row: u32) -> u32 {
+        self.keys[row as usize]
+    }
+
+    /// Every row, and its key.
+    pub fn iter(self) -> impl Iterator<Item = (u32, u32)> + 'a {
+        let linked = self.keys.iter().zip(0..self.bound).filter(|(key, _)| **key != UNLINKED);
+        linked.map(|(key, row)| (row, *key)).filter(move |(row, _)| self.own.is_none_or(|own| own.has(*row)))
     }
 }

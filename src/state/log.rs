@@ -1,5 +1,10 @@
 //! Rows that only come, stored by column and addressed by the order they came in.
 
+mod keyed;
+mod shared;
+#[cfg(test)]
+mod tests;
+
 use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -10,6 +15,9 @@ use super::sections::damaged;
 use super::{Applied, NONE, Narrow, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SelectedBatch, Weight};
+
+pub use keyed::{LogKeyed, LogKeying, LogKeys};
+pub use shared::{SharedLog, SharedLogs};
 
 /// Rows from which on a piece is settled: it never changes any more. Tests settle small ones.
 const SETTLED: usize = if cfg!(test) { 1 << 4 } else { 1 << 13 };

@@ -1,7 +1,7 @@
 //! What stateful operators remember between epochs.
 //!
 //! A change passes through here as whole batches: columns become row bytes ([`RowCodec`], hashed once), bytes become dense
-//! ids ([`GroupIndex`] for keys, [`Relation`] for rows, which several operators may hold together: [`RowPools`]), and everything an operator keeps per key or row is a plain `Vec`
+//! ids ([`GroupIndex`] for keys, [`Relation`] for rows, which several operators may hold together: [`RowPools`], [`SharedLogs`]), and everything an operator keeps per key or row is a plain `Vec`
 //! indexed by such an id ([`Links`] chains the rows of one key). Rows go out again by id, columns at a time.
 //!
 //! A snapshot of all this is a list of [`Section`]s in one object ([`stored`]), a cache that may vanish at any time.
@@ -35,8 +35,8 @@ pub use canonical::canonical;
 pub use codec::{Encoded, RowCodec};
 pub use exact_sum::ExactSum;
 pub use groups::GroupIndex;
-pub use links::Links;
-pub use log::RowLog;
+pub use links::{Linked, Links};
+pub use log::{LogKeyed, LogKeying, LogKeys, RowLog, SharedLog, SharedLogs};
 pub use multiset::{Multiset, Presence};
 pub use narrow::Narrow;
 pub use parallel::{dealt_out, in_threads};

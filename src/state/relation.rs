@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use super::{Applied, PooledRows, RowLog, RowStore, StateReader, StateWriter};
+use super::{Applied, PooledRows, RowLog, RowStore, SharedLog, StateReader, StateWriter};
 use crate::error::Result;
 use crate::types::{SelectedBatch, SignedBatch, Weight};
 
@@ -15,6 +15,8 @@ pub enum Relation {
     Pooled(PooledRows),
     /// Insertions.
     Log(RowLog),
+    /// The same, of rows that others may have, too.
+    SharedLog(SharedLog),
 }
 
 /// The same call of either.
@@ -24,6 +26,7 @@ macro_rules! either {
             Relation::Set($rows) => $call,
             Relation::Pooled($rows) => $call,
             Relation::Log($rows) => $call,
+            Relation::SharedLog($rows) => $call,
         }
     };
 }
@@ -54,20 +57,21 @@ impl Relation {
             Relation::Set(rows) => rows.apply(&materialized()?),
             Relation::Pooled(rows) => rows.apply(&materialized()?),
             Relation::Log(rows) => rows.apply(batches),
+            Relation::SharedLog(rows) => rows.apply(batches),
         }
     }
 
     /// The batches as they are applied best: rows that are not kept where they are, are copied once.
     pub fn prepared(&self, batches: Vec<SelectedBatch>) -> Result<Vec<SelectedBatch>> {
         match self {
-            Relation::Log(_) => Ok(batches),
+            Relation::Log(_) | Relation::SharedLog(_) => Ok(batches),
             Relation::Set(_) | Relation::Pooled(_) => batches.iter().map(|b| Ok(b.materialize()?.into())).collect(),
         }
     }
 
     /// Whether no row ever goes.
     pub fn is_append_only(&self) -> bool {
-        matches!(self, Relation::Log(_))
+        matches!(self, Relation::Log(_) | Relation::SharedLog(_))
     }
 
     /// Weight of a row.
@@ -85,11 +89,11 @@ impl Relation {
     pub fn seen(&self, net: Vec<(u32, Weight)>) -> Result<Vec<(u32, Weight)>> {
         match self {
             Relation::Pooled(pooled) => pooled.seen(net),
-            Relation::Set(_) | Relation::Log(_) => Ok(net),
+            Relation::Set(_) | Relation::Log(_) | Relation::SharedLog(_) => Ok(net),
         }
     }
 
-    /// Whether it has columns that it does not show.
+    /// Whether rows that go or come back can differ in columns that it does not show.
     pub fn hides(&self) -> bool {
         matches!(self, Relation::Pooled(pooled) if pooled.hides())
     }
@@ -98,6 +102,7 @@ impl Relation {
     pub fn places(&self, columns: &[usize]) -> Vec<usize> {
         match self {
             Relation::Pooled(pooled) => pooled.places(columns),
+            Relation::SharedLog(log) => log.places(columns),
             Relation::Set(_) | Relation::Log(_) => columns.to_vec(),
         }
     }
@@ -107,7 +112,7 @@ impl Relation {
         match self {
             Relation::Set(rows) => rows.sweep(),
             Relation::Pooled(rows) => rows.sweep(),
-            Relation::Log(_) => Ok(()),
+            Relation::Log(_) | Relation::SharedLog(_) => Ok(()),
         }
     }
 
@@ -123,6 +128,7 @@ impl Relation {
             Relation::Set(rows) => rows.restore(from).map(|()| None),
             Relation::Pooled(rows) => rows.restore(from),
             Relation::Log(rows) => rows.restore(from).map(|()| None),
+            Relation::SharedLog(rows) => rows.restore(from).map(|()| None),
         }
     }
 

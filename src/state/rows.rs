@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
 
 pub use keyed::{Bits, Keyed, Keying, PooledKeys};
+pub(super) use pooled::failed;
 pub use pooled::{PoolName, PooledRows, RowPools};
 
 /// Chunks are merged up to this many rows.

@@ -8,11 +8,11 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("s", DataType::Utf8, true)]))
 }
 
-fn batch(rows: &[(i64, i64)]) -> SignedBatch {
+pub(super) fn batch(rows: &[(i64, i64)]) -> SignedBatch {
     let n: Int64Array = rows.iter().map(|(n, _)| (*n % 7 != 0).then_some(*n)).collect();
     let s: StringArray = rows.iter().map(|(n, _)| (*n % 5 != 0).then(|| format!("text {n}"))).collect();
     let rows_batch = RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap();
@@ -257,8 +257,9 @@ fn holds_its_keys(mut rows: PooledRows, mut keys: PooledKeys, seed: u64) {
         }
         drop(keying);
         let keyed = keys.lock().unwrap();
-        let (links, own) = keyed.links().unwrap();
-        assert!(held.values().all(|(row, key)| own.has(*row) && links.keys()[*row as usize] == *key), "seed {seed}");
+        let linked = keyed.linked().unwrap();
+        assert!(held.values().all(|(row, key)| linked.of(*key).any(|of| of == *row)), "seed {seed}");
+        assert!(linked.iter().eq(held.values().copied().collect::<BTreeMap<_, _>>()), "seed {seed}");
     }
 }
 

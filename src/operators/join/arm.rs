@@ -10,14 +10,14 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{Index, Rows};
+use super::index::Index;
 use super::relation;
 use super::tuples::Tuples;
 use crate::error::{Error, Result};
 use crate::operators::eval::{NarrowExprs, Predicate, arrow_schema, narrowed};
 use crate::operators::sharded::Part;
 use crate::plan::incremental::{self, ArmKind, Node};
-use crate::state::{Links, NONE, Relation, RowCodec, StateReader, StateWriter};
+use crate::state::{Linked, Links, NONE, Relation, RowCodec, StateReader, StateWriter};
 use crate::types::{SelectedBatch, Weight};
 
 pub(super) struct Arm {
@@ -100,6 +100,7 @@ impl Arm {
     pub fn apply(&mut self, change: Vec<SelectedBatch>, base: &Relation, slot: usize, arms: usize) -> Result<Tuples> {
         let change = self.store.prepared(change)?;
         let applied = self.store.apply(&change)?;
+        self.index.follow(&self.store, &mut self.base)?;
         // Keys of the rows that are new. Those of removed ones are known.
         let mut start = 0;
         let mut added: Vec<(u32, u32)> = Vec::new();
@@ -112,10 +113,12 @@ impl Arm {
             if new.is_empty() {
                 continue;
             }
-            let keys = self.keys.of_arm(batch, &self.store)?;
+            // Others may have had the same rows.
+            let known = new.last().map_or(Ok(true), |(_, last)| self.index.knows(*last))?;
+            let keys = (!known).then(|| self.keys.of_arm(batch, &self.store)).transpose()?;
             let mut index = self.index.write()?;
             for (i, id) in new {
-                added.push((id, index.key_of_row(id, || keys.key(i))?));
+                added.push((id, index.key_of_row(id, || keys.as_ref().and_then(|keys| keys.key(i)))?));
             }
         }
         // Duplicates within the epoch are one row.
@@ -404,6 +407,7 @@ impl Arm {
     /// `base`: the ids that rows of the base have now, where those are others than they were.
     pub fn restore(&mut self, from: &mut StateReader, base: Option<&[u32]>) -> Result<()> {
         let rows = self.store.restore(from)?;
+        self.index.follow(&self.store, &mut self.base)?;
         let (links, counted) = self.index.restore(from, &self.base, base, rows.as_deref())?;
         self.base = links;
         if let Some(matches) = &mut self.matches {
@@ -437,12 +441,12 @@ impl Arm {
 }
 
 /// Whether a base row with this key appears under NOT IN.
-fn is_surely_none(key: u32, rows: Rows<'_>, (empty, nulls): (bool, bool)) -> bool {
+fn is_surely_none(key: u32, rows: Linked<'_>, (empty, nulls): (bool, bool)) -> bool {
     empty || (!nulls && key != NONE && !rows.has(key))
 }
 
 /// All rows of `base`, and whether they appear under NOT IN.
-fn standing(base: &Links, rows: Rows<'_>, presence: (bool, bool)) -> Vec<(u32, bool)> {
+fn standing(base: &Links, rows: Linked<'_>, presence: (bool, bool)) -> Vec<(u32, bool)> {
     base.iter().map(|(b, key)| (b, is_surely_none(key, rows, presence))).collect()
 }
 

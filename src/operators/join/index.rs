@@ -1,24 +1,30 @@
 //! An arm's rows by their key, of its own or one that other joins use, too; and the keys, by whose ids base rows find them.
 
 use crate::error::Result;
-use crate::state::{Bits, GroupIndex, Keyed, Keying, Links, NONE, PooledKeys, Relation, StateReader, StateWriter};
+use crate::state::{
+    GroupIndex, Keyed, Keying, Linked, Links, LogKeyed, LogKeying, LogKeys, NONE, PooledKeys, Relation, StateReader,
+    StateWriter,
+};
 
 /// The index of one arm.
 pub(super) enum Index {
     Own { keys: Box<GroupIndex>, rows: Links },
     Pooled(PooledKeys),
+    SharedLog(LogKeys),
 }
 
 /// An index that is looked into. Of one that is shared nobody else uses the rows meanwhile: they must not be asked for.
 pub(super) enum Reader<'a> {
     Own(&'a Links),
     Pooled(Keyed<'a>),
+    SharedLog(LogKeyed<'a>),
 }
 
 /// An index that is given keys.
 pub(super) enum Writer<'a> {
     Own(&'a mut GroupIndex),
     Pooled(Keying<'a>),
+    SharedLog(LogKeying<'a>),
 }
 
 impl Index {
@@ -26,14 +32,35 @@ impl Index {
     pub fn new(store: &Relation, name: &str) -> Result<Self> {
         Ok(match store {
             Relation::Pooled(rows) => Index::Pooled(PooledKeys::new(rows, name)?),
+            Relation::SharedLog(rows) => Index::SharedLog(LogKeys::new(rows, name)?),
             own => Index::Own { keys: Box::default(), rows: Links::new(own.is_append_only()) },
         })
+    }
+
+    /// Looks into what the rows in `store` stand in by now. Ids of keys that `base` has can be others there.
+    pub fn follow(&mut self, store: &Relation, base: &mut Links) -> Result<()> {
+        if let (Index::SharedLog(keys), Relation::SharedLog(rows)) = (self, store)
+            && let Some(now) = keys.follow(rows)?
+        {
+            let old = std::mem::replace(base, Links::new(base.is_append_only()));
+            *base = old.renumbered(None, Some(&now))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the key of a row can be had without looking at the row, and those of the rows before it.
+    pub fn knows(&self, row: u32) -> Result<bool> {
+        match self {
+            Index::SharedLog(keys) => keys.knows(row),
+            Index::Own { .. } | Index::Pooled(_) => Ok(false),
+        }
     }
 
     pub fn read(&self) -> Result<Reader<'_>> {
         Ok(match self {
             Index::Own { rows, .. } => Reader::Own(rows),
             Index::Pooled(keys) => Reader::Pooled(keys.lock()?),
+            Index::SharedLog(keys) => Reader::SharedLog(keys.lock()?),
         })
     }
 
@@ -41,6 +68,7 @@ impl Index {
         Ok(match self {
             Index::Own { keys, .. } => Writer::Own(keys),
             Index::Pooled(keys) => Writer::Pooled(keys.lock_mut()?),
+            Index::SharedLog(keys) => Writer::SharedLog(keys.lock_mut()?),
         })
     }
 
@@ -50,6 +78,7 @@ impl Index {
         match self {
             Index::Own { rows, .. } => rows.contains(row),
             Index::Pooled(keys) => keys.contains(row),
+            Index::SharedLog(keys) => keys.contains(row),
         }
     }
 
@@ -58,6 +87,7 @@ impl Index {
         match self {
             Index::Own { rows, .. } => rows.link(row, key),
             Index::Pooled(keys) => keys.link(row),
+            Index::SharedLog(keys) => keys.link(row),
         }
     }
 
@@ -66,6 +96,8 @@ impl Index {
         match self {
             Index::Own { rows, .. } => rows.unlink(row),
             Index::Pooled(keys) => keys.unlink(row),
+            // No row ever goes.
+            Index::SharedLog(_) => {}
         }
     }
 
@@ -78,6 +110,7 @@ impl Index {
                 Index::Own { keys, rows } if rows.head(key) == NONE => keys.remove(key),
                 Index::Own { .. } => {}
                 Index::Pooled(keys) => keys.release(key)?,
+                Index::SharedLog(keys) => keys.release(key)?,
             }
         }
         Ok(())
@@ -93,6 +126,7 @@ impl Index {
                 Ok(())
             }
             Index::Pooled(keys) => keys.save(out, |out| base.save(out)),
+            Index::SharedLog(keys) => keys.save(out, |out| base.save(out)),
         }
     }
 
@@ -113,6 +147,11 @@ impl Index {
                 *links = Links::restore(from, links.is_append_only())?;
                 **keys = stored;
                 Ok((of_base.renumbered(base_rows, None)?, stored_rows))
+            }
+            Index::SharedLog(keys) => {
+                let links = Links::restore(from, true)?;
+                let now = keys.restore(stored, &links, &of_base)?;
+                Ok((of_base.renumbered(base_rows, now.as_deref())?, stored_rows))
             }
             Index::Pooled(keys) => {
                 let links = Links::restore(from, false)?;
@@ -138,55 +177,19 @@ impl Index {
         match self {
             Index::Own { keys, rows } => keys.heap_size() + rows.heap_size(),
             Index::Pooled(keys) => keys.heap_size(),
+            Index::SharedLog(keys) => keys.heap_size(),
         }
     }
 }
 
 impl Reader<'_> {
     /// The rows, by key and row.
-    pub fn rows(&self) -> Result<Rows<'_>> {
-        Ok(match self {
-            Reader::Own(links) => Rows { links, own: None },
-            Reader::Pooled(keyed) => {
-                let (links, own) = keyed.links()?;
-                Rows { links, own: Some(own) }
-            }
-        })
-    }
-}
-
-/// Linked rows, of which some may be another's.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    links: &'a Links,
-    own: Option<&'a Bits>,
-}
-
-impl<'a> Rows<'a> {
-    /// The rows of `key`.
-    #[inline]
-    pub fn of(self, key: u32) -> impl Iterator<Item = u32> + 'a {
-        self.links.rows(key).filter(move |row| self.own.is_none_or(|own| own.has(*row)))
-    }
-
-    /// Whether `key` has a row.
-    #[inline]
-    pub fn has(self, key: u32) -> bool {
-        match self.own {
-            None => self.links.head(key) != NONE,
-            Some(_) => self.of(key).next().is_some(),
+    pub fn rows(&self) -> Result<Linked<'_>> {
+        match self {
+            Reader::Own(links) => Ok(links.linked(None)),
+            Reader::Pooled(keyed) => keyed.linked(),
+            Reader::SharedLog(keyed) => keyed.linked(),
         }
-    }
-
-    /// The key of a row that is linked.
-    #[inline]
-    pub fn key(self, row: u32) -> u32 {
-        self.links.keys()[row as usize]
-    }
-
-    /// Every row, and its key.
-    pub fn iter(self) -> impl Iterator<Item = (u32, u32)> + 'a {
-        self.links.iter().filter(move |(row, _)| self.own.is_none_or(|own| own.has(*row)))
     }
 }
 
@@ -196,6 +199,7 @@ impl Writer<'_> {
         match self {
             Writer::Own(keys) => key().map_or(Ok(NONE), |key| keys.intern_one(key)),
             Writer::Pooled(keyed) => keyed.key_of_row(row, key),
+            Writer::SharedLog(keying) => keying.key_of_row(row, key),
         }
     }
 
@@ -205,6 +209,7 @@ impl Writer<'_> {
             (_, None) => Ok(NONE),
             (Writer::Own(keys), Some(key)) => keys.intern_one(key),
             (Writer::Pooled(keying), Some(key)) => keying.need(key),
+            (Writer::SharedLog(keying), Some(key)) => keying.need(key),
         }
     }
 
@@ -213,6 +218,7 @@ impl Writer<'_> {
         match self {
             Writer::Own(keys) => Ok(keys.find_one(key)),
             Writer::Pooled(keying) => keying.find(key),
+            Writer::SharedLog(keying) => keying.find(key),
         }
     }
 }

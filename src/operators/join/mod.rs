@@ -31,7 +31,7 @@ use super::eval::{self, arrow_schema};
 use super::sharded::{Part, Shard};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::{PoolName, Relation, RowPools, RowStore, StateReader, StateWriter};
+use crate::state::{PoolName, Relation, RowPools, RowStore, SharedLogs, StateReader, StateWriter};
 use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Join {
@@ -46,9 +46,14 @@ pub(super) struct Join {
 fn relation(node: &Node, part: Part, session: &SessionState) -> Result<Relation> {
     if let Node::Arranged { input, shown, arrangement, .. } = node {
         let name = PoolName { rows: Arc::clone(&arrangement.name), part };
+        let (schema, shown) = (arrow_schema(input.schema()), shown.clone());
         // A session that nobody planned in shares with nobody.
+        if input.is_append_only() {
+            let logs = session.config().get_extension::<SharedLogs>().unwrap_or_default();
+            return Ok(Relation::SharedLog(logs.hold(name, &schema, shown)?));
+        }
         let pools = session.config().get_extension::<RowPools>().unwrap_or_default();
-        return Ok(Relation::Pooled(pools.hold(name, &arrow_schema(input.schema()), shown.clone())?));
+        return Ok(Relation::Pooled(pools.hold(name, &schema, shown)?));
     }
     Relation::new(&arrow_schema(node.schema()), node.is_append_only())
 }

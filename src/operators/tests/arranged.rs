@@ -20,11 +20,20 @@ use crate::plan::{CompiledModel, Planner, PlannerOptions};
 use crate::project::Dialect;
 use crate::types::SignedBatch;
 
-/// Names of what joins below `node` keep with others, and whether that is more than they need.
-fn arrangements(node: &Node, found: &mut Vec<(String, bool)>) {
+/// What joins below `node` keep with others.
+#[derive(Debug, PartialEq)]
+struct Place {
+    name: String,
+    /// Whether that is more than they need.
+    is_wider: bool,
+    /// Whether its rows stay.
+    only_grows: bool,
+}
+
+fn arrangements(node: &Node, found: &mut Vec<Place>) {
     if let Node::Arranged { input, shown, arrangement, .. } = node {
-        let wider = shown.len() < input.schema().fields().len();
-        found.push((arrangement.name.to_string(), wider));
+        let is_wider = shown.len() < input.schema().fields().len();
+        found.push(Place { name: arrangement.name.to_string(), is_wider, only_grows: input.is_append_only() });
     }
     node.below().into_iter().for_each(|below| arrangements(below, found));
 }
@@ -53,13 +62,16 @@ struct Found {
     places: usize,
     /// Those that do not need all columns of what they keep.
     wider: usize,
+    /// Those whose rows stay.
+    logs: usize,
+    /// Those of these that do not need all columns.
+    wider_logs: usize,
 }
 
 /// Two models of one query, one of another, and one that needs whole rows, over the same changes.
-async fn run(seed: u64) -> Result<Found, String> {
+async fn run(seed: u64, case: Case) -> Result<Found, String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0a44_a46e);
     let other = Generator::new(&mut rng).query(1).sql;
-    let case = Case::random(seed);
     // One that needs all columns of a table that the others may need some of.
     let read: Vec<&str> =
         TABLES.iter().map(|t| t.name).filter(|name| case.sql.contains(&format!("\"src\".\"{name}\""))).collect();
@@ -75,7 +87,13 @@ async fn run(seed: u64) -> Result<Found, String> {
     let models = compiled_together(&[&case.sql, &case.sql, &other, &whole], &case.append_only);
     let mut found = Vec::new();
     models.iter().filter_map(|m| m.incremental.as_ref().ok()).for_each(|plan| arrangements(plan, &mut found));
-    let found = Found { places: found.len(), wider: found.iter().filter(|(_, wider)| *wider).count() };
+    let count = |is: fn(&Place) -> bool| found.iter().filter(|place| is(place)).count();
+    let found = Found {
+        places: found.len(),
+        wider: count(|place| place.is_wider),
+        logs: count(|place| place.only_grows),
+        wider_logs: count(|place| place.only_grows && place.is_wider),
+    };
     if found.places == 0 {
         return Ok(found);
     }
@@ -142,20 +160,34 @@ async fn run(seed: u64) -> Result<Found, String> {
 
 #[test]
 fn joins_that_keep_rows_together_are_right_wherever_each_of_them_stands() {
-    let (mut failed, mut shared, mut wider) = (Vec::new(), 0, 0);
-    for seed in seeds("0..120") {
-        let one = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(seed));
+    let [shared, wider, ..] = all(seeds("0..120"), Case::random);
+    assert!(shared > 0 && wider > 0);
+}
+
+#[test]
+fn joins_that_keep_rows_together_that_stay_are_right_wherever_each_of_them_stands() {
+    let [_, _, logs, wider] = all(seeds("0..80"), Case::growing);
+    assert!(logs > 0 && wider > 0);
+}
+
+/// Of how many queries joins keep rows together, with columns that they do not need; the same of rows that stay.
+fn all(seeds: std::ops::Range<u64>, case: fn(u64) -> Case) -> [usize; 4] {
+    let (mut failed, mut counts) = (Vec::new(), [0; 4]);
+    for seed in seeds {
+        let one = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(seed, case(seed)));
         match one {
-            Ok(found) => {
-                shared += usize::from(found.places > 0);
-                wider += usize::from(found.wider > 0);
+            Ok(Found { places, wider, logs, wider_logs }) => {
+                counts.iter_mut().zip([places, wider, logs, wider_logs]).for_each(|(n, of)| *n += usize::from(of > 0));
             }
             Err(why) => failed.push((seed, why)),
         }
     }
-    println!("{shared} of the queries keep rows together, {wider} with columns they do not need");
+    let [shared, wider, logs, wider_logs] = counts;
+    println!(
+        "{shared} of the queries keep rows together, {wider} with columns they do not need; {logs} and {wider_logs} rows that stay"
+    );
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(shared > 0 && wider > 0);
+    counts
 }
 
 const ORDERS: &str = "select t.id, t.s, a.an from \"src\".\"t\" as t join \"src\".\"a\" as a on t.k1 = a.k1";
@@ -182,7 +214,18 @@ fn long_rows(oracle: &Oracle, ids: std::ops::Range<i64>, weight: i64) -> Vec<Vec
 
 #[test]
 fn models_that_keep_rows_together_may_step_at_once() {
-    let models = compiled_together(&[ORDERS, TOTALS, ORDERS, TOTALS], &[]);
+    step_at_once(&[], Some(6));
+}
+
+#[test]
+fn models_that_keep_rows_together_that_stay_may_step_at_once() {
+    step_at_once(&["t", "a", "bb"], None);
+}
+
+/// Rows of `append_only` tables stay; of the others all go from time to time, for the first time after epoch `gone`.
+fn step_at_once(append_only: &[&str], gone: Option<i64>) {
+    let append_only: Vec<String> = append_only.iter().map(|name| name.to_string()).collect();
+    let models = compiled_together(&[ORDERS, TOTALS, ORDERS, TOTALS], &append_only);
     let options = PlannerOptions { target_partitions: 2, ..PlannerOptions::new(Dialect::DataFusion) };
     let planner = Arc::new(Planner::new(options).unwrap());
     let rows = std::thread::scope(|scope| {
@@ -194,7 +237,7 @@ fn models_that_keep_rows_together_may_step_at_once() {
                 let mut present: Vec<Vec<SignedBatch>> = vec![vec![]; oracle.tables.len()];
                 for epoch in 0..40 {
                     let mut change = long_rows(&oracle, epoch * 5..epoch * 5 + 30, 1);
-                    if epoch % 7 == 6 {
+                    if Some(epoch % 7) == gone {
                         // All of it goes, by turns with what the others still have.
                         change = present.iter().map(|all| negated(all.clone())).collect();
                         present.iter_mut().for_each(Vec::clear);
@@ -243,4 +286,52 @@ fn a_dimension_of_several_models_is_kept_once() {
     // A second one's key indexes are its own; its rows are not.
     drop(first);
     assert!(third.state_bytes() <= alone && third.state_bytes() > alone * 9 / 10);
+}
+
+#[test]
+fn rows_that_stay_are_kept_once_as_long_as_they_come_in_one_order() {
+    let append_only: Vec<String> = ["t", "a", "bb"].map(String::from).to_vec();
+    let models = compiled_together(&[ORDERS, TOTALS, ORDERS, ORDERS], &append_only);
+    let names = |model: usize| {
+        let mut found = Vec::new();
+        arrangements(models[model].incremental.as_ref().unwrap(), &mut found);
+        found
+    };
+    assert!(names(0).len() == 2 && names(0) == names(2) && names(0).iter().all(|place| place.only_grows));
+    let planner = Arc::new(Planner::new(PlannerOptions::new(Dialect::DataFusion)).unwrap());
+    let oracles: Vec<Oracle> =
+        models.iter().map(|model| Oracle::executed_by(Arc::clone(model), Arc::clone(&planner))).collect();
+    let bytes = |circuits: &[&Circuit]| circuits.iter().map(|c| c.state_bytes()).sum::<usize>();
+    let circuit = |at: usize, epochs: &[std::ops::Range<i64>]| {
+        let (mut circuit, mut total) = (oracles[at].circuit(Mode::View), Multiset::new());
+        for epoch in epochs {
+            let output = circuit.step(&long_rows(&oracles[at], epoch.clone(), 1)).unwrap();
+            oracles[at].contents.add_signed(&mut total, &output);
+        }
+        (circuit, total)
+    };
+    let (first, total) = circuit(0, &[0..1_000, 1_000..2_000]);
+    let alone = first.state_bytes();
+    // In other epochs, but one order; and from stored bytes.
+    let (third, same) = circuit(2, &[0..500, 500..2_000]);
+    let back = oracles[3].restored(&first, Mode::View);
+    let all = bytes(&[&first, &third, &back]);
+    assert!(all < alone * 3 / 2 && same == total, "{all} bytes of three, {alone} of one");
+    // In another order: a state of its own.
+    let (turned, same) = circuit(3, &[1_000..2_000, 0..1_000]);
+    assert!(turned.state_bytes() > alone * 9 / 10 && same == total);
+    // One that goes on in its own way parts from the others, which stay as they are.
+    let mut back = back;
+    let (mut after, mut expected) = (Multiset::new(), Multiset::new());
+    let step = |circuit: &mut Circuit, at: usize, ids: std::ops::Range<i64>, total: &mut Multiset| {
+        let output = circuit.step(&long_rows(&oracles[at], ids, 1)).unwrap();
+        oracles[at].contents.add_signed(total, &output);
+    };
+    let mut first = first;
+    step(&mut first, 0, 2_000..2_100, &mut expected);
+    step(&mut back, 3, 2_050..2_100, &mut after);
+    step(&mut back, 3, 2_000..2_050, &mut after);
+    assert!(after == expected && !after.is_empty());
+    drop((first, third));
+    assert!(back.state_bytes() > alone * 9 / 10);
 }

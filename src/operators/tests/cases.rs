@@ -87,12 +87,24 @@ impl Case {
 
     /// The query `sql` under random changes of the tables it names.
     pub fn of(seed: u64, sql: String, rng: &mut ChaCha8Rng) -> Self {
-        let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
         // Of its own, so that the seed means what it always meant.
         let mut chosen = ChaCha8Rng::seed_from_u64(seed ^ 0x0a99_e4d0);
         let grows = chosen.random_bool(0.3);
         let append_only: Vec<&str> =
             TABLES.iter().map(|t| t.name).filter(|_| grows && chosen.random_bool(0.7)).collect();
+        Self::where_some_grow(seed, sql, append_only, rng)
+    }
+
+    /// A random query over tables of which none ever loses a row.
+    pub fn growing(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x960e_0001);
+        let depth = rng.random_range(0..2);
+        let sql = Generator::new(&mut rng).query(depth).sql;
+        Self::where_some_grow(seed, sql, TABLES.iter().map(|t| t.name).collect(), &mut rng)
+    }
+
+    fn where_some_grow(seed: u64, sql: String, append_only: Vec<&str>, rng: &mut ChaCha8Rng) -> Self {
+        let mut rows: BTreeMap<&str, Rows> = BTreeMap::new();
         let mut epochs = Vec::new();
         for _ in 0..rng.random_range(20..24) {
             let mut epoch = Epoch { restart: rng.random_bool(0.15), ..Epoch::default() };

@@ -1,12 +1,16 @@
 //! Golden scripts: blocks of a model (`NAME MATERIALIZATION [OPTION…]`, SQL), `---`, and what `explain` or the compiler says.
-//! Models of earlier blocks of a file can be read as `"m"."NAME"`.
+//! Models of earlier blocks of a file can be read as `"m"."NAME"`. A block is compiled beside those that it reads, or beside all
+//! earlier ones.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::project::{compile_all, model, span};
 use crate::plan::{Planner, PlannerOptions};
-use crate::project::{Dialect, Expectation, Materialization, Model, OnViolation, Watermark};
+use crate::project::{Dependency, Dialect, Expectation, Materialization, Model, OnViolation, Watermark};
+
+/// Scripts whose models are those of one project.
+const TOGETHER: [&str; 3] = ["arrangements", "errors", "on_close"];
 
 fn script(name: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/scripts").join(name);
@@ -19,7 +23,7 @@ fn script(name: &str) {
         if input.is_empty() {
             continue;
         }
-        let said = run(input, &mut models);
+        let said = run(input, &mut models, TOGETHER.contains(&name));
         out.push_str(&format!("{input}\n---\n{}\n\n\n", said.trim_end()));
     }
     let out = format!("{}\n", out.trim_end());
@@ -38,7 +42,20 @@ fn script(name: &str) {
     }
 }
 
-fn run(input: &str, models: &mut Vec<Arc<Model>>) -> String {
+/// The last of `models`, and what it reads of them.
+fn read_by_the_last(models: &[Arc<Model>]) -> Vec<Arc<Model>> {
+    let mut read: Vec<Arc<Model>> = models.last().cloned().into_iter().collect();
+    for model in models.iter().rev().skip(1) {
+        let dependency = Dependency::Model(model.name.clone());
+        if read.iter().any(|reader| reader.depends_on.contains(&dependency)) {
+            read.push(Arc::clone(model));
+        }
+    }
+    read.reverse();
+    read
+}
+
+fn run(input: &str, models: &mut Vec<Arc<Model>>, together: bool) -> String {
     let (comments, rest): (Vec<&str>, Vec<&str>) = input.lines().partition(|l| l.starts_with('#'));
     let _ = comments;
     let mut words = rest[0].split_whitespace();
@@ -72,7 +89,7 @@ fn run(input: &str, models: &mut Vec<Arc<Model>>) -> String {
     }
     let made = Arc::new(made);
     models.push(Arc::clone(&made));
-    match compile_all(models.clone()) {
+    match compile_all(if together { models.clone() } else { read_by_the_last(models) }) {
         Ok(compilation) => {
             let compiled = compilation.models.last().unwrap();
             let planner = Planner::new(PlannerOptions::new(Dialect::DataFusion)).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pooled::{Pool, PooledRows, failed};
 use crate::error::{Error, Result};
-use crate::state::{GroupIndex, Links, NONE, Narrow, StateWriter};
+use crate::state::{GroupIndex, Linked, Links, NONE, Narrow, StateWriter};
 
 /// Pooled rows by one key.
 pub(super) struct KeyIndex {
@@ -56,7 +56,7 @@ impl Bits {
         self.0.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
-    fn set(&mut self, id: u32, is: bool) {
+    pub(in crate::state) fn set(&mut self, id: u32, is: bool) {
         let (word, bit) = (id as usize / 64, 1 << (id % 64));
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -64,8 +64,12 @@ impl Bits {
         if is { self.0[word] |= bit } else { self.0[word] &= !bit }
     }
 
-    fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(in crate::state) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.0.len() as u32 * 64).filter(|id| self.has(*id))
+    }
+
+    pub(in crate::state) fn heap_size(&self) -> usize {
+        self.0.capacity() * 8
     }
 }
 
@@ -175,7 +179,7 @@ impl PooledKeys {
     /// Bytes on the heap: its own, and its part of the index.
     pub fn heap_size(&self) -> usize {
         let index = self.lock().map_or(0, |keyed| keyed.index().map_or(0, |i| i.heap_size() / i.users.max(1)));
-        (self.own.0.capacity() + self.needs.0.capacity()) * 8 + index
+        self.own.heap_size() + self.needs.heap_size() + index
     }
 }
 
@@ -192,9 +196,9 @@ impl<'a> Keyed<'a> {
         self.pool.indexes[self.at].as_ref().ok_or_else(gone)
     }
 
-    /// All linked rows, and which of them are its own.
-    pub fn links(&self) -> Result<(&Links, &'a Bits)> {
-        Ok((&self.index()?.rows, self.own))
+    /// The rows that are its own, by key.
+    pub fn linked(&self) -> Result<Linked<'_>> {
+        Ok(self.index()?.rows.linked(Some(self.own)))
     }
 }
 

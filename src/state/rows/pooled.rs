@@ -58,7 +58,7 @@ impl RowPools {
     }
 }
 
-pub(super) fn failed() -> Error {
+pub(in crate::state) fn failed() -> Error {
     Error::diverged("a change failed in the middle of rows that several models share")
 }
 
