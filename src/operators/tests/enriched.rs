@@ -248,6 +248,9 @@ fn written(shape: &Shape, sites: &[(i64, String)], pairs: &[Pair]) -> Table {
     table
 }
 
+/// Start, end, and what it is grouped by beside.
+type Window = (i64, i64, Option<String>);
+
 /// Every pair in every window that it lies in, with start and end.
 fn in_windows(shape: &Shape, pairs: &[Pair]) -> Vec<((i64, i64), Pair)> {
     let Some((is_right, windows)) = shape.windows else { return vec![] };
@@ -282,7 +285,7 @@ fn in_windows(shape: &Shape, pairs: &[Pair]) -> Vec<((i64, i64), Pair)> {
 /// The windows whose end, and what may come for them, lies in `due`.
 fn closed(shape: &Shape, sites: &[(i64, String)], pairs: &[Pair], due: impl Fn(i64) -> bool) -> Table {
     let Some((is_right, windows)) = shape.windows else { return Table::new() };
-    let mut groups: BTreeMap<(i64, i64, Option<String>), (i64, Option<i64>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Window, (i64, Option<i64>)> = BTreeMap::new();
     for ((start, end), pair) in in_windows(shape, pairs) {
         if !due((end + shape.settles(is_right)) * MINUTE) {
             continue;
@@ -302,7 +305,7 @@ fn closed(shape: &Shape, sites: &[(i64, String)], pairs: &[Pair], due: impl Fn(i
             }
         }
     }
-    let row = |((start, end, name), (count, sum)): ((i64, i64, Option<String>), (i64, Option<i64>))| {
+    let row = |((start, end, name), (count, sum)): (Window, (i64, Option<i64>))| {
         let window = if matches!(windows, Windows::Of(_)) { start.to_string() } else { format!("{start}|{end}") };
         (format!("{window}|{}|{count}|{}", show(name), show(sum)), 1)
     };

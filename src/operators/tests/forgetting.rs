@@ -426,13 +426,17 @@ fn a_row_joins_long_sessions_that_were_forgotten() {
     };
     let mut circuit = forgotten();
     let between = row(1_000, 207);
-    let rounds = remember(&oracle, &mut circuit, &signed(&between, 1), &[all.clone()]).unwrap();
+    let rounds = remember(&oracle, &mut circuit, &signed(&between, 1), std::slice::from_ref(&all)).unwrap();
     assert!((2..12).contains(&rounds), "{rounds} rounds");
     let rows = |circuit: &Circuit| circuit.metrics().iter().find(|m| m.name == "session").unwrap().state_rows;
     assert_eq!(rows(&circuit), 400, "the two sessions, and neither of the others");
     let joined = circuit.step(&signed(&between, 1)).unwrap();
     assert_eq!(joined.iter().map(SignedBatch::num_rows).sum::<usize>(), 3, "two sessions become one");
-    assert_eq!(remember(&oracle, &mut circuit, &signed(&between, -1), &[all.clone()]).unwrap(), 0, "it is whole");
+    assert_eq!(
+        remember(&oracle, &mut circuit, &signed(&between, -1), std::slice::from_ref(&all)).unwrap(),
+        0,
+        "it is whole"
+    );
     let parted = circuit.step(&signed(&between, -1)).unwrap();
     assert_eq!(parted.iter().map(SignedBatch::num_rows).sum::<usize>(), 3);
     // Alone between two that are a gap away.
