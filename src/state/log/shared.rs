@@ -24,9 +24,12 @@ use crate::types::{SelectedBatch, SignedBatch, Weight};
 /// The logs of one name, whose rows differ somewhere.
 type Branches = Mutex<Vec<Weak<Mutex<Log>>>>;
 
+/// Rows of one name and of these columns.
+type LogName = (PoolName, Vec<DataType>);
+
 /// The shared logs of one pipeline.
 #[derive(Default)]
-pub struct SharedLogs(Mutex<HashMap<(PoolName, Vec<DataType>), Weak<Branches>>>);
+pub struct SharedLogs(Mutex<HashMap<LogName, Weak<Branches>>>);
 
 impl SharedLogs {
     /// A holder, of no rows yet, of the logs of this name and these columns, of which it asks for those in `shown` only.
@@ -136,9 +139,7 @@ fn behind(batch: &SelectedBatch, rows: usize) -> SelectedBatch {
     match batch.selection() {
         _ if rows == 0 => batch.clone(),
         None => batch.whole().slice(rows, batch.num_rows() - rows).into(),
-        Some(selection) => {
-            SelectedBatch::new(batch.whole().clone(), selection.slice(rows, batch.num_rows() - rows))
-        }
+        Some(selection) => SelectedBatch::new(batch.whole().clone(), selection.slice(rows, batch.num_rows() - rows)),
     }
 }
 
