@@ -136,9 +136,7 @@ fn behind(batch: &SelectedBatch, rows: usize) -> SelectedBatch {
     match batch.selection() {
         _ if rows == 0 => batch.clone(),
         None => batch.whole().slice(rows, batch.num_rows() - rows).into(),
-        Some(selection) => {
-            SelectedBatch::new(batch.whole().clone(), selection.slice(rows, batch.num_rows() - rows))
-        }
+        Some(selection) => SelectedBatch::new(batch.whole().clone(), selection.slice(rows, batch.num_rows() - rows)),
     }
 }
 

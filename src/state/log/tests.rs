@@ -188,9 +188,8 @@ fn holders_of_a_shared_log_have_their_own_rows() {
 #[test]
 fn equal_rows_are_stored_once_and_only_as_long_as_they_come_in_one_order() {
     let logs = SharedLogs::default();
-    let rows = |numbers: std::ops::Range<i64>| -> SelectedBatch {
-        batch(&numbers.map(|n| (n, 1)).collect::<Vec<_>>()).into()
-    };
+    let rows =
+        |numbers: std::ops::Range<i64>| -> SelectedBatch { batch(&numbers.map(|n| (n, 1)).collect::<Vec<_>>()).into() };
     let (mut one, mut two, mut three) = (hold(&logs), hold(&logs), hold(&logs));
     let large = MERGED as i64 * 20 + 50_000;
     one.apply(&[rows(0..large)]).unwrap();
