@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compile::{CompiledModel, Compiler, Known, nullable};
 use super::relation::{Named, Relation, RelationSource};
 use super::session::{Planner, PlannerOptions};
-use super::sources;
+use super::{keys, sources};
 use crate::error::{Error, Result};
 use crate::project::{Dependency, Dialect, Model, SourceTable};
 use crate::types::{Catalog, ChangeKind};
@@ -72,6 +72,7 @@ pub fn compile_alone(dialect: Dialect, model: &Arc<Model>, leaves: &[Leaf]) -> R
         };
         let known = Known {
             append_only: leaf.append_only,
+            unique: keys::declared(&changes, &leaf.columns),
             changes,
             replayable: true,
             view: None,

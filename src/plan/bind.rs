@@ -98,7 +98,7 @@ impl Planner {
             let source =
                 RelationSource { relation: relation.clone(), streamed: false, schema: provider.schema(), view: None };
             scope.relations.push(Named { schema: schema.clone(), name: name.clone(), source: Arc::new(source) });
-            slots.inputs.push(super::Input { relation, schema: provider.schema(), append_only: false });
+            slots.inputs.push(super::Input { relation, schema: provider.schema(), append_only: false, unique: vec![] });
             slots.streamed.push(false);
             providers.push(Arc::clone(provider));
         }

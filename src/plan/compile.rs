@@ -24,7 +24,10 @@ use super::session::{Planner, PlannerOptions};
 use super::session_ends::compact;
 use super::share::share;
 use super::snapshot::CompiledSnapshot;
-use super::{check, contract, determinism, diagnose, forgetting, interval_join, on_close, seed, single_row, sources};
+use super::{
+    check, contract, determinism, diagnose, forgetting, interval_join, join_order, keys, on_close, seed, single_row,
+    sources,
+};
 use crate::error::{Error, did_you_mean};
 use crate::project::{Dependency, Materialization, Model, OnViolation, Project};
 use crate::types::{Catalog, ChangeKind};
@@ -159,6 +162,8 @@ fn reads_known(project: &Project, model: &Model) -> bool {
 pub(super) struct Known {
     pub append_only: bool,
     pub changes: ChangeKind,
+    /// Columns of which no two rows are equal.
+    pub unique: Vec<Vec<usize>>,
     /// Its rows can be read again from the start.
     pub replayable: bool,
     /// Fingerprint of a view that is inlined.
@@ -211,7 +216,7 @@ impl Compiler<'_> {
     pub(super) fn model(&mut self, model: &Arc<Model>) -> Result<CompiledModel, Vec<Error>> {
         if let Some(file) = &model.seed {
             let compiled = seed::compile(model, file)?;
-            self.add_model(model, &compiled.schema, false, None, None);
+            self.add_model(model, &compiled.schema, false, vec![], None, None);
             return Ok(compiled);
         }
         let origin = Origin::Compiled { sql: &model.sql, source_map: &model.source_map };
@@ -360,7 +365,19 @@ impl Compiler<'_> {
         let passing = stream_slot.filter(|_| !joins_streams);
         let has_watermark = self.check_watermark(model, &schema, passing, &slots).map_err(fail)?;
         let watermark = has_watermark.then(|| self.watermark_column(model, &schema, passing, &slots));
-        self.add_model(model, &schema, append_only, view, watermark);
+        let unique = match (model.materialized, &incremental) {
+            (Materialization::MaterializedView, Ok(node)) => keys::of_table(node, &slots.inputs),
+            (Materialization::StreamingTable, _) => stream_slot.map_or_else(Vec::new, |slot| {
+                keys::declared(&self.known[&slots.inputs[slot].relation].changes, &schema)
+            }),
+            (Materialization::Snapshot, _) => model
+                .config
+                .snapshot
+                .as_ref()
+                .map_or_else(Vec::new, |config| keys::named(&[config.columns.scd_id.clone()], &schema)),
+            _ => vec![],
+        };
+        self.add_model(model, &schema, append_only, unique, view, watermark);
         let mut incremental = incremental;
         if let (Ok(tree), true) = (&mut incremental, is_maintained) {
             forgetting::mark(tree, &|slot| self.event_time_column(&slots.inputs[slot]));
@@ -372,6 +389,7 @@ impl Compiler<'_> {
             bulk,
             // What is late is told in one place for each stream.
             incremental: incremental
+                .map(|tree| if closes { tree } else { join_order::ordered(tree, &slots.inputs) })
                 .map(compact)
                 .map(forgetting::settle)
                 .map(|tree| if closes { tree } else { share(tree) }),
@@ -393,6 +411,7 @@ impl Compiler<'_> {
         model: &Model,
         schema: &SchemaRef,
         append_only: bool,
+        unique: Vec<Vec<usize>>,
         view: Option<(String, Arc<LogicalPlan>)>,
         watermark: Option<Option<String>>,
     ) {
@@ -408,6 +427,7 @@ impl Compiler<'_> {
             Known {
                 append_only,
                 changes,
+                unique,
                 replayable: true,
                 view: fingerprint,
                 event_time: model.config.event_time.clone(),
@@ -448,6 +468,7 @@ impl Compiler<'_> {
                     relation: source.relation.clone(),
                     schema: Arc::clone(&source.schema),
                     append_only: self.known.get(&source.relation).is_some_and(|k| k.append_only),
+                    unique: self.known.get(&source.relation).map_or_else(Vec::new, |k| k.unique.clone()),
                 });
                 slots.streamed.push(source.streamed);
             }

@@ -62,6 +62,7 @@ impl Compiler<'_> {
             append_only,
             changes: if append_only { ChangeKind::Append } else { ChangeKind::Signed },
             replayable: true,
+            unique: vec![],
             view: None,
             event_time: model.config.event_time.clone(),
             has_watermark: false,

@@ -44,6 +44,8 @@ pub struct Input {
     pub schema: SchemaRef,
     /// No row of it is ever retracted.
     pub append_only: bool,
+    /// Columns of which no two rows are equal, as far as is known.
+    pub unique: Vec<Vec<usize>>,
 }
 
 /// Catalog part that marks a relation read as a stream, so that a streaming table may also join the same relation as a

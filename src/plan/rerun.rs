@@ -353,7 +353,7 @@ impl Matcher<'_> {
             let source =
                 RelationSource { relation: relation.clone(), streamed: false, schema: Arc::clone(schema), view: None };
             scope.relations.push(Named { schema: "incremental".into(), name: name.into(), source: Arc::new(source) });
-            slots.inputs.push(Input { relation, schema: Arc::clone(schema), append_only: false });
+            slots.inputs.push(Input { relation, schema: Arc::clone(schema), append_only: false, unique: vec![] });
             slots.streamed.push(false);
         }
         let blame = |faults: Vec<Fault>| -> Vec<Fault> {

@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 
 use super::compile::{Known, nullable};
+use super::keys;
 use super::relation::Relation;
 use crate::error::{Error, Result};
 use crate::project::{Connector, SourceTable};
@@ -42,6 +43,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
             append_only: false,
             changes: ChangeKind::Signed,
             replayable: true,
+            unique: vec![],
             view: None,
             event_time,
             has_watermark: false,
@@ -50,8 +52,10 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
         return Ok(SourceRelation { relation, schema: nullable(&columns), known });
     }
     let changes = change_kind(table);
+    let schema = relation_schema(table)?;
     let known = Known {
         append_only: changes == ChangeKind::Append,
+        unique: keys::declared(&changes, &schema),
         replayable: replayable(table),
         changes,
         view: None,
@@ -61,7 +65,7 @@ pub(super) fn relation(table: &SourceTable, catalog: &dyn Catalog) -> Result<Sou
     };
     Ok(SourceRelation {
         relation: Relation::Source(table.source.clone(), table.name.clone()),
-        schema: nullable(relation_schema(table)?.as_ref()),
+        schema: nullable(schema.as_ref()),
         known,
     })
 }

@@ -78,6 +78,13 @@ impl Case {
         Self::of(seed, sql, &mut rng)
     }
 
+    /// A chain of joins.
+    pub fn chain(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc4a1_0000);
+        let sql = Generator::new(&mut rng).chain().sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);

@@ -370,6 +370,13 @@ fn what_is_read_twice_is_computed_once_and_equal() {
 }
 
 #[test]
+fn chains_of_joins_are_right_in_whatever_order() {
+    let seeds = seeds("0..120");
+    let count = seeds.end - seeds.start;
+    assert_eq!(run_all(seeds, Case::chain), count, "all are maintained");
+}
+
+#[test]
 fn sessions_are_those_of_stock_window_functions() {
     let seeds = seeds("0..200");
     let count = seeds.end - seeds.start;

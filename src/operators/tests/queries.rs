@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod buckets;
+mod chains;
 mod clock;
 mod running;
 mod sets;

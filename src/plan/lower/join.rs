@@ -3,7 +3,8 @@
 //! `((f ⋈ a) ⋈ b) ⋈ c` is one node when every arm's condition looks at `f` and that arm only: then each input is kept once.
 //! The optimizer puts projections and filters between the joins; they are lifted above the node, which is sound because the
 //! left side of these joins is the side whose rows are kept or dropped whole. An arm whose condition looks at
-//! another arm (`a.city = b.city`) starts a node of its own, with the chain so far as its base. A full join is a left join and, for the
+//! another arm (`a.city = b.city`) starts a node of its own, with the chain so far as its base. In which order inner joins are put is [`super::chain`]'s, in
+//! which order the arms of a node stand is [`crate::plan::join_order`]'s. A full join is a left join and, for the
 //! right side's other rows, an anti join.
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -16,6 +17,9 @@ use crate::plan::incremental::{Arm, ArmKind, Node};
 
 impl Lowering<'_> {
     pub(super) fn join(&self, join: &Join) -> Result<Node, Fallback> {
+        if let Some(chain) = self.chain(join)? {
+            return Ok(chain);
+        }
         no_subquery(join.filter.as_slice())?;
         if join.join_type == JoinType::Full {
             return self.full_join(join);
@@ -68,12 +72,16 @@ impl Lowering<'_> {
     }
 }
 
-fn arm_of(input: Node, kind: ArmKind, mut on: Vec<(Expr, Expr)>, join: &Join) -> Arm {
+pub(super) fn arm_of(input: Node, kind: ArmKind, on: Vec<(Expr, Expr)>, join: &Join) -> Arm {
+    Arm { input, kind, on: equal_to(on), residual: join.filter.clone(), null_equality: join.null_equality }
+}
+
+/// These pairs. A join without equality compares every row with every other: one key for all. Scalar subqueries are such joins.
+pub(super) fn equal_to(mut on: Vec<(Expr, Expr)>) -> Vec<(Expr, Expr)> {
     if on.is_empty() {
-        // A join without equality compares every row with every other: one key for all. Scalar subqueries are such joins.
         on.push((lit(1i64), lit(1i64)));
     }
-    Arm { input, kind, on, residual: join.filter.clone(), null_equality: join.null_equality }
+    on
 }
 
 /// `base` joined to one arm.

@@ -6,6 +6,7 @@
 //! projections that only rename are merged into what stands below or above them.
 
 mod aggregate;
+mod chain;
 mod first;
 mod join;
 mod sessions;
