@@ -374,7 +374,7 @@ impl Compiler<'_> {
                 .config
                 .snapshot
                 .as_ref()
-                .map_or_else(Vec::new, |config| keys::named(&[config.columns.scd_id.clone()], &schema)),
+                .map_or_else(Vec::new, |config| keys::named(std::slice::from_ref(&config.columns.scd_id), &schema)),
             _ => vec![],
         };
         self.add_model(model, &schema, append_only, unique, view, watermark);
