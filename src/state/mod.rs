@@ -26,6 +26,7 @@ mod ranked;
 mod relation;
 mod rows;
 mod sections;
+mod shared_keys;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -42,8 +43,9 @@ pub use narrow::Narrow;
 pub use parallel::{dealt_out, in_threads};
 pub use ranked::Rank;
 pub use relation::Relation;
-pub use rows::{Applied, Bits, Keyed, Keying, PoolName, PooledKeys, PooledRows, RowPools, RowStore};
+pub use rows::{Applied, Keyed, Keying, PoolName, PooledKeys, PooledRows, RowPools, RowStore};
 pub use sections::{Section, StateReader, StateWriter, Strings};
+pub use shared_keys::Bits;
 pub use stored::{Directory, FORMAT, Header, InputPosition, Packed, Packing, Part, decode, encode};
 pub use totals::Totals;
 

@@ -14,7 +14,7 @@ use super::{NONE, Narrow, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
 
-pub use keyed::{Bits, Keyed, Keying, PooledKeys};
+pub use keyed::{Keyed, Keying, PooledKeys};
 pub(super) use pooled::failed;
 pub use pooled::{PoolName, PooledRows, RowPools};
 

@@ -1,79 +1,39 @@
 //! Rows of a shared log by a key: one index of them for all holders that look for rows by it.
 //!
 //! Rows are linked in their order by the holder that comes first; another one with the same row finds it linked. Rows of a key stand oldest first, so that a
-//! holder meets its own before those it does not have. A key lives as long as a row has it, or a holder says that it needs it: the other side of a join
-//! names keys by the same ids.
+//! holder meets its own before those it does not have.
 
 use std::sync::MutexGuard;
 
 use super::shared::{Log, Seat, SharedLog};
 use crate::error::{Error, Result};
 use crate::state::sections::damaged;
-use crate::state::{Bits, GroupIndex, Linked, Links, NONE, Narrow, StateWriter};
+use crate::state::shared_keys::{Bits, ByKey, KeyIndex};
+use crate::state::{GroupIndex, Linked, Links, NONE, StateWriter};
 
-/// Rows by one key.
-pub(super) struct KeyIndex {
-    /// Equal for equal keys.
-    name: String,
-    keys: GroupIndex,
-    chains: Chains,
-    /// By key: how many holders need it.
-    needed: Narrow,
-    /// How many holders look for rows by it.
-    users: usize,
-}
-
-impl KeyIndex {
-    fn new(name: &str) -> Self {
-        let (keys, chains, needed) = (GroupIndex::new(), Chains::default(), Narrow::default());
-        KeyIndex { name: name.to_string(), keys, chains, needed, users: 0 }
-    }
-
+impl KeyIndex<Chains> {
     /// Rows from `rows` on leave the log.
     pub fn truncate(&mut self, rows: usize) {
-        let mut gone = self.chains.truncate(rows);
+        let mut gone = self.rows.truncate(rows);
         gone.sort_unstable();
         gone.dedup();
-        gone.into_iter().filter(|key| *key != NONE).for_each(|key| self.tidy(key));
-    }
-
-    /// Forgets a key that nothing has any more.
-    fn tidy(&mut self, key: u32) {
-        let is_needed = (key as usize) < self.needed.len() && self.needed.get(key as usize) > 0;
-        if !is_needed && self.chains.head(key) == NONE {
-            self.keys.remove(key);
-        }
+        gone.into_iter().for_each(|key| self.tidy(key));
     }
 
     /// The key of the next row, which is linked.
     fn link(&mut self, row: u32, key: Option<&[u8]>) -> Result<u32> {
-        if row as usize != self.chains.keys.len() {
+        if row as usize != self.rows.keys.len() {
             return Err(Error::internal("rows of a log are linked out of order"));
         }
         let key = key.map_or(Ok(NONE), |key| self.keys.intern_one(key))?;
-        self.chains.push(key);
+        self.rows.push(key);
         Ok(key)
-    }
-
-    /// One more needs a key.
-    fn need(&mut self, key: u32, needs: &mut Bits) {
-        if !needs.has(key) {
-            if key as usize >= self.needed.len() {
-                self.needed.resize(self.keys.bound());
-            }
-            self.needed.add(key as usize, 1);
-            needs.set(key, true);
-        }
-    }
-
-    fn heap_size(&self) -> usize {
-        self.keys.heap_size() + self.chains.heap_size() + self.needed.heap_size()
     }
 }
 
 /// Key → rows 0, 1, 2 …, oldest first.
 #[derive(Default)]
-struct Chains {
+pub(super) struct Chains {
     /// First and last row by key.
     heads: Vec<u32>,
     tails: Vec<u32>,
@@ -101,10 +61,6 @@ impl Chains {
         }
     }
 
-    fn head(&self, key: u32) -> u32 {
-        self.heads.get(key as usize).copied().unwrap_or(NONE)
-    }
-
     /// Forgets all rows but the first so many; the keys that those had.
     fn truncate(&mut self, rows: usize) -> Vec<u32> {
         if rows >= self.keys.len() {
@@ -114,6 +70,12 @@ impl Chains {
         let keys = std::mem::take(self).keys;
         keys.into_iter().for_each(|key| self.push(key));
         gone
+    }
+}
+
+impl ByKey for Chains {
+    fn head(&self, key: u32) -> u32 {
+        self.heads.get(key as usize).copied().unwrap_or(NONE)
     }
 
     fn heap_size(&self) -> usize {
@@ -153,12 +115,7 @@ impl LogKeys {
     pub fn new(rows: &SharedLog, name: &str) -> Result<Self> {
         let seat = Seat::beside(&rows.seat)?;
         let mut log = seat.lock()?;
-        let known = log.indexes.iter().position(|index| index.as_ref().is_some_and(|index| index.name == name));
-        let at = known.or_else(|| log.indexes.iter().position(Option::is_none)).unwrap_or_else(|| {
-            log.indexes.push(None);
-            log.indexes.len() - 1
-        });
-        log.indexes[at].get_or_insert_with(|| KeyIndex::new(name)).users += 1;
+        let at = log.indexes.hold(name, Chains::default);
         drop(log);
         Ok(LogKeys { seat, name: name.to_string(), at, linked: 0, needs: Bits::default() })
     }
@@ -171,8 +128,8 @@ impl LogKeys {
         let mut next = LogKeys::new(rows, &self.name)?;
         // Of two logs only one is locked at a time.
         let log = self.seat.lock()?;
-        let index = index(&log, self.at)?;
-        let keys: Vec<u32> = index.chains.keys[..self.linked].to_vec();
+        let index = log.indexes.get(self.at)?;
+        let keys: Vec<u32> = index.rows.keys[..self.linked].to_vec();
         let mut bytes: Vec<Option<Box<[u8]>>> = vec![None; index.keys.bound()];
         for key in keys.iter().copied().filter(|key| *key != NONE).chain(self.needs.iter()) {
             bytes[key as usize].get_or_insert_with(|| index.keys.key(key).into());
@@ -213,7 +170,7 @@ impl LogKeys {
 
     /// Whether somebody has linked a row already.
     pub fn knows(&self, row: u32) -> Result<bool> {
-        Ok((row as usize) < index(&*self.seat.lock()?, self.at)?.chains.keys.len())
+        Ok((row as usize) < self.seat.lock()?.indexes.get(self.at)?.rows.keys.len())
     }
 
     /// A row that got its key from [`LogKeying::key_of_row`] is one of its own, as those before it are.
@@ -225,10 +182,7 @@ impl LogKeys {
     pub fn release(&mut self, key: u32) -> Result<()> {
         if self.needs.has(key) {
             let mut log = self.seat.lock()?;
-            let index = index_mut(&mut log, self.at)?;
-            index.needed.add(key as usize, -1);
-            index.tidy(key);
-            self.needs.set(key, false);
+            log.indexes.get_mut(self.at)?.release(key, &mut self.needs);
         }
         Ok(())
     }
@@ -236,10 +190,10 @@ impl LogKeys {
     /// Writes keys and rows of its own as a [`GroupIndex`] and [`Links`] would be; what stands between them is written by `between`.
     pub fn save(&self, out: &mut StateWriter, between: impl FnOnce(&mut StateWriter)) -> Result<()> {
         let log = self.seat.lock()?;
-        let index = index(&log, self.at)?;
+        let index = log.indexes.get(self.at)?;
         let mut keys = Bits::default();
         let mut rows = Links::new(true);
-        for (row, key) in index.chains.keys[..self.linked].iter().enumerate() {
+        for (row, key) in index.rows.keys[..self.linked].iter().enumerate() {
             rows.link(row as u32, *key);
             if *key != NONE {
                 keys.set(*key, true);
@@ -264,24 +218,23 @@ impl LogKeys {
         if keys.len() > log.rows.len() {
             return Err(damaged("more rows have a key than there are"));
         }
-        let index = index_mut(&mut log, self.at)?;
+        let index = log.indexes.get_mut(self.at)?;
         let mut now = None;
-        if index.keys.is_empty() && index.chains.keys.is_empty() {
+        if index.keys.is_empty() && index.rows.keys.is_empty() {
             // As they stand.
             index.keys = stored;
-            keys.iter().for_each(|key| index.chains.push(*key));
-            of_base().for_each(|key| index.need(key, &mut self.needs));
+            keys.iter().for_each(|key| index.rows.push(*key));
+            of_base().for_each(|key| index.need_id(key, &mut self.needs));
         } else {
             let bytes = |key: u32| (key != NONE).then(|| stored.key(key));
-            for (row, key) in keys.iter().enumerate().skip(index.chains.keys.len()) {
+            for (row, key) in keys.iter().enumerate().skip(index.rows.keys.len()) {
                 index.link(row as u32, bytes(*key))?;
             }
             let ids = now.insert(vec![NONE; stored.bound()]);
             for key in of_base() {
                 let id = &mut ids[key as usize];
                 if *id == NONE {
-                    *id = index.keys.intern_one(stored.key(key))?;
-                    index.need(*id, &mut self.needs);
+                    *id = index.need(stored.key(key), &mut self.needs)?;
                 }
             }
         }
@@ -292,27 +245,15 @@ impl LogKeys {
 
     /// Bytes on the heap: its own, and its part of the index.
     pub fn heap_size(&self) -> usize {
-        let part = |log: MutexGuard<'_, Log>| index(&log, self.at).map_or(0, |i| i.heap_size() / i.users.max(1));
+        let part = |log: MutexGuard<'_, Log>| log.indexes.get(self.at).map_or(0, KeyIndex::heap_size_of_one);
         self.needs.heap_size() + self.seat.lock().map_or(0, part)
     }
-}
-
-fn gone() -> Error {
-    Error::internal("an index is gone that is in use")
-}
-
-fn index(log: &Log, at: usize) -> Result<&KeyIndex> {
-    log.indexes[at].as_ref().ok_or_else(gone)
-}
-
-fn index_mut(log: &mut Log, at: usize) -> Result<&mut KeyIndex> {
-    log.indexes[at].as_mut().ok_or_else(gone)
 }
 
 impl LogKeyed<'_> {
     /// The rows that are its own, by key.
     pub fn linked(&self) -> Result<Linked<'_>> {
-        let Chains { heads, next, keys, .. } = &index(&self.log, self.at)?.chains;
+        let Chains { heads, next, keys, .. } = &self.log.indexes.get(self.at)?.rows;
         Ok(Linked::first(self.linked as u32, heads, next, keys))
     }
 }
@@ -322,8 +263,8 @@ impl LogKeying<'_> {
     /// matches nothing. The row is one that the holder has.
     pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
         self.log.looks(self.seat, row as usize + 1);
-        let index = index_mut(&mut self.log, self.at)?;
-        match index.chains.keys.get(row as usize) {
+        let index = self.log.indexes.get_mut(self.at)?;
+        match index.rows.keys.get(row as usize) {
             Some(key) => Ok(*key),
             None => index.link(row, key()),
         }
@@ -331,33 +272,20 @@ impl LogKeying<'_> {
 
     /// The id of a key that the other side has, which is kept until it is [released](LogKeys::release).
     pub fn need(&mut self, key: &[u8]) -> Result<u32> {
-        let index = index_mut(&mut self.log, self.at)?;
-        let key = index.keys.intern_one(key)?;
-        index.need(key, self.needs);
-        Ok(key)
+        self.log.indexes.get_mut(self.at)?.need(key, self.needs)
     }
 
     /// The id of a key; [`NONE`] if it is not known. It is that key's for as long as a row of the holder's own has it.
     pub fn find(&mut self, key: &[u8]) -> Result<u32> {
-        Ok(index_mut(&mut self.log, self.at)?.keys.find_one(key))
+        Ok(self.log.indexes.get_mut(self.at)?.keys.find_one(key))
     }
 }
 
 impl Drop for LogKeys {
     fn drop(&mut self) {
         // A broken one is looked into by nobody.
-        let Ok(mut log) = self.seat.lock() else { return };
-        let place = &mut log.indexes[self.at];
-        if let Some(index) = place {
-            index.users -= 1;
-            if index.users == 0 {
-                *place = None;
-                return;
-            }
-            for key in self.needs.iter() {
-                index.needed.add(key as usize, -1);
-                index.tidy(key);
-            }
+        if let Ok(mut log) = self.seat.lock() {
+            log.indexes.leave(self.at, &self.needs);
         }
     }
 }

@@ -14,10 +14,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::keyed::KeyIndex;
+use super::keyed::Chains;
 use super::{Piece, RowLog, SETTLED, fill_their_buffers, owned};
 use crate::error::{Error, Result};
 use crate::state::rows::failed;
+use crate::state::shared_keys::KeyIndexes;
 use crate::state::{Applied, NONE, Narrow, PoolName, StateReader, StateWriter, canonical};
 use crate::types::{SelectedBatch, SignedBatch, Weight};
 
@@ -48,7 +49,7 @@ impl SharedLogs {
 pub(super) struct Log {
     pub rows: RowLog,
     /// By their places.
-    pub indexes: Vec<Option<KeyIndex>>,
+    pub indexes: KeyIndexes<Chains>,
     /// Who looks into it, by seat.
     seats: Vec<Option<Look>>,
     /// Set while rows change: an error leaves it set.
@@ -64,7 +65,7 @@ struct Look {
 
 impl Log {
     fn new(rows: RowLog) -> Self {
-        Log { rows, indexes: Vec::new(), seats: Vec::new(), broken: false }
+        Log { rows, indexes: KeyIndexes::default(), seats: Vec::new(), broken: false }
     }
 
     fn sit(&mut self, look: Look) -> usize {
@@ -86,7 +87,7 @@ impl Log {
         match self.rows.first(longest) {
             Ok(rows) => {
                 self.rows = rows;
-                self.indexes.iter_mut().flatten().for_each(|index| index.truncate(longest));
+                self.indexes.iter_mut().for_each(|index| index.truncate(longest));
             }
             // What is left of it is as it was.
             Err(_) => self.broken = true,

@@ -1,28 +1,16 @@
 //! Pooled rows by a key: one index of them for all holders that look for rows by it.
 //!
 //! A row is linked when the first of these holders has it, and until it leaves the pool; which of the linked rows are a holder's own is
-//! known to that holder alone, as it is with the rows themselves. A key lives as long as a row of the pool has it, or a holder says that it needs it: the other
-//! side of a join names keys by the same ids.
+//! known to that holder alone, as it is with the rows themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pooled::{Pool, PooledRows, failed};
-use crate::error::{Error, Result};
-use crate::state::{GroupIndex, Linked, Links, NONE, Narrow, StateWriter};
+use crate::error::Result;
+use crate::state::shared_keys::{Bits, KeyIndex};
+use crate::state::{Linked, Links, NONE, StateWriter};
 
-/// Pooled rows by one key.
-pub(super) struct KeyIndex {
-    /// Equal for equal keys.
-    name: String,
-    keys: GroupIndex,
-    rows: Links,
-    /// By key: how many holders need it.
-    needed: Narrow,
-    /// How many holders look for rows by it.
-    users: usize,
-}
-
-impl KeyIndex {
+impl KeyIndex<Links> {
     /// The row leaves the pool.
     pub fn forget(&mut self, row: u32) {
         if self.rows.contains(row) {
@@ -30,46 +18,6 @@ impl KeyIndex {
             self.rows.unlink(row);
             self.tidy(key);
         }
-    }
-
-    /// Forgets a key that nothing has any more.
-    fn tidy(&mut self, key: u32) {
-        let is_needed = (key as usize) < self.needed.len() && self.needed.get(key as usize) > 0;
-        if key != NONE && !is_needed && self.rows.head(key) == NONE {
-            self.keys.remove(key);
-        }
-    }
-
-    fn heap_size(&self) -> usize {
-        self.keys.heap_size() + self.rows.heap_size() + self.needed.heap_size()
-    }
-}
-
-/// A set of ids.
-#[derive(Default)]
-pub struct Bits(Vec<u64>);
-
-impl Bits {
-    /// Whether the id is in it.
-    #[inline]
-    pub fn has(&self, id: u32) -> bool {
-        self.0.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
-    }
-
-    pub(in crate::state) fn set(&mut self, id: u32, is: bool) {
-        let (word, bit) = (id as usize / 64, 1 << (id % 64));
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        if is { self.0[word] |= bit } else { self.0[word] &= !bit }
-    }
-
-    pub(in crate::state) fn iter(&self) -> impl Iterator<Item = u32> {
-        (0..self.0.len() as u32 * 64).filter(|id| self.has(*id))
-    }
-
-    pub(in crate::state) fn heap_size(&self) -> usize {
-        self.0.capacity() * 8
     }
 }
 
@@ -102,19 +50,7 @@ impl PooledKeys {
     /// Of the pool that holds `rows`; `name` is equal for equal keys.
     pub fn new(rows: &PooledRows, name: &str) -> Result<Self> {
         let mut pool = rows.pool()?;
-        let known = pool.indexes.iter().position(|index| index.as_ref().is_some_and(|index| index.name == name));
-        let at = known.or_else(|| pool.indexes.iter().position(Option::is_none)).unwrap_or_else(|| {
-            pool.indexes.push(None);
-            pool.indexes.len() - 1
-        });
-        let new = || KeyIndex {
-            name: name.to_string(),
-            keys: GroupIndex::new(),
-            rows: Links::new(false),
-            needed: Narrow::default(),
-            users: 0,
-        };
-        pool.indexes[at].get_or_insert_with(new).users += 1;
+        let at = pool.indexes.hold(name, || Links::new(false));
         drop(pool);
         Ok(PooledKeys { pool: rows.shared(), at, own: Bits::default(), needs: Bits::default() })
     }
@@ -149,10 +85,7 @@ impl PooledKeys {
     pub fn release(&mut self, key: u32) -> Result<()> {
         if self.needs.has(key) {
             let mut pool = self.pool.lock().map_err(|_| failed())?;
-            let index = index_mut(&mut pool, self.at)?;
-            index.needed.add(key as usize, -1);
-            index.tidy(key);
-            self.needs.set(key, false);
+            pool.indexes.get_mut(self.at)?.release(key, &mut self.needs);
         }
         Ok(())
     }
@@ -160,7 +93,7 @@ impl PooledKeys {
     /// Writes keys and rows of its own as a [`GroupIndex`] and [`Links`] would be; what stands between them is written by `between`.
     pub fn save(&self, out: &mut StateWriter, between: impl FnOnce(&mut StateWriter)) -> Result<()> {
         let keyed = self.lock()?;
-        let index = keyed.index()?;
+        let index = keyed.pool.indexes.get(keyed.at)?;
         let mut keys = Bits::default();
         let mut rows = Links::new(false);
         for row in self.own.iter() {
@@ -178,27 +111,15 @@ impl PooledKeys {
 
     /// Bytes on the heap: its own, and its part of the index.
     pub fn heap_size(&self) -> usize {
-        let index = self.lock().map_or(0, |keyed| keyed.index().map_or(0, |i| i.heap_size() / i.users.max(1)));
-        self.own.heap_size() + self.needs.heap_size() + index
+        let part = |keyed: Keyed<'_>| keyed.pool.indexes.get(self.at).map_or(0, KeyIndex::heap_size_of_one);
+        self.own.heap_size() + self.needs.heap_size() + self.lock().map_or(0, part)
     }
 }
 
-fn gone() -> Error {
-    Error::internal("an index is gone that is in use")
-}
-
-fn index_mut(pool: &mut Pool, at: usize) -> Result<&mut KeyIndex> {
-    pool.indexes[at].as_mut().ok_or_else(gone)
-}
-
-impl<'a> Keyed<'a> {
-    fn index(&self) -> Result<&KeyIndex> {
-        self.pool.indexes[self.at].as_ref().ok_or_else(gone)
-    }
-
+impl Keyed<'_> {
     /// The rows that are its own, by key.
     pub fn linked(&self) -> Result<Linked<'_>> {
-        Ok(self.index()?.rows.linked(Some(self.own)))
+        Ok(self.pool.indexes.get(self.at)?.rows.linked(Some(self.own)))
     }
 }
 
@@ -206,7 +127,7 @@ impl Keying<'_> {
     /// The id of a row's key, under which it is linked from now on: that of `key`, which is asked for if it is not linked yet. None
     /// matches nothing. The row is one that the holder has.
     pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
-        let index = index_mut(&mut self.pool, self.at)?;
+        let index = self.pool.indexes.get_mut(self.at)?;
         if index.rows.contains(row) {
             return Ok(index.rows.keys()[row as usize]);
         }
@@ -217,38 +138,19 @@ impl Keying<'_> {
 
     /// The id of a key that the other side has, which is kept until it is [released](PooledKeys::release).
     pub fn need(&mut self, key: &[u8]) -> Result<u32> {
-        let index = index_mut(&mut self.pool, self.at)?;
-        let key = index.keys.intern_one(key)?;
-        if !self.needs.has(key) {
-            if key as usize >= index.needed.len() {
-                index.needed.resize(index.keys.bound());
-            }
-            index.needed.add(key as usize, 1);
-            self.needs.set(key, true);
-        }
-        Ok(key)
+        self.pool.indexes.get_mut(self.at)?.need(key, self.needs)
     }
 
     /// The id of a key; [`NONE`] if it is not known. It is that key's for as long as a row of the holder's own has it.
     pub fn find(&mut self, key: &[u8]) -> Result<u32> {
-        Ok(index_mut(&mut self.pool, self.at)?.keys.find_one(key))
+        Ok(self.pool.indexes.get_mut(self.at)?.keys.find_one(key))
     }
 }
 
 impl Drop for PooledKeys {
     fn drop(&mut self) {
-        let Ok(mut pool) = self.pool.lock() else { return };
-        let place = &mut pool.indexes[self.at];
-        if let Some(index) = place {
-            index.users -= 1;
-            if index.users == 0 {
-                *place = None;
-                return;
-            }
-            for key in self.needs.iter() {
-                index.needed.add(key as usize, -1);
-                index.tidy(key);
-            }
+        if let Ok(mut pool) = self.pool.lock() {
+            pool.indexes.leave(self.at, &self.needs);
         }
     }
 }

@@ -11,10 +11,10 @@ use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::keyed::KeyIndex;
 use super::{Applied, Retraction, RowStore, settle};
 use crate::error::{Error, Result};
-use crate::state::{NONE, Narrow, RowCodec, StateReader, StateWriter};
+use crate::state::shared_keys::KeyIndexes;
+use crate::state::{Links, NONE, Narrow, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 /// Which rows are one pool: those of equal name, of one part of the keys.
@@ -66,7 +66,7 @@ pub(super) struct Pool {
     /// Weights are numbers of holders.
     rows: RowStore,
     /// By their places.
-    pub indexes: Vec<Option<KeyIndex>>,
+    pub indexes: KeyIndexes<Links>,
     holders: usize,
     /// Set while rows change: an error leaves it set.
     broken: bool,
@@ -74,7 +74,7 @@ pub(super) struct Pool {
 
 impl Pool {
     fn new(rows: RowStore) -> Self {
-        Pool { rows, indexes: Vec::new(), holders: 0, broken: false }
+        Pool { rows, indexes: KeyIndexes::default(), holders: 0, broken: false }
     }
 
     /// One holder less of each of these rows; those without any are gone.
@@ -84,7 +84,7 @@ impl Pool {
             rows.weights.add(id as usize, -1);
             if rows.weights.get(id as usize) == 0 {
                 rows.dead.push(id);
-                self.indexes.iter_mut().flatten().for_each(|index| index.forget(id));
+                self.indexes.iter_mut().for_each(|index| index.forget(id));
             }
         }
         rows.sweep()
@@ -316,7 +316,7 @@ impl Drop for PooledRows {
         // In one that is broken nobody reads any more.
         let Ok(mut pool) = Changing::new(&self.pool) else { return };
         pool.0.holders -= 1;
-        if pool.0.holders == 0 && pool.0.indexes.iter().all(Option::is_none) {
+        if pool.0.holders == 0 && pool.0.indexes.is_empty() {
             // Nobody is left to tell its rows from those of others.
             if let Ok(empty) = pool.0.rows.empty() {
                 pool.0.rows = empty;
