@@ -90,7 +90,7 @@ impl PooledKeys {
         Ok(())
     }
 
-    /// Writes keys and rows of its own as a [`GroupIndex`] and [`Links`] would be; what stands between them is written by `between`.
+    /// Writes keys and rows of its own as a [`GroupIndex`](crate::state::GroupIndex) and [`Links`] would be; what stands between them is written by `between`.
     pub fn save(&self, out: &mut StateWriter, between: impl FnOnce(&mut StateWriter)) -> Result<()> {
         let keyed = self.lock()?;
         let index = keyed.pool.indexes.get(keyed.at)?;
