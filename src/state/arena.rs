@@ -11,23 +11,61 @@ const WORTH: usize = 1 << 16;
 /// Strings that one thread takes at once.
 const LOT: usize = 1 << 16;
 
+/// Bits of an address that say where in its chunk a string begins.
+const BITS: u32 = if cfg!(test) { 8 } else { 20 };
+/// Bytes of a chunk, unless one string is longer.
+const CHUNK: usize = 1 << BITS;
+
 /// Strings by id. One that is shorter than the one it replaces takes its place, so keys of fixed width never leave a gap; other gaps
 /// are closed when they are half of everything.
 ///
-/// As long as all strings are equally long, as keys of numbers are, nothing is written down of where they stand.
+/// As long as all strings are equally long, as keys of numbers are, nothing is written down of where they stand. Bytes stand in chunks
+/// that are filled once, so nothing moves when strings are added.
 #[derive(Default)]
 pub(super) struct Arena {
-    bytes: Vec<u8>,
+    chunks: Vec<Vec<u8>>,
     count: usize,
     /// The length of every string, while there is one.
-    width: Option<usize>,
+    width: Option<Width>,
     /// Of strings of one length those that were freed and not replaced, the last one last.
     freed: Vec<u32>,
-    /// Empty while there is a `width`.
+    /// Addresses: chunk and place in it. Empty while there is a `width`.
     starts: Narrow,
     lengths: Narrow,
+    /// Bytes of all strings and gaps.
+    size: usize,
     /// Bytes that belong to no string.
     gaps: usize,
+}
+
+/// Of strings that are equally long, a chunk holds a power of two.
+#[derive(Clone, Copy)]
+struct Width {
+    bytes: usize,
+    /// Bits of an id that say which of a chunk's strings it is.
+    bits: u32,
+}
+
+impl Width {
+    fn of(bytes: usize) -> Self {
+        Width { bytes, bits: (CHUNK / bytes.max(1)).max(1).ilog2().min(BITS) }
+    }
+
+    /// Chunk and place of a string.
+    #[inline]
+    fn place(self, id: usize) -> (usize, usize) {
+        (id >> self.bits, (id & ((1 << self.bits) - 1)) * self.bytes)
+    }
+}
+
+/// Chunk and place of an address.
+#[inline]
+fn place(address: i64) -> (usize, usize) {
+    (address as usize >> BITS, address as usize & (CHUNK - 1))
+}
+
+fn address(chunk: usize, at: usize) -> i64 {
+    ((chunk << BITS) | at) as i64
 }
 
 impl Arena {
@@ -39,35 +77,68 @@ impl Arena {
     #[inline]
     pub fn get(&self, id: u32) -> &[u8] {
         if let Some(width) = self.width {
-            return &self.bytes[id as usize * width..][..width];
+            let (chunk, at) = width.place(id as usize);
+            return &self.chunks[chunk][at..][..width.bytes];
         }
-        let start = self.starts.get(id as usize) as usize;
-        &self.bytes[start..start + self.lengths.get(id as usize) as usize]
+        let (chunk, at) = place(self.starts.get(id as usize));
+        &self.chunks[chunk][at..][..self.lengths.get(id as usize) as usize]
     }
 
     /// The next id.
     pub fn push(&mut self, string: &[u8]) {
         if self.count == 0 {
-            self.width = Some(string.len());
-        } else if self.width.is_some_and(|width| width != string.len()) {
+            self.width = Some(Width::of(string.len()));
+        } else if self.width.is_some_and(|width| width.bytes != string.len()) {
             self.tell_apart();
         }
-        if self.width.is_none() {
-            self.starts.push(self.bytes.len() as i64);
-            self.lengths.push(string.len() as i64);
+        match self.width {
+            Some(width) => {
+                let (chunk, at) = width.place(self.count);
+                if chunk == self.chunks.len() {
+                    // The first one grows: most indexes are small.
+                    let room = if chunk == 0 { 0 } else { string.len() << width.bits };
+                    self.chunks.push(Vec::with_capacity(room));
+                }
+                debug_assert_eq!(self.chunks[chunk].len(), at);
+                self.chunks[chunk].extend_from_slice(string);
+                self.size += string.len();
+            }
+            None => {
+                let start = self.append(string);
+                self.starts.push(start);
+                self.lengths.push(string.len() as i64);
+            }
         }
-        self.bytes.extend_from_slice(string);
         self.count += 1;
+    }
+
+    /// Its address.
+    fn append(&mut self, string: &[u8]) -> i64 {
+        self.size += string.len();
+        if let Some(last) = self.chunks.last_mut()
+            && last.len() < CHUNK
+            && (last.len() + string.len() <= CHUNK || last.is_empty())
+        {
+            let at = last.len();
+            last.extend_from_slice(string);
+            return address(self.chunks.len() - 1, at);
+        }
+        let mut chunk = Vec::with_capacity(if self.chunks.is_empty() { 0 } else { CHUNK.max(string.len()) });
+        chunk.extend_from_slice(string);
+        self.chunks.push(chunk);
+        address(self.chunks.len() - 1, 0)
     }
 
     /// Writes down where the strings stand, since they are not equally long any more.
     #[cold]
     fn tell_apart(&mut self) {
         let Some(width) = self.width.take() else { return };
-        let (count, width) = (self.count as i64, width as i64);
-        self.starts = Narrow::up_to(self.bytes.len() as i64, (0..self.count).map(|id| id as i64 * width));
-        self.lengths = Narrow::up_to(width, (0..self.count).map(|_| width));
-        debug_assert_eq!(count * width, self.bytes.len() as i64);
+        let start = |id: usize| {
+            let (chunk, at) = width.place(id);
+            address(chunk, at)
+        };
+        self.starts = Narrow::up_to(start(self.count), (0..self.count).map(start));
+        self.lengths = Narrow::up_to(width.bytes as i64, (0..self.count).map(|_| width.bytes as i64));
         for id in std::mem::take(&mut self.freed) {
             self.lengths.set(id as usize, 0);
         }
@@ -77,24 +148,25 @@ impl Arena {
     pub fn replace(&mut self, id: u32, room: u32, string: &[u8]) {
         let at = id as usize;
         if let Some(width) = self.width {
-            if width == string.len() {
-                self.bytes[at * width..][..width].copy_from_slice(string);
+            if width.bytes == string.len() {
+                let (chunk, at) = width.place(at);
+                self.chunks[chunk][at..][..string.len()].copy_from_slice(string);
                 // Of stored strings it is not known which are free.
                 if self.freed.last() == Some(&id) {
                     self.freed.pop();
-                    self.gaps -= width;
+                    self.gaps -= width.bytes;
                 }
                 return;
             }
             self.tell_apart();
         }
         if string.len() <= room as usize {
-            let start = self.starts.get(at) as usize;
-            self.bytes[start..start + string.len()].copy_from_slice(string);
+            let (chunk, start) = place(self.starts.get(at));
+            self.chunks[chunk][start..start + string.len()].copy_from_slice(string);
             self.gaps = self.gaps.saturating_sub(string.len());
         } else {
-            self.starts.set(at, self.bytes.len() as i64);
-            self.bytes.extend_from_slice(string);
+            let start = self.append(string);
+            self.starts.set(at, start);
         }
         self.lengths.set(at, string.len() as i64);
     }
@@ -103,8 +175,8 @@ impl Arena {
     pub fn free(&mut self, id: u32) -> u32 {
         if let Some(width) = self.width {
             self.freed.push(id);
-            self.gaps += width;
-            return width as u32;
+            self.gaps += width.bytes;
+            return width.bytes as u32;
         }
         let length = self.lengths.get(id as usize);
         self.lengths.set(id as usize, 0);
@@ -115,16 +187,15 @@ impl Arena {
     /// Closes the gaps when they are most of it. What freed strings left cannot be reused afterwards.
     pub fn tidy(&mut self) -> bool {
         // Equally long ones take each other's places.
-        if self.width.is_some() || self.gaps < WORTH || self.gaps * 2 < self.bytes.len() {
+        if self.width.is_some() || self.gaps < WORTH || self.gaps * 2 < self.size {
             return false;
         }
-        let mut bytes = Vec::with_capacity(self.bytes.len() - self.gaps);
+        let mut tidy = Arena::default();
         for id in 0..self.bound() {
-            let start = bytes.len() as i64;
-            bytes.extend_from_slice(self.get(id as u32));
+            let start = tidy.append(self.get(id as u32));
             self.starts.set(id, start);
         }
-        (self.bytes, self.gaps) = (bytes, 0);
+        (self.chunks, self.size, self.gaps) = (tidy.chunks, tidy.size, 0);
         true
     }
 
@@ -146,7 +217,8 @@ impl Arena {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.bytes.capacity() + self.freed.capacity() * 4 + self.starts.heap_size() + self.lengths.heap_size()
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity() + size_of::<Vec<u8>>()).sum();
+        chunks + self.freed.capacity() * 4 + self.starts.heap_size() + self.lengths.heap_size()
     }
 }
 
@@ -155,20 +227,74 @@ impl From<Strings> for Arena {
     fn from(strings: Strings) -> Self {
         let (lengths, bytes): (Vec<u32>, Buffer) = strings.into_parts();
         let count = lengths.len();
+        let size = bytes.len();
         if let Some(width) = lengths.first().filter(|width| lengths.iter().all(|length| length == *width)) {
-            let bytes = bytes.into_vec().unwrap_or_else(|shared| shared.to_vec());
-            return Arena { bytes, count, width: Some(*width as usize), ..Arena::default() };
+            let width = Width::of(*width as usize);
+            let chunks = bytes.chunks((width.bytes << width.bits).max(1)).map(<[u8]>::to_vec).collect();
+            // Strings of no bytes stand in chunks, too.
+            let chunks = if width.bytes == 0 { vec![vec![]; ((count - 1) >> width.bits) + 1] } else { chunks };
+            return Arena { chunks, size, count, width: Some(width), ..Arena::default() };
         }
-        let mut end = 0;
-        let start = |length: &u32| {
-            let start = end;
-            end += i64::from(*length);
-            start
+        let mut arena = Arena { count, ..Arena::default() };
+        let mut rest = bytes.as_slice();
+        let mut start = |length: &u32| {
+            let (string, tail) = rest.split_at(*length as usize);
+            rest = tail;
+            arena.append(string)
         };
-        let starts = Narrow::up_to(bytes.len() as i64, lengths.iter().map(start));
+        let starts: Vec<i64> = lengths.iter().map(&mut start).collect();
+        arena.starts = Narrow::up_to(starts.iter().copied().max().unwrap_or(0), starts.into_iter());
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let lengths = Narrow::up_to(longest.into(), lengths.iter().map(|length| i64::from(*length)));
-        let bytes = bytes.into_vec().unwrap_or_else(|shared| shared.to_vec());
-        Arena { bytes, count, starts, lengths, ..Arena::default() }
+        arena.lengths = Narrow::up_to(longest.into(), lengths.iter().map(|length| i64::from(*length)));
+        arena
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Of lengths below `longest`, or all of that length.
+    fn strings_are_what_they_were(longest: usize, equal: bool) {
+        let mut rng = ChaCha8Rng::seed_from_u64(longest as u64);
+        let (mut arena, mut plain): (Arena, Vec<Vec<u8>>) = Default::default();
+        let mut free: Vec<(u32, u32)> = vec![];
+        for step in 0..2_000 {
+            // Late, one is of another length than all the others.
+            let length = if equal && step != 1_900 { longest } else { rng.random_range(0..=longest) };
+            let string: Vec<u8> = (0..length).map(|_| rng.random()).collect();
+            match rng.random_range(0..4) {
+                0 if !plain.is_empty() => {
+                    let id = rng.random_range(0..plain.len()) as u32;
+                    if free.iter().all(|(other, _)| *other != id) {
+                        free.push((id, arena.free(id)));
+                    }
+                    if arena.tidy() {
+                        free.iter_mut().for_each(|(_, room)| *room = 0);
+                    }
+                }
+                1 if !free.is_empty() => {
+                    let (id, room) = free.pop().unwrap();
+                    arena.replace(id, room, &string);
+                    plain[id as usize] = string;
+                }
+                _ => {
+                    arena.push(&string);
+                    plain.push(string);
+                }
+            }
+            let there = (0..plain.len() as u32).filter(|id| step % 50 == 0 && free.iter().all(|(f, _)| f != id));
+            there.for_each(|id| assert_eq!(arena.get(id), plain[id as usize]));
+        }
+    }
+
+    #[test]
+    fn strings_of_all_lengths_keep_their_bytes() {
+        for longest in [0, 1, 7, 18, CHUNK - 1, CHUNK, CHUNK * 3] {
+            strings_are_what_they_were(longest, false);
+            strings_are_what_they_were(longest, true);
+        }
     }
 }

@@ -8,6 +8,9 @@ use super::sections::damaged;
 use super::{Encoded, NONE, StateReader, StateWriter};
 use crate::error::{Error, Result};
 
+/// Keys that are looked up together: what they read fits the first cache.
+pub const AHEAD: usize = 64;
+
 /// Gives every distinct key a small integer. Ids of removed keys are reused, so vectors indexed by id stay dense.
 #[derive(Default)]
 pub struct GroupIndex {
@@ -37,7 +40,37 @@ impl GroupIndex {
 
     /// Ids of all keys, new ones for those not seen yet.
     pub fn intern(&mut self, keys: &Encoded) -> Result<Vec<u32>> {
-        (0..keys.len()).map(|i| self.intern_one(keys.row(i))).collect()
+        let mut ids = Vec::with_capacity(keys.len());
+        for first in (0..keys.len()).step_by(AHEAD) {
+            let lot = first..keys.len().min(first + AHEAD);
+            self.look_ahead(lot.clone().map(|i| keys.row(i)));
+            for i in lot {
+                ids.push(self.intern_one(keys.row(i))?);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Reads what looking up the first [`AHEAD`] of these keys will read, so that memory is waited for once, not key by key. Gives the ids
+    /// that they will have, as far as hashes tell, and [`NONE`]s.
+    #[inline]
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [u32; AHEAD] {
+        let mut candidates = [NONE; AHEAD];
+        if !self.index.is_large() {
+            return candidates;
+        }
+        // Hashes first: less stands between one search and the next.
+        let (mut halves, mut count) = ([0; AHEAD], 0);
+        for (key, place) in keys.zip(&mut halves) {
+            *place = half(key);
+            count += 1;
+        }
+        for (half, candidate) in halves[..count].iter().zip(&mut candidates) {
+            *candidate = self.index.first_candidate(*half).unwrap_or(NONE);
+        }
+        let known = candidates.iter().filter(|id| **id != NONE);
+        std::hint::black_box(known.fold(0, |read, id| read ^ self.keys.get(*id).first().copied().unwrap_or(0)));
+        candidates
     }
 
     /// Id of one key, a new one if it is not known.

@@ -1,17 +1,20 @@
-//! Hash tables of ids that can be used before they are filled.
+//! Hash tables of ids that grow in parts, and can be used before they are filled.
+//!
+//! A table of ten million entries that doubles asks for as much memory again as it has, and the epoch in which it does waits for all of them to be
+//! moved. So a large one is a thousand small ones, which double one by one, each into what others have left.
 //!
 //! Stored state brings back ten million entries at once, and the first epoch after a start asks for a thousand of them. Putting all
-//! of them into a hash table first would be most of that epoch. So they are only dealt out to the parts of the table they belong to,
-//! and a part is searched from front to back until it was searched as often as filling it would have cost: then it is filled, which
-//! goes from front to back of the table's memory. Whatever is asked for, that costs about twice what the cheaper way would have.
+//! of them into a hash table first would be most of that epoch. So they are only dealt out to the parts they belong to,
+//! and a part is searched from front to back until it was searched as often as filling it would have cost: then it is filled.
+//! Whatever is asked for, that costs about twice what the cheaper way would have.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 
-/// Entries below which a table is filled at once: it fits the caches.
-const SMALL: usize = 1 << 16;
-/// Parts of a table that are filled one by one.
-const PARTS: usize = 1 << 10;
+/// Entries below which there is one table: it fits the caches, and is filled at once. Tests have several for a few.
+const SMALL: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
+/// Tables of a large index.
+const PARTS: usize = if cfg!(test) { 1 << 3 } else { 1 << 10 };
 /// Searches of a part that cost what filling it does.
 const SEARCHES: u32 = 16;
 
@@ -19,6 +22,8 @@ const SEARCHES: u32 = 16;
 pub(super) trait Slot: Copy {
     fn new(tag: u32, id: u32) -> Self;
     fn id(self) -> u32;
+    /// Whether it could be an entry with this tag.
+    fn may_have(self, tag: u32) -> bool;
 }
 
 impl Slot for u32 {
@@ -28,6 +33,10 @@ impl Slot for u32 {
 
     fn id(self) -> u32 {
         self
+    }
+
+    fn may_have(self, _tag: u32) -> bool {
+        true
     }
 }
 
@@ -40,24 +49,29 @@ impl Slot for (u32, u32) {
     fn id(self) -> u32 {
         self.1
     }
+
+    fn may_have(self, tag: u32) -> bool {
+        self.0 == tag
+    }
 }
 
 /// Ids by tag, which is 32 bits of a hash. Equal tags are told apart by the caller's `is`, which says whether an id is the one looked for;
 /// `tag_of` is the tag of a slot.
 pub(super) struct Index<S> {
-    table: HashTable<S>,
+    /// One, or [`PARTS`] of them.
+    tables: Vec<HashTable<S>>,
     cold: Option<Box<Cold>>,
+    /// Entries of all tables, and bytes.
+    filled: usize,
+    bytes: usize,
 }
 
-/// Entries that the table does not hold yet.
+/// Entries that the tables do not hold yet.
 struct Cold {
     /// Tags and ids, part by part.
     entries: Vec<(u32, u32)>,
     parts: Vec<Part>,
     left: usize,
-    /// A hash's part is in the bits of its bucket.
-    mask: u64,
-    shift: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -67,15 +81,21 @@ struct Part {
     searches: u32,
 }
 
-/// The table takes its bucket from the low bits and its own tag from the high ones: both from the same 32.
+/// A table takes its bucket from the low bits and its own tag from the high ones: both from the same 32.
 #[inline]
 fn hash(tag: u32) -> u64 {
     u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// The table of a hash, of so many (a power of two): by bits that tables do not use.
+#[inline]
+fn part(hash: u64, parts: usize) -> usize {
+    (hash >> 40) as usize & (parts - 1)
+}
+
 impl<S: Slot> Default for Index<S> {
     fn default() -> Self {
-        Index { table: HashTable::new(), cold: None }
+        Index { tables: vec![HashTable::new()], cold: None, filled: 0, bytes: 0 }
     }
 }
 
@@ -85,20 +105,42 @@ impl<S: Slot> Index<S> {
         let count = tags.len() - absent.iter().filter(|absent| **absent).count();
         let mut index = Index::default();
         if count < SMALL {
-            index.table.reserve(count, |slot| hash(tag_of(slot)));
+            index.tables[0].reserve(count, |slot| hash(tag_of(slot)));
+            index.bytes = index.tables[0].allocation_size();
             for (tag, id) in tags.iter().zip(0u32..).filter(|(_, id)| !absent[*id as usize]) {
-                index.table.insert_unique(hash(*tag), S::new(*tag, id), |slot| hash(tag_of(slot)));
+                index.insert(*tag, id, &tag_of);
             }
         } else {
+            index.tables = std::iter::repeat_with(HashTable::new).take(PARTS).collect();
             index.cold = Some(Box::new(Cold::new(tags, absent, count)));
         }
         index
     }
 
+    /// Whether it is more than the caches hold: then it is worth looking ahead.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.tables.len() > 1
+    }
+
+    #[inline]
+    fn table(&self, hash: u64) -> &HashTable<S> {
+        &self.tables[part(hash, self.tables.len())]
+    }
+
+    /// Reads what a search for `tag` will read, and gives the id that it will compare first. Searches wait for what they find, one after the other; of
+    /// these, many wait at once.
+    #[inline]
+    pub fn first_candidate(&self, tag: u32) -> Option<u32> {
+        let hash = hash(tag);
+        self.table(hash).find(hash, |slot| slot.may_have(tag)).map(|slot| slot.id())
+    }
+
     /// The id.
     #[inline]
     pub fn find(&mut self, tag: u32, is: impl Fn(u32) -> bool, tag_of: impl Fn(&S) -> u32) -> Option<u32> {
-        if let Some(slot) = self.table.find(hash(tag), |slot| is(slot.id())) {
+        let hash = hash(tag);
+        if let Some(slot) = self.table(hash).find(hash, |slot| is(slot.id())) {
             return Some(slot.id());
         }
         self.find_cold(tag, is, tag_of)
@@ -107,25 +149,30 @@ impl<S: Slot> Index<S> {
     #[cold]
     fn find_cold(&mut self, tag: u32, is: impl Fn(u32) -> bool, tag_of: impl Fn(&S) -> u32) -> Option<u32> {
         let cold = self.cold.as_mut()?;
-        let at = cold.part(tag);
-        let part = &mut cold.parts[at];
-        if part.len == 0 {
+        let at = part(hash(tag), PARTS);
+        let searched = &mut cold.parts[at];
+        if searched.len == 0 {
             return None;
         }
-        if part.searches < SEARCHES {
-            part.searches += 1;
+        if searched.searches < SEARCHES {
+            searched.searches += 1;
             return cold.entries(at).iter().find(|(t, id)| *t == tag && is(*id)).map(|(_, id)| *id);
         }
-        // Room for all of them, at the first of them: a part is filled into its own piece of the table.
-        self.table.reserve(cold.left, |slot| hash(tag_of(slot)));
+        let table = &mut self.tables[at];
+        let before = table.allocation_size();
+        table.reserve(searched.len, |slot| hash(tag_of(slot)));
         for (tag, id) in cold.entries(at) {
-            self.table.insert_unique(hash(*tag), S::new(*tag, *id), |slot| hash(tag_of(slot)));
+            table.insert_unique(hash(*tag), S::new(*tag, *id), |slot| hash(tag_of(slot)));
         }
-        cold.left -= std::mem::take(&mut cold.parts[at].len);
+        self.bytes = self.bytes + table.allocation_size() - before;
+        let filled = std::mem::take(&mut cold.parts[at].len);
+        self.filled += filled;
+        cold.left -= filled;
         if cold.left == 0 {
             self.cold = None;
         }
-        self.table.find(hash(tag), |slot| is(slot.id())).map(|slot| slot.id())
+        let hash = hash(tag);
+        self.table(hash).find(hash, |slot| is(slot.id())).map(|slot| slot.id())
     }
 
     /// The id, and whether it is new: then it is `new`.
@@ -142,19 +189,61 @@ impl<S: Slot> Index<S> {
         {
             return (id, false);
         }
-        match self.table.entry(hash(tag), |slot| is(slot.id()), |slot| hash(tag_of(slot))) {
+        let key = hash(tag);
+        let at = part(key, self.tables.len());
+        let table = &mut self.tables[at];
+        if table.len() == table.capacity() {
+            if let Some(slot) = table.find(key, |slot| is(slot.id())) {
+                return (slot.id(), false);
+            }
+            self.insert(tag, new, &tag_of);
+            return (new, true);
+        }
+        match table.entry(key, |slot| is(slot.id()), |slot| hash(tag_of(slot))) {
             Place::Occupied(place) => (place.get().id(), false),
             Place::Vacant(place) => {
                 place.insert(S::new(tag, new));
+                self.filled += 1;
                 (new, true)
             }
         }
     }
 
+    /// Adds an entry that is not there, and makes room for it.
+    #[cold]
+    fn insert(&mut self, tag: u32, id: u32, tag_of: &impl Fn(&S) -> u32) {
+        if self.tables.len() == 1 && self.filled >= SMALL {
+            self.split(tag_of);
+        }
+        let key = hash(tag);
+        let at = part(key, self.tables.len());
+        let table = &mut self.tables[at];
+        let before = table.allocation_size();
+        table.insert_unique(key, S::new(tag, id), |slot| hash(tag_of(slot)));
+        self.bytes = self.bytes + table.allocation_size() - before;
+        self.filled += 1;
+    }
+
+    /// From one table to many.
+    fn split(&mut self, tag_of: &impl Fn(&S) -> u32) {
+        let of = |slot: &S| hash(tag_of(slot));
+        let room = self.filled / PARTS * 5 / 4;
+        let one = |_| HashTable::with_capacity(room);
+        let whole = std::mem::replace(&mut self.tables, (0..PARTS).map(one).collect());
+        for slot in whole.into_iter().flatten() {
+            let hash = of(&slot);
+            self.tables[part(hash, PARTS)].insert_unique(hash, slot, of);
+        }
+        self.bytes = self.tables.iter().map(HashTable::allocation_size).sum();
+    }
+
     /// Forgets an id; whether it was there.
     pub fn remove(&mut self, tag: u32, id: u32) -> bool {
-        if let Ok(place) = self.table.find_entry(hash(tag), |slot| slot.id() == id) {
+        let key = hash(tag);
+        let at = part(key, self.tables.len());
+        if let Ok(place) = self.tables[at].find_entry(key, |slot| slot.id() == id) {
             place.remove();
+            self.filled -= 1;
             return true;
         }
         self.cold.as_mut().is_some_and(|cold| cold.remove(tag, id))
@@ -162,30 +251,22 @@ impl<S: Slot> Index<S> {
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.table.len() + self.cold.as_ref().map_or(0, |cold| cold.left)
+        self.filled + self.cold.as_ref().map_or(0, |cold| cold.left)
     }
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.table.allocation_size() + self.cold.as_ref().map_or(0, |cold| cold.entries.capacity() * 8)
+        let tables = if self.is_large() { self.tables.len() * size_of::<HashTable<S>>() } else { 0 };
+        self.bytes + tables + self.cold.as_ref().map_or(0, |cold| cold.entries.capacity() * 8)
     }
 }
 
 impl Cold {
     fn new(tags: &[u32], absent: &[bool], count: usize) -> Self {
-        let buckets = (count as u64 * 8 / 7).next_power_of_two();
-        let shift = (buckets / PARTS as u64).max(1).trailing_zeros();
-        let mut cold = Cold {
-            left: count,
-            entries: vec![(0, 0); count],
-            parts: vec![Part::default(); PARTS],
-            mask: buckets - 1,
-            shift,
-        };
+        let mut cold = Cold { left: count, entries: vec![(0, 0); count], parts: vec![Part::default(); PARTS] };
         // Plain loops: this is a good part of a start.
         for (tag, absent) in tags.iter().zip(absent) {
-            let part = cold.part(*tag);
-            cold.parts[part].len += usize::from(!absent);
+            cold.parts[part(hash(*tag), PARTS)].len += usize::from(!absent);
         }
         let mut start = 0;
         for part in &mut cold.parts {
@@ -195,17 +276,12 @@ impl Cold {
         let mut next: Vec<usize> = cold.parts.iter().map(|part| part.start).collect();
         for id in 0..tags.len() {
             if !absent[id] {
-                let place = &mut next[cold.part(tags[id])];
+                let place = &mut next[part(hash(tags[id]), PARTS)];
                 cold.entries[*place] = (tags[id], id as u32);
                 *place += 1;
             }
         }
         cold
-    }
-
-    #[inline]
-    fn part(&self, tag: u32) -> usize {
-        ((hash(tag) & self.mask) >> self.shift) as usize
     }
 
     fn entries(&self, part: usize) -> &[(u32, u32)] {
@@ -214,7 +290,7 @@ impl Cold {
     }
 
     fn remove(&mut self, tag: u32, id: u32) -> bool {
-        let at = self.part(tag);
+        let at = part(hash(tag), PARTS);
         let Some(found) = self.entries(at).iter().position(|entry| *entry == (tag, id)) else { return false };
         let part = &mut self.parts[at];
         part.len -= 1;

@@ -1,7 +1,9 @@
 //! The rows of each key, as chains through two vectors: no allocation per key or row.
 
+use std::hint::black_box;
+
 use super::sections::damaged;
-use super::{Bits, NONE, StateReader, StateWriter};
+use super::{AHEAD, Bits, NONE, Paged, StateReader, StateWriter};
 use crate::error::{Error, Result};
 
 /// A row that is not in any chain, as opposed to one whose key is [`NONE`].
@@ -14,18 +16,41 @@ fn unknown() -> Error {
 /// Key id → row ids, doubly linked where rows leave, so that one does in constant time.
 pub struct Links {
     /// First row by key.
-    heads: Vec<u32>,
+    heads: Paged<u32>,
     /// By row.
-    next: Vec<u32>,
+    next: Paged<u32>,
     /// None where no row leaves.
-    previous: Option<Vec<u32>>,
-    keys: Vec<u32>,
+    previous: Option<Paged<u32>>,
+    keys: Paged<u32>,
 }
 
 impl Links {
     /// No chains. Of an `append_only` one no row is ever unlinked.
     pub fn new(append_only: bool) -> Self {
-        Links { heads: vec![], next: vec![], previous: (!append_only).then(Vec::new), keys: vec![] }
+        let paged = Paged::default;
+        Links { heads: paged(), next: paged(), previous: (!append_only).then(paged), keys: paged() }
+    }
+
+    /// Reads what putting rows under these keys will read; [`NONE`]s are none.
+    pub fn look_ahead(&self, keys: &[u32]) {
+        let heads = keys.iter().map(|key| self.head(*key)).filter(|head| *head != NONE);
+        let next = |row: u32| self.previous.as_ref().map_or(0, |previous| previous[row as usize]);
+        black_box(heads.fold(0, |read, head| read ^ next(head)));
+    }
+
+    /// Reads what taking these rows out will read.
+    pub fn look_ahead_of(&self, rows: &[u32]) {
+        let Some(previous) = &self.previous else { return };
+        let mut beside = [NONE; 2 * AHEAD];
+        let mut heads = 0;
+        for (row, beside) in rows.iter().map(|row| *row as usize).zip(beside.chunks_mut(2)) {
+            if row < self.keys.len() {
+                beside.copy_from_slice(&[previous[row], self.next[row]]);
+                heads ^= self.heads.get(self.keys[row] as usize).unwrap_or(0);
+            }
+        }
+        let known = beside.iter().filter(|row| **row != NONE).map(|row| *row as usize);
+        black_box(known.fold(heads, |read, row| read ^ previous[row] ^ self.next[row]));
     }
 
     /// Puts `row` into the chain of `key`. With key [`NONE`] it is remembered without being in any chain.
@@ -79,17 +104,17 @@ impl Links {
 
     /// Whether `row` was linked.
     pub fn contains(&self, row: u32) -> bool {
-        self.keys.get(row as usize).is_some_and(|k| *k != UNLINKED)
+        self.keys.get(row as usize).is_some_and(|k| k != UNLINKED)
     }
 
     /// Keys by row; meaningful for linked rows only.
-    pub fn keys(&self) -> &[u32] {
+    pub fn keys(&self) -> &Paged<u32> {
         &self.keys
     }
 
     /// The first row of `key`, or [`NONE`].
     pub fn head(&self, key: u32) -> u32 {
-        self.heads.get(key as usize).copied().unwrap_or(NONE)
+        self.heads.get(key as usize).unwrap_or(NONE)
     }
 
     /// The rows of `key`.
@@ -105,9 +130,9 @@ impl Links {
 
     /// Writes all chains.
     pub fn save(&self, out: &mut StateWriter) {
-        let none = Vec::new();
+        let none = Paged::default();
         for words in [&self.heads, &self.next, self.previous.as_ref().unwrap_or(&none), &self.keys] {
-            out.words("links", words.iter().copied());
+            out.words("links", words.iter());
         }
     }
 
@@ -117,15 +142,15 @@ impl Links {
         let next = from.words::<u32>("links")?;
         let previous = from.exactly("links", if append_only { 0 } else { next.len() })?;
         let links = Links {
-            previous: (!append_only).then_some(previous),
-            keys: from.exactly("links", next.len())?,
-            heads,
-            next,
+            previous: (!append_only).then_some(previous.into()),
+            keys: from.exactly("links", next.len())?.into(),
+            heads: heads.into(),
+            next: next.into(),
         };
         let rows = links.next.len();
-        let known = |row: &u32| *row == NONE || (*row as usize) < rows;
-        let previous = links.previous.iter().flatten();
-        if links.heads.iter().chain(&links.next).chain(previous).all(known) {
+        let known = |row: u32| row == NONE || (row as usize) < rows;
+        let previous = links.previous.iter().flat_map(Paged::iter);
+        if links.heads.iter().chain(links.next.iter()).chain(previous).all(known) {
             Ok(links)
         } else {
             Err(damaged("a chain leads nowhere"))
@@ -149,7 +174,7 @@ impl Links {
                 links.link(now(rows, row)?, now(keys, key)?);
             }
         }
-        for (row, _) in self.keys.iter().enumerate().filter(|(_, key)| **key == NONE) {
+        for (row, _) in self.keys.iter().enumerate().filter(|(_, key)| *key == NONE) {
             links.link(now(rows, row as u32)?, NONE);
         }
         Ok(links)
@@ -157,22 +182,22 @@ impl Links {
 
     /// Every row that is linked, and its key.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.keys.iter().zip(0u32..).filter(|(key, _)| **key != UNLINKED).map(|(key, row)| (row, *key))
+        self.keys.iter().zip(0u32..).filter(|(key, _)| *key != UNLINKED).map(|(key, row)| (row, key))
     }
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let previous = self.previous.as_ref().map_or(0, Vec::capacity);
-        (self.heads.capacity() + self.next.capacity() + previous + self.keys.capacity()) * 4
+        let previous = self.previous.as_ref().map_or(0, Paged::heap_size);
+        self.heads.heap_size() + self.next.heap_size() + previous + self.keys.heap_size()
     }
 }
 
 /// Rows by key, of which some may be another's.
 #[derive(Clone, Copy)]
 pub struct Linked<'a> {
-    heads: &'a [u32],
-    next: &'a [u32],
-    keys: &'a [u32],
+    heads: &'a Paged<u32>,
+    next: &'a Paged<u32>,
+    keys: &'a Paged<u32>,
     own: Option<&'a Bits>,
     /// The first row in a chain that is not below it is its end.
     bound: u32,
@@ -180,7 +205,7 @@ pub struct Linked<'a> {
 
 impl<'a> Linked<'a> {
     /// Rows below `bound`, of chains in which rows ascend: first rows by key, next rows and keys by row.
-    pub(super) fn first(bound: u32, heads: &'a [u32], next: &'a [u32], keys: &'a [u32]) -> Self {
+    pub(super) fn first(bound: u32, heads: &'a Paged<u32>, next: &'a Paged<u32>, keys: &'a Paged<u32>) -> Self {
         Linked { heads, next, keys, own: None, bound }
     }
 
@@ -188,7 +213,7 @@ impl<'a> Linked<'a> {
     #[inline]
     pub fn of(self, key: u32) -> impl Iterator<Item = u32> + 'a {
         let some = move |row: u32| (row < self.bound).then_some(row);
-        let first = self.heads.get(key as usize).copied().and_then(some);
+        let first = self.heads.get(key as usize).and_then(some);
         let rows = std::iter::successors(first, move |row| some(self.next[*row as usize]));
         rows.filter(move |row| self.own.is_none_or(|own| own.has(*row)))
     }
@@ -197,7 +222,7 @@ impl<'a> Linked<'a> {
     #[inline]
     pub fn has(self, key: u32) -> bool {
         match self.own {
-            None => self.heads.get(key as usize).is_some_and(|row| *row < self.bound),
+            None => self.heads.get(key as usize).is_some_and(|row| row < self.bound),
             Some(_) => self.of(key).next().is_some(),
         }
     }
@@ -210,7 +235,7 @@ impl<'a> Linked<'a> {
 
     /// Every row, and its key.
     pub fn iter(self) -> impl Iterator<Item = (u32, u32)> + 'a {
-        let linked = self.keys.iter().zip(0..self.bound).filter(|(key, _)| **key != UNLINKED);
-        linked.map(|(key, row)| (row, *key)).filter(move |(row, _)| self.own.is_none_or(|own| own.has(*row)))
+        let linked = self.keys.iter().zip(0..self.bound).filter(|(key, _)| *key != UNLINKED);
+        linked.map(|(key, row)| (row, key)).filter(move |(row, _)| self.own.is_none_or(|own| own.has(*row)))
     }
 }

@@ -1,7 +1,7 @@
 //! What stateful operators remember between epochs.
 //!
 //! A change passes through here as whole batches: columns become row bytes ([`RowCodec`], hashed once), bytes become dense
-//! ids ([`GroupIndex`] for keys, [`Relation`] for rows, which several operators may hold together: [`RowPools`], [`SharedLogs`]), and everything an operator keeps per key or row is a plain `Vec`
+//! ids ([`GroupIndex`] for keys, [`Relation`] for rows, which several operators may hold together: [`RowPools`], [`SharedLogs`]), and everything an operator keeps per key or row is a plain vector ([`Paged`])
 //! indexed by such an id ([`Links`] chains the rows of one key). Rows go out again by id, columns at a time.
 //!
 //! A snapshot of all this is a list of [`Section`]s in one object ([`stored`]), a cache that may vanish at any time.
@@ -21,6 +21,7 @@ mod log;
 mod multiset;
 mod narrow;
 mod packed;
+mod paged;
 mod parallel;
 mod ranked;
 mod relation;
@@ -35,11 +36,12 @@ mod totals;
 pub use canonical::canonical;
 pub use codec::{Encoded, RowCodec};
 pub use exact_sum::ExactSum;
-pub use groups::GroupIndex;
+pub use groups::{AHEAD, GroupIndex};
 pub use links::{Linked, Links};
 pub use log::{LogKeyed, LogKeying, LogKeys, RowLog, SharedLog, SharedLogs};
 pub use multiset::{Multiset, Presence};
 pub use narrow::Narrow;
+pub use paged::Paged;
 pub use parallel::{dealt_out, in_threads};
 pub use ranked::Rank;
 pub use relation::Relation;

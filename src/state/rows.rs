@@ -7,10 +7,11 @@ use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
+use std::hint::black_box;
 
 use super::index::Index;
 use super::sections::damaged;
-use super::{NONE, Narrow, RowCodec, StateReader, StateWriter, canonical};
+use super::{AHEAD, NONE, Narrow, Paged, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
 use crate::types::{SignedBatch, Weight};
 
@@ -32,10 +33,10 @@ pub struct RowStore {
     chunk_bytes: usize,
     /// Identity → id.
     index: Index<u32>,
-    identities: Vec<u128>,
+    identities: Paged<u128>,
     weights: Narrow,
     /// Chunk and row of each id.
-    locations: Vec<(u32, u32)>,
+    locations: Paged<(u32, u32)>,
     free: Vec<u32>,
     /// Rows whose weight fell to 0 in this epoch. They stay readable until [`RowStore::sweep`].
     dead: Vec<u32>,
@@ -140,9 +141,9 @@ impl RowStore {
             chunks: Vec::new(),
             chunk_bytes: 0,
             index: Index::default(),
-            identities: Vec::new(),
+            identities: Paged::default(),
             weights: Narrow::default(),
-            locations: Vec::new(),
+            locations: Paged::default(),
             free: Vec::new(),
             dead: Vec::new(),
             live: 0,
@@ -164,9 +165,7 @@ impl RowStore {
             applied.net = applied.insertions(batches).collect();
             return Ok(applied);
         }
-        for retraction in &mut retractions {
-            retraction.id = self.find(retraction.identity);
-        }
+        self.find_all(&mut retractions);
         settle(&mut self.weights, &mut self.dead, &mut applied, batches, retractions)?;
         Ok(applied)
     }
@@ -187,9 +186,13 @@ impl RowStore {
         };
         let mut fresh: Vec<u32> = Vec::new();
         let mut fresh_ids: Vec<u32> = Vec::new();
+        let identities: Vec<u128> = encoded.iter().flat_map(|e| (0..rows).map(|i| e.identity(i))).collect();
         for i in 0..rows {
+            if i % AHEAD == 0 {
+                self.look_ahead(identities.get(i..).unwrap_or_default());
+            }
             let weight = batch.weight(i);
-            let Some(encoded) = &encoded else {
+            let Some(identity) = identities.get(i).copied() else {
                 ids[i] = self.next()?;
                 self.allocate(0);
                 weigh(&mut self.weights, ids[i], weight);
@@ -197,7 +200,6 @@ impl RowStore {
                 fresh_ids.push(ids[i]);
                 continue;
             };
-            let identity = encoded.identity(i);
             if weight < 0 {
                 retractions.push(Retraction { row: start + i, identity, id: None, weight });
                 continue;
@@ -283,6 +285,29 @@ impl RowStore {
         (id as usize) < self.weights.len() && self.weights.get(id as usize) != 0
     }
 
+    /// Reads what looking up the first [`AHEAD`] of these rows will read.
+    fn look_ahead(&self, identities: &[u128]) {
+        if !self.index.is_large() {
+            return;
+        }
+        let mut candidates = [NONE; AHEAD];
+        for (identity, candidate) in identities.iter().zip(&mut candidates) {
+            *candidate = self.index.first_candidate(*identity as u32).unwrap_or(NONE);
+        }
+        let known = candidates.iter().filter(|id| **id != NONE).map(|id| *id as usize);
+        black_box(known.fold(0, |read, id| read ^ self.identities[id] as i64 ^ self.weights.get(id)));
+    }
+
+    fn find_all(&mut self, retractions: &mut [Retraction]) {
+        let identities: Vec<u128> = retractions.iter().map(|retraction| retraction.identity).collect();
+        for (at, retraction) in retractions.iter_mut().enumerate() {
+            if at % AHEAD == 0 {
+                self.look_ahead(&identities[at..]);
+            }
+            retraction.id = self.find(retraction.identity);
+        }
+    }
+
     fn find(&mut self, identity: u128) -> Option<u32> {
         let identities = &self.identities;
         let is = |id: u32| identities[id as usize] == identity;
@@ -337,9 +362,13 @@ impl RowStore {
         if self.dead.is_empty() {
             return Ok(());
         }
-        for id in std::mem::take(&mut self.dead) {
+        for (at, id) in self.dead.iter().copied().enumerate() {
+            if at % AHEAD == 0 {
+                let lot = self.dead[at..].iter().take(AHEAD).map(|id| self.locations[*id as usize]);
+                black_box(lot.fold(0, |read, (chunk, row)| read ^ self.chunks[chunk as usize].ids[row as usize]));
+            }
             if let Some(identity) = self.identities.get(id as usize) {
-                self.index.remove(*identity as u32, id);
+                self.index.remove(identity as u32, id);
             }
             let (chunk, row) = self.locations[id as usize];
             let chunk = &mut self.chunks[chunk as usize];
@@ -348,6 +377,7 @@ impl RowStore {
             self.live -= 1;
             self.free.push(id);
         }
+        self.dead = Vec::new();
         let mut at = 0;
         while at < self.chunks.len() {
             let chunk = &self.chunks[at];
@@ -421,7 +451,7 @@ impl RowStore {
         }
         out.words("rows.chunks", [self.chunks.len() as u64]);
         out.words("rows.free", self.free.iter().copied());
-        out.words("rows.identities", self.identities.iter().copied());
+        out.words("rows.identities", self.identities.iter());
         self.weights.save("rows.weights", out);
         for chunk in &self.chunks {
             out.words("rows.ids", chunk.ids.iter().copied());
@@ -434,13 +464,14 @@ impl RowStore {
     pub fn restore(&mut self, from: &mut StateReader) -> Result<()> {
         let chunks = *from.exactly::<u64>("rows.chunks", 1)?.first().unwrap_or(&0);
         self.free = from.words("rows.free")?;
-        self.identities = from.words("rows.identities")?;
+        self.identities = from.words("rows.identities")?.into();
         self.weights = Narrow::load("rows.weights", from)?;
         let bound = self.weights.len();
         if self.identities.len() != if self.codec.is_some() { bound } else { 0 } {
             return Err(damaged("identities and weights do not belong together"));
         }
-        self.locations = vec![(NONE, 0); bound];
+        self.locations = Paged::default();
+        self.locations.resize(bound, (NONE, 0));
         let live = bound.checked_sub(self.free.len()).ok_or_else(|| damaged("more free rows than rows"))?;
         (self.chunks, self.chunk_bytes, self.dead, self.live) = (Vec::new(), 0, Vec::new(), 0);
         for at in 0..chunks {
@@ -465,9 +496,9 @@ impl RowStore {
         if self.live != live {
             return Err(damaged("rows are missing"));
         }
-        let tags: Vec<u32> = self.identities.iter().map(|identity| *identity as u32).collect();
+        let tags: Vec<u32> = self.identities.iter().map(|identity| identity as u32).collect();
         if self.codec.is_some() {
-            let absent: Vec<bool> = self.locations.iter().map(|(chunk, _)| *chunk == NONE).collect();
+            let absent: Vec<bool> = self.locations.iter().map(|(chunk, _)| chunk == NONE).collect();
             self.index = Index::load(&tags, &absent, |id| tags[*id as usize]);
         }
         Ok(())
@@ -493,8 +524,8 @@ impl RowStore {
         self.chunk_bytes
             + self.index.heap_size()
             + self.weights.heap_size()
-            + self.locations.capacity() * 8
-            + self.identities.capacity() * 16
+            + self.locations.heap_size()
+            + self.identities.heap_size()
             + self.free.capacity() * 4
     }
 }

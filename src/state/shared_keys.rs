@@ -38,12 +38,18 @@ impl Bits {
 pub(super) trait ByKey {
     /// A row that has the key; [`NONE`] if none has.
     fn head(&self, key: u32) -> u32;
+    /// Reads what putting rows under these keys will read.
+    fn look_ahead(&self, keys: &[u32]);
     fn heap_size(&self) -> usize;
 }
 
 impl ByKey for Links {
     fn head(&self, key: u32) -> u32 {
         Links::head(self, key)
+    }
+
+    fn look_ahead(&self, keys: &[u32]) {
+        Links::look_ahead(self, keys);
     }
 
     fn heap_size(&self) -> usize {
@@ -70,6 +76,11 @@ impl<R: ByKey> KeyIndex<R> {
         if key != NONE && !is_needed && self.rows.head(key) == NONE {
             self.keys.remove(key);
         }
+    }
+
+    /// Reads what looking up the first [`AHEAD`](crate::state::AHEAD) of these keys will read, and putting rows under them.
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.rows.look_ahead(&self.keys.look_ahead(keys));
     }
 
     /// The id of a key, which the holder of `needs` needs from now on.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::operators::eval::{NarrowExprs, Predicate, arrow_schema, narrowed};
 use crate::operators::sharded::Part;
 use crate::plan::incremental::{self, ArmKind, Node};
-use crate::state::{Linked, Links, NONE, Relation, RowCodec, StateReader, StateWriter};
+use crate::state::{AHEAD, Linked, Links, NONE, Paged, Relation, RowCodec, StateReader, StateWriter};
 use crate::types::{SelectedBatch, Weight};
 
 pub(super) struct Arm {
@@ -117,8 +117,11 @@ impl Arm {
             let known = new.last().map_or(Ok(true), |(_, last)| self.index.knows(*last))?;
             let keys = (!known).then(|| self.keys.of_arm(batch, &self.store)).transpose()?;
             let mut index = self.index.write()?;
-            for (i, id) in new {
-                added.push((id, index.key_of_row(id, || keys.as_ref().and_then(|keys| keys.key(i)))?));
+            for lot in new.chunks(AHEAD) {
+                index.look_ahead(lot.iter().filter_map(|(i, _)| keys.as_ref()?.key(*i)))?;
+                for (i, id) in lot {
+                    added.push((*id, index.key_of_row(*id, || keys.as_ref().and_then(|keys| keys.key(*i)))?));
+                }
             }
         }
         // Duplicates within the epoch are one row.
@@ -159,10 +162,13 @@ impl Arm {
         for (row, key) in &added {
             self.index.link(*row, *key);
         }
-        for (row, key) in removed {
-            self.index.unlink(row);
-            if key != NONE {
-                self.loose.push(key);
+        for lot in removed.chunks(AHEAD) {
+            self.index.look_ahead_of(&lot.iter().map(|(row, _)| *row).collect::<Vec<_>>());
+            for (row, key) in lot {
+                self.index.unlink(*row);
+                if *key != NONE {
+                    self.loose.push(*key);
+                }
             }
         }
 
@@ -243,7 +249,7 @@ impl Arm {
     }
 
     /// `tuples` × this arm's matches. `keys` are key ids by base row.
-    pub fn expand(&self, tuples: Tuples, slot: usize, base: &Relation, keys: &[u32]) -> Result<Tuples> {
+    pub fn expand(&self, tuples: Tuples, slot: usize, base: &Relation, keys: &Paged<u32>) -> Result<Tuples> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
         if self.shows_matches() {
@@ -288,7 +294,7 @@ impl Arm {
     }
 
     /// The arm's rows that `tuples` match, and by which tuple.
-    fn matching(&self, tuples: &Tuples, base: &Relation, keys: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
+    fn matching(&self, tuples: &Tuples, base: &Relation, keys: &Paged<u32>) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut picked: Vec<u32> = Vec::with_capacity(tuples.len());
         let mut rows: Vec<u32> = Vec::with_capacity(tuples.len());
         let reader = self.index.read()?;
@@ -328,10 +334,16 @@ impl Arm {
             let keys = self.keys.of_base(batch, base)?;
             let mut index = self.index.write()?;
             for (i, id) in ids.iter().enumerate() {
+                if i % AHEAD == 0 {
+                    let lot = i..ids.len().min(i + AHEAD);
+                    index.look_ahead(lot.filter_map(|i| keys.key(i)))?;
+                }
                 if is_new(&self.base, *id) {
                     let key = index.key_of_base(keys.key(i))?;
                     self.base.link(*id, key);
-                    linked.push((*id, 1));
+                    if self.matches.is_some() {
+                        linked.push((*id, 1));
+                    }
                 }
             }
         }
@@ -346,7 +358,15 @@ impl Arm {
         Ok(())
     }
 
-    pub fn unlink_base(&mut self, row: u32) {
+    /// Forgets base rows that are no more.
+    pub fn unlink_base(&mut self, rows: &[u32]) {
+        for lot in rows.chunks(AHEAD) {
+            self.base.look_ahead_of(lot);
+            lot.iter().for_each(|row| self.unlink_base_row(*row));
+        }
+    }
+
+    fn unlink_base_row(&mut self, row: u32) {
         let key = self.base.keys()[row as usize];
         self.base.unlink(row);
         if let Some(matches) = &mut self.matches {
@@ -358,17 +378,20 @@ impl Arm {
     }
 
     /// Key ids by base row.
-    pub fn base_keys(&self) -> &[u32] {
+    pub fn base_keys(&self) -> &Paged<u32> {
         self.base.keys()
     }
 
     /// Key ids of base rows that are not kept; [`UNKNOWN`] where no arm row has the key.
-    pub fn find_base_keys(&mut self, change: &[SelectedBatch], base: &Relation) -> Result<Vec<u32>> {
-        let mut found = Vec::new();
+    pub fn find_base_keys(&mut self, change: &[SelectedBatch], base: &Relation) -> Result<Paged<u32>> {
+        let mut found = Paged::default();
         for batch in change {
             let keys = self.keys.of_base(batch, base)?;
             let mut index = self.index.write()?;
             for i in 0..batch.num_rows() {
+                if i % AHEAD == 0 {
+                    index.look_ahead((i..batch.num_rows().min(i + AHEAD)).filter_map(|i| keys.key(i)))?;
+                }
                 found.push(match keys.key(i) {
                     None => NONE,
                     Some(key) => Some(index.find(key)?).filter(|key| *key != NONE).unwrap_or(UNKNOWN),

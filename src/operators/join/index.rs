@@ -91,6 +91,13 @@ impl Index {
         }
     }
 
+    /// Reads what unlinking these rows will read.
+    pub fn look_ahead_of(&self, rows: &[u32]) {
+        if let Index::Own { rows: links, .. } = self {
+            links.look_ahead_of(rows);
+        }
+    }
+
     /// A row is no more.
     pub fn unlink(&mut self, row: u32) {
         match self {
@@ -194,6 +201,18 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// Reads what looking up the first [`AHEAD`](crate::state::AHEAD) of these keys will read, so that memory is waited for once.
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<()> {
+        match self {
+            Writer::Own(index) => {
+                index.look_ahead(keys);
+                Ok(())
+            }
+            Writer::Pooled(keying) => keying.look_ahead(keys),
+            Writer::SharedLog(keying) => keying.look_ahead(keys),
+        }
+    }
+
     /// The id of a row's key, which is asked for if it is not known; None matches nothing.
     pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
         match self {

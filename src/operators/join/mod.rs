@@ -31,7 +31,7 @@ use super::eval::{self, arrow_schema};
 use super::sharded::{Part, Shard};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::{PoolName, Relation, RowPools, RowStore, SharedLogs, StateReader, StateWriter};
+use crate::state::{Paged, PoolName, Relation, RowPools, RowStore, SharedLogs, StateReader, StateWriter};
 use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Join {
@@ -94,7 +94,7 @@ impl Join {
         let net = self.base.seen(applied.net)?;
         let tuples = self.expanded(Tuples::of_base(net, self.arms.len()), &all, &self.base, None)?;
         for arm in &mut self.arms {
-            applied.removed.iter().for_each(|row| arm.unlink_base(*row));
+            arm.unlink_base(&applied.removed);
         }
         Ok((tuples, None))
     }
@@ -105,7 +105,7 @@ impl Join {
         mut tuples: Tuples,
         arms: &[usize],
         base: &Relation,
-        keys: Option<&[Vec<u32>]>,
+        keys: Option<&[Paged<u32>]>,
     ) -> Result<Option<Tuples>> {
         for j in arms {
             if tuples.is_empty() {

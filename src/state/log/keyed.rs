@@ -3,13 +3,14 @@
 //! Rows are linked in their order by the holder that comes first; another one with the same row finds it linked. Rows of a key stand oldest first, so that a
 //! holder meets its own before those it does not have.
 
+use std::hint::black_box;
 use std::sync::MutexGuard;
 
 use super::shared::{Log, Seat, SharedLog};
 use crate::error::{Error, Result};
 use crate::state::sections::damaged;
 use crate::state::shared_keys::{Bits, ByKey, KeyIndex};
-use crate::state::{GroupIndex, Linked, Links, NONE, StateWriter};
+use crate::state::{GroupIndex, Linked, Links, NONE, Paged, StateWriter};
 
 impl KeyIndex<Chains> {
     /// Rows from `rows` on leave the log.
@@ -35,11 +36,11 @@ impl KeyIndex<Chains> {
 #[derive(Default)]
 pub(super) struct Chains {
     /// First and last row by key.
-    heads: Vec<u32>,
-    tails: Vec<u32>,
+    heads: Paged<u32>,
+    tails: Paged<u32>,
     /// By row.
-    next: Vec<u32>,
-    keys: Vec<u32>,
+    next: Paged<u32>,
+    keys: Paged<u32>,
 }
 
 impl Chains {
@@ -66,20 +67,24 @@ impl Chains {
         if rows >= self.keys.len() {
             return vec![];
         }
-        let gone = self.keys.split_off(rows);
         let keys = std::mem::take(self).keys;
-        keys.into_iter().for_each(|key| self.push(key));
-        gone
+        keys.iter().take(rows).for_each(|key| self.push(key));
+        keys.iter_from(rows).collect()
     }
 }
 
 impl ByKey for Chains {
     fn head(&self, key: u32) -> u32 {
-        self.heads.get(key as usize).copied().unwrap_or(NONE)
+        self.heads.get(key as usize).unwrap_or(NONE)
+    }
+
+    fn look_ahead(&self, keys: &[u32]) {
+        let tails = keys.iter().filter_map(|key| self.tails.get(*key as usize)).filter(|row| *row != NONE);
+        black_box(tails.fold(0, |read, row| read ^ self.next[row as usize]));
     }
 
     fn heap_size(&self) -> usize {
-        (self.heads.capacity() + self.tails.capacity() + self.next.capacity() + self.keys.capacity()) * 4
+        self.heads.heap_size() + self.tails.heap_size() + self.next.heap_size() + self.keys.heap_size()
     }
 }
 
@@ -129,7 +134,7 @@ impl LogKeys {
         // Of two logs only one is locked at a time.
         let log = self.seat.lock()?;
         let index = log.indexes.get(self.at)?;
-        let keys: Vec<u32> = index.rows.keys[..self.linked].to_vec();
+        let keys: Vec<u32> = index.rows.keys.iter().take(self.linked).collect();
         let mut bytes: Vec<Option<Box<[u8]>>> = vec![None; index.keys.bound()];
         for key in keys.iter().copied().filter(|key| *key != NONE).chain(self.needs.iter()) {
             bytes[key as usize].get_or_insert_with(|| index.keys.key(key).into());
@@ -193,10 +198,10 @@ impl LogKeys {
         let index = log.indexes.get(self.at)?;
         let mut keys = Bits::default();
         let mut rows = Links::new(true);
-        for (row, key) in index.rows.keys[..self.linked].iter().enumerate() {
-            rows.link(row as u32, *key);
-            if *key != NONE {
-                keys.set(*key, true);
+        for (row, key) in index.rows.keys.iter().take(self.linked).enumerate() {
+            rows.link(row as u32, key);
+            if key != NONE {
+                keys.set(key, true);
             }
         }
         index.keys.save_some(out, |key| keys.has(key) || self.needs.has(key));
@@ -209,9 +214,9 @@ impl LogKeys {
     /// with, the one it has now; nothing where all are the same.
     pub fn restore(&mut self, stored: GroupIndex, rows: &Links, base: &Links) -> Result<Option<Vec<u32>>> {
         let keys = rows.keys();
-        let is_known = |key: &u32| *key == NONE || (*key as usize) < stored.bound();
+        let is_known = |key: u32| key == NONE || (key as usize) < stored.bound();
         let of_base = || base.iter().map(|(_, key)| key).filter(|key| *key != NONE);
-        if !keys.iter().all(is_known) || !of_base().all(|key| is_known(&key)) {
+        if !keys.iter().all(is_known) || !of_base().all(is_known) {
             return Err(damaged("a row has a key that is not there"));
         }
         let mut log = self.seat.lock()?;
@@ -223,12 +228,12 @@ impl LogKeys {
         if index.keys.is_empty() && index.rows.keys.is_empty() {
             // As they stand.
             index.keys = stored;
-            keys.iter().for_each(|key| index.rows.push(*key));
+            keys.iter().for_each(|key| index.rows.push(key));
             of_base().for_each(|key| index.need_id(key, &mut self.needs));
         } else {
             let bytes = |key: u32| (key != NONE).then(|| stored.key(key));
             for (row, key) in keys.iter().enumerate().skip(index.rows.keys.len()) {
-                index.link(row as u32, bytes(*key))?;
+                index.link(row as u32, bytes(key))?;
             }
             let ids = now.insert(vec![NONE; stored.bound()]);
             for key in of_base() {
@@ -259,13 +264,19 @@ impl LogKeyed<'_> {
 }
 
 impl LogKeying<'_> {
+    /// As [`GroupIndex::look_ahead`], for keys that are asked for next.
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<()> {
+        self.log.indexes.get(self.at)?.look_ahead(keys);
+        Ok(())
+    }
+
     /// The id of a row's key, under which it is linked from now on: that of `key`, which is asked for if it is not linked yet. None
     /// matches nothing. The row is one that the holder has.
     pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {
         self.log.looks(self.seat, row as usize + 1);
         let index = self.log.indexes.get_mut(self.at)?;
         match index.rows.keys.get(row as usize) {
-            Some(key) => Ok(*key),
+            Some(key) => Ok(key),
             None => index.link(row, key()),
         }
     }

@@ -124,6 +124,12 @@ impl Keyed<'_> {
 }
 
 impl Keying<'_> {
+    /// As [`GroupIndex::look_ahead`](crate::state::GroupIndex::look_ahead), for keys that are asked for next.
+    pub fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<()> {
+        self.pool.indexes.get(self.at)?.look_ahead(keys);
+        Ok(())
+    }
+
     /// The id of a row's key, under which it is linked from now on: that of `key`, which is asked for if it is not linked yet. None
     /// matches nothing. The row is one that the holder has.
     pub fn key_of_row<'k>(&mut self, row: u32, key: impl FnOnce() -> Option<&'k [u8]>) -> Result<u32> {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use super::{Applied, Retraction, RowStore, settle};
 use crate::error::{Error, Result};
 use crate::state::shared_keys::KeyIndexes;
-use crate::state::{Links, NONE, Narrow, RowCodec, StateReader, StateWriter};
+use crate::state::{AHEAD, Links, NONE, Narrow, RowCodec, StateReader, StateWriter};
 use crate::types::{SignedBatch, Weight};
 
 /// Which rows are one pool: those of equal name, of one part of the keys.
@@ -80,7 +80,11 @@ impl Pool {
     /// One holder less of each of these rows; those without any are gone.
     fn let_go(&mut self, ids: Vec<u32>) -> Result<()> {
         let rows = &mut self.rows;
-        for id in ids {
+        for (at, id) in ids.iter().copied().enumerate() {
+            if at % AHEAD == 0 {
+                let lot = &ids[at..ids.len().min(at + AHEAD)];
+                self.indexes.iter_mut().for_each(|index| index.rows.look_ahead_of(lot));
+            }
             rows.weights.add(id as usize, -1);
             if rows.weights.get(id as usize) == 0 {
                 rows.dead.push(id);
@@ -160,9 +164,7 @@ impl PooledRows {
             pool.rows().insert(batch, &mut applied.ids[start..], start, &mut retractions, hold)?;
             start += batch.num_rows();
         }
-        for retraction in &mut retractions {
-            retraction.id = pool.rows().find(retraction.identity);
-        }
+        pool.rows().find_all(&mut retractions);
         pool.done();
         if retractions.is_empty() {
             applied.net = applied.insertions(batches).collect();
