@@ -145,7 +145,11 @@ fn with_absent(
 }
 
 /// The columns of the left rows that decide what `right` makes of them.
-fn referred(left: &DFSchema, right: &LogicalPlan, filter: Option<&Expr>) -> Result<Vec<Column>, DataFusionError> {
+pub(super) fn referred(
+    left: &DFSchema,
+    right: &LogicalPlan,
+    filter: Option<&Expr>,
+) -> Result<Vec<Column>, DataFusionError> {
     let mut found: Vec<Column> = Vec::new();
     let mut see = |column: &Column| {
         if left.has_column(column) && !found.contains(column) {
@@ -167,7 +171,7 @@ fn referred(left: &DFSchema, right: &LogicalPlan, filter: Option<&Expr>) -> Resu
     Ok(found)
 }
 
-fn is_volatile(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+pub(super) fn is_volatile(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -195,14 +199,16 @@ fn is_lateral(plan: &LogicalPlan) -> bool {
     }
 }
 
-struct Chain<'a> {
-    left: &'a Arc<LogicalPlan>,
-    outer: bool,
+/// What unfolds lists of the left rows, and of one row nothing else.
+pub(super) struct Chain<'a> {
+    pub left: &'a Arc<LogicalPlan>,
+    /// Whether a row stays whose list has no element.
+    pub outer: bool,
 }
 
 impl Chain<'_> {
     /// `plan` over the left rows: their columns, then its own. None when it is no chain of rows.
-    fn over(&self, plan: &LogicalPlan) -> Result<Option<LogicalPlan>, DataFusionError> {
+    pub fn over(&self, plan: &LogicalPlan) -> Result<Option<LogicalPlan>, DataFusionError> {
         Ok(Some(match plan {
             LogicalPlan::Subquery(subquery) => return self.over(&subquery.subquery),
             LogicalPlan::EmptyRelation(empty) if empty.produce_one_row && empty.schema.fields().is_empty() => {
@@ -270,7 +276,7 @@ impl Chain<'_> {
     }
 }
 
-fn unnests(plan: &LogicalPlan) -> bool {
+pub(super) fn unnests(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Unnest(_)) || plan.inputs().into_iter().any(unnests)
 }
 

@@ -26,7 +26,9 @@ use super::clock::{self, Clock};
 use super::fields::FieldPlanner;
 use super::relation::Scope;
 use super::rolled_up::ForgetKeys;
-use super::{aggregate_subqueries, distinct_on, grouping_sets, lateral, namesakes, set_operations, subqueries};
+use super::{
+    aggregate_subqueries, distinct_on, grouping_sets, lateral, list_subqueries, namesakes, set_operations, subqueries,
+};
 use crate::error::{Error, Result};
 use crate::project::Dialect;
 use crate::state::{RowPools, SharedLogs};
@@ -131,6 +133,7 @@ impl Planner {
         let plan = grouping_sets::over_columns(plan)?;
         let plan = aggregate_subqueries::below(plan)?;
         let plan = distinct_on::first_rows(plan)?;
+        let plan = list_subqueries::rewrite(plan)?;
         let plan = subqueries::rewrite(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
     }

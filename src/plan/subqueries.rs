@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `exists (q)` outside of WHERE | `(select count(*) from q) > 0` |
 //! | `x in (q)` outside of WHERE, or below CASE, NOT and the like | TRUE where a row of q is x; else NULL where one is NULL, or x is and there is any; else FALSE |
-//! | `x not in (q)` below OR, or of a correlated q | no row of q is x, none is NULL, and x is not NULL unless there is none |
+//! | `x not in (q)` below OR, of a correlated q, or of a constant x | no row of q is x, none is NULL, and x is not NULL unless there is none |
 //! | `(… where expression = outer)` | `(… where key = outer)`, the expression as a column below |
 //! | `(q … order by o limit n)`, correlated by equality | rows of q whose `row_number()` per correlation key is at most n |
 //! | `(q)` as a scalar, correlated | its one value; several rows are an error ([`super::single_row`]) |
@@ -110,7 +110,10 @@ fn in_filter(filter: Filter) -> Result<Transformed<LogicalPlan>, DataFusionError
     for part in split_conjunction(&predicate.data) {
         let part = match part {
             // Joins of their own kinds.
-            Expr::InSubquery(member) if !member.negated || member.subquery.outer_ref_columns.is_empty() => {
+            Expr::InSubquery(member)
+                if !member.negated
+                    || (member.subquery.outer_ref_columns.is_empty() && member.expr.any_column_refs()) =>
+            {
                 Transformed::no(part.clone())
             }
             Expr::Exists(_) => Transformed::no(part.clone()),

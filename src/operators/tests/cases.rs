@@ -85,6 +85,13 @@ impl Case {
         Self::of(seed, sql, &mut rng)
     }
 
+    /// Subqueries over lists.
+    pub fn over_lists(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x1157_0000);
+        let sql = Generator::new(&mut rng).over_lists().sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);

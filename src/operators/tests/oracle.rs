@@ -377,6 +377,13 @@ fn chains_of_joins_are_right_in_whatever_order() {
 }
 
 #[test]
+fn subqueries_over_lists_of_a_row_are_maintained() {
+    let seeds = seeds("0..120");
+    let count = seeds.end - seeds.start;
+    assert_eq!(run_all(seeds, Case::over_lists), count, "all are maintained");
+}
+
+#[test]
 fn sessions_are_those_of_stock_window_functions() {
     let seeds = seeds("0..200");
     let count = seeds.end - seeds.start;

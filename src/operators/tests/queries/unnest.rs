@@ -83,4 +83,68 @@ impl Generator<'_> {
         let (list, output) = self.select(&columns);
         Query { sql: format!("select {list} from {source}{filter}"), columns: output }
     }
+
+    /// Subqueries over a list of the row they stand beside, in WHERE and in the SELECT list.
+    pub fn over_lists(&mut self) -> Query {
+        let depth = self.rng.random_range(0..2);
+        let (source, columns) = self.source(depth);
+        let filter = match self.rng.random_range(0..4) {
+            0 => format!(" where {}", self.of_elements(&columns)),
+            1 => format!(" where {} or {}", self.of_elements(&columns), self.predicate(&columns)),
+            2 => format!(" where {} and {}", self.of_elements(&columns), self.of_elements(&columns)),
+            _ => self.filter(&columns),
+        };
+        let (mut list, mut output) = self.select(&columns);
+        for _ in 0..self.rng.random_range(1..3) {
+            let (value, kind) = match self.rng.random_range(0..3) {
+                0 => (self.of_elements(&columns), Kind::Bool),
+                _ => (self.of_all_elements(&columns), Kind::Int),
+            };
+            let name = self.alias("c");
+            list.push_str(&format!(", {value} as {name}"));
+            output.push((name, kind));
+        }
+        Query { sql: format!("select {list} from {source}{filter}"), columns: output }
+    }
+
+    /// `unnest(list) as u(x)` with or without a condition on `x` and the row, and `x`.
+    fn elements(&mut self, columns: &[Column]) -> (String, String) {
+        // Maps cannot be compared.
+        let plain: Vec<Column> = columns.iter().filter(|(_, kind)| *kind != Kind::Map).cloned().collect();
+        let list = self.list(&plain);
+        let (alias, name) = (self.alias("u"), self.alias("x"));
+        let condition = match self.rng.random_range(0..4) {
+            0 => String::new(),
+            1 => format!(" where {name} > {}", self.rng.random_range(-2..4)),
+            _ => {
+                let mut seen = plain;
+                seen.push((format!("{alias}.{name}"), Kind::Int));
+                format!(" where {} and {}", self.predicate(&seen), self.predicate(&seen[seen.len() - 1..]))
+            }
+        };
+        (format!("unnest({list}) as {alias}({name}){condition}"), name)
+    }
+
+    /// Something true, false or unknown about the elements of a list.
+    fn of_elements(&mut self, columns: &[Column]) -> String {
+        let (elements, x) = self.elements(columns);
+        let not = if self.rng.random_bool(0.4) { "not " } else { "" };
+        match self.rng.random_range(0..3) {
+            0 => format!("{} {not}in (select {x} from {elements})", self.expr(columns, Kind::Int)),
+            1 => format!("{} {not}in (select {x} + 1 from {elements})", self.rng.random_range(0..4)),
+            _ => format!("{not}exists (select 1 from {elements})"),
+        }
+    }
+
+    /// One value of all of them.
+    fn of_all_elements(&mut self, columns: &[Column]) -> String {
+        let (elements, x) = self.elements(columns);
+        let value = match self.rng.random_range(0..4) {
+            0 => "count(*)".to_string(),
+            1 => format!("max({x})"),
+            2 => format!("sum({x} % 7)"),
+            _ => format!("count(distinct {x})"),
+        };
+        format!("(select {value} from {elements})")
+    }
 }
