@@ -13,6 +13,8 @@ use hashbrown::hash_table::Entry as Place;
 
 /// Entries below which there is one table: it fits the caches, and is filled at once. Tests have several for a few.
 const SMALL: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
+/// Entries from which on most are not in the caches.
+const FAR: usize = if cfg!(test) { 1 << 6 } else { 1 << 20 };
 /// Tables of a large index.
 const PARTS: usize = if cfg!(test) { 1 << 3 } else { 1 << 10 };
 /// Searches of a part that cost what filling it does.
@@ -117,10 +119,10 @@ impl<S: Slot> Index<S> {
         index
     }
 
-    /// Whether it is more than the caches hold: then it is worth looking ahead.
+    /// Whether it is more than the caches hold: then it is worth looking ahead. Elsewhere that would be searching twice.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.tables.len() > 1
+        self.filled >= FAR
     }
 
     #[inline]
@@ -256,7 +258,7 @@ impl<S: Slot> Index<S> {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let tables = if self.is_large() { self.tables.len() * size_of::<HashTable<S>>() } else { 0 };
+        let tables = if self.tables.len() > 1 { self.tables.len() * size_of::<HashTable<S>>() } else { 0 };
         self.bytes + tables + self.cold.as_ref().map_or(0, |cold| cold.entries.capacity() * 8)
     }
 }
