@@ -25,11 +25,11 @@ use super::lateral::{Chain, is_volatile, referred, unnests};
 /// Replaces every such subquery of a SELECT list, a WHERE or a HAVING.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Filter(filter) => {
+        LogicalPlan::Filter(filter) if asks([&filter.predicate])? => {
             let predicate = beside(filter.predicate.clone(), &filter.input)?;
             predicate.map_data(|predicate| Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
         }
-        LogicalPlan::Projection(projection) => {
+        LogicalPlan::Projection(projection) if asks(&projection.expr)? => {
             let names = NamePreserver::new_for_projection();
             let mut changed = false;
             let mut exprs = Vec::with_capacity(projection.expr.len());
@@ -45,6 +45,26 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError>
         other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)
+}
+
+/// Whether there is a subquery that refers to something beside it.
+fn asks<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Result<bool, DataFusionError> {
+    let refers = |subquery: &Subquery| !subquery.outer_ref_columns.is_empty();
+    for expr in exprs {
+        let asks = expr.exists(|e| {
+            Ok(match e {
+                Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. })
+                | Expr::SetComparison(SetComparison { subquery, .. })
+                | Expr::ScalarSubquery(subquery) => refers(subquery),
+                _ => false,
+            })
+        })?;
+        if asks {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// An expression over the rows of `input`.

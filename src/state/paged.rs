@@ -100,7 +100,7 @@ impl<T: Copy> Paged<T> {
         Iter { rest: &[], pages: self.pages.iter(), left: self.len }
     }
 
-    /// The same, each with its place, without those before `from`.
+    /// The same, without those before `from`.
     pub fn iter_from(&self, from: usize) -> impl Iterator<Item = T> + '_ {
         let (page, within) = (from >> BITS, from & (PAGE - 1));
         let pages = self.pages.get(page..).unwrap_or_default();

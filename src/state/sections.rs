@@ -127,7 +127,7 @@ fn unpacked<T: Copy + Default + Send>(
 }
 
 /// Room for what the first epochs add, so that they need not move what came back.
-pub(super) fn with_headroom(length: usize) -> usize {
+fn with_headroom(length: usize) -> usize {
     length + length / 16
 }
 
