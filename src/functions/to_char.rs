@@ -11,6 +11,7 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// All functions of this family.
@@ -141,11 +142,17 @@ impl Moments {
         let units = self.units.as_primitive::<Int64Type>();
         let mut out = StringBuilder::with_capacity(units.len(), units.len() * 20);
         let mut text = String::new();
+        // Events come in order, more or less: most have the day, or the minute, of the one before.
+        let mut written: Option<(&Format, Range<i64>)> = None;
         for (row, unit) in units.iter().enumerate() {
             let (Some(unit), Some(format)) = (unit, format(row)?) else {
                 out.append_null();
                 continue;
             };
+            if written.as_ref().is_some_and(|(by, same)| std::ptr::eq(*by, format) && same.contains(&unit)) {
+                out.append_value(&text);
+                continue;
+            }
             let nanos = unit.rem_euclid(self.per_second) * (1_000_000_000 / self.per_second);
             let moment = Moment::new(unit.div_euclid(self.per_second), nanos as u32).ok_or_else(|| {
                 super::datetime::external(Error::user(
@@ -156,7 +163,63 @@ impl Moments {
             text.clear();
             format.render(moment, &mut text);
             out.append_value(&text);
+            written = format.period().map(|seconds| (format, self.around(unit, seconds)));
         }
         Ok(out.finish())
+    }
+
+    /// The units of the same period.
+    fn around(&self, unit: i64, seconds: i64) -> Range<i64> {
+        let period = seconds * self.per_second;
+        let from = unit.saturating_sub(unit.rem_euclid(period));
+        from..from.saturating_add(period)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::DataType::Timestamp;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn a_row_is_written_as_it_is_by_itself_whatever_stands_before_it() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let patterns = [
+            "%Y-%m-%d",
+            "%H:%M",
+            "%I %p",
+            "%j %U %W %u %w %a %B %C %y %G-W%V",
+            "%S",
+            "%s",
+            "%H %f",
+            "%q %Z %z",
+            "",
+            "at",
+        ];
+        let formats = patterns.map(|p| Language::Strftime.compile(p));
+        let formats: Vec<Format> = formats.into_iter().flatten().collect();
+        assert!(formats.len() > 7, "{}", formats.len());
+        for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
+            for reach in [10_i64, 1_000, 100_000, 10_000_000_000] {
+                let mut at = rng.random_range(-2_000_000_000..2_000_000_000_i64);
+                let units = (0..300).map(|_| {
+                    at += rng.random_range(-reach / 10..=reach);
+                    (rng.random_range(0..9) > 0).then_some(at)
+                });
+                let units: ArrayRef = cast(&Int64Array::from_iter(units), &Timestamp(unit, None)).unwrap();
+                // One pattern for long, now and then another.
+                let others: Vec<usize> = (0..300).map(|_| rng.random_range(0..60)).collect();
+                let of =
+                    |row: usize| &formats[(formats.len() * row / 300 + others[row].saturating_sub(50)) % formats.len()];
+                let together = Moments::new(&units).unwrap().render(|row| Ok(Some(of(row)))).unwrap();
+                for row in 0..300 {
+                    let alone = Moments::new(&units.slice(row, 1)).unwrap().render(|_| Ok(Some(of(row)))).unwrap();
+                    assert_eq!(together.slice(row, 1), alone, "{}", of(row).pattern());
+                }
+            }
+        }
     }
 }

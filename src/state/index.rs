@@ -11,8 +11,11 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 
-/// Entries below which there is one table: it fits the caches, and is filled at once. Tests have several for a few.
-const SMALL: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
+/// Entries below which there is one table, unless it was loaded: that it doubles takes milliseconds, and parts have the caches hold where they are.
+/// Tests have several for a few.
+const SMALL: usize = if cfg!(test) { 1 << 6 } else { 1 << 19 };
+/// Entries below which a table that is loaded is filled at once.
+const FILLED: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
 /// Entries from which on most are not in the caches.
 const FAR: usize = if cfg!(test) { 1 << 6 } else { 1 << 20 };
 /// Tables of a large index.
@@ -106,7 +109,7 @@ impl<S: Slot> Index<S> {
     pub fn load(tags: &[u32], absent: &[bool], tag_of: impl Fn(&S) -> u32) -> Self {
         let count = tags.len() - absent.iter().filter(|absent| **absent).count();
         let mut index = Index::default();
-        if count < SMALL {
+        if count < FILLED {
             index.tables[0].reserve(count, |slot| hash(tag_of(slot)));
             index.bytes = index.tables[0].allocation_size();
             for (tag, id) in tags.iter().zip(0u32..).filter(|(_, id)| !absent[*id as usize]) {

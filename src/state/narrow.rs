@@ -1,27 +1,28 @@
 //! Integers by dense id, all as wide as the widest one needs.
 //!
 //! Counts and sums of most groups are small: in a byte or four instead of eight, ten million of them cost a fraction of the memory,
-//! and less of it has to be touched when state comes back.
+//! and less of it has to be touched when state comes back. They stand in one piece, not in pages: there are several for each group, and every row reads and
+//! writes them all.
 
-use super::sections::damaged;
-use super::{Paged, StateReader, StateWriter};
+use super::sections::{damaged, with_headroom};
+use super::{StateReader, StateWriter};
 use crate::error::Result;
 
 /// A vector of integers of 1, 2, 4 or 8 bytes each.
 pub struct Narrow(Words);
 
 enum Words {
-    One(Paged<i8>),
-    Two(Paged<i16>),
-    Four(Paged<i32>),
-    Eight(Paged<i64>),
+    One(Vec<i8>),
+    Two(Vec<i16>),
+    Four(Vec<i32>),
+    Eight(Vec<i64>),
 }
 
 use Words::{Eight, Four, One, Two};
 
 impl Default for Narrow {
     fn default() -> Self {
-        Narrow(One(Paged::default()))
+        Narrow(One(Vec::new()))
     }
 }
 
@@ -94,10 +95,24 @@ impl Narrow {
         }
     }
 
-    /// Adds to it.
+    /// Adds to it; what it is then.
     #[inline]
-    pub fn add(&mut self, id: usize, value: i64) {
-        self.set(id, self.get(id) + value);
+    pub fn add(&mut self, id: usize, value: i64) -> i64 {
+        /// Whether it is still as narrow.
+        fn put<T: TryFrom<i64>>(place: &mut T, value: i64) -> bool {
+            T::try_from(value).map(|value| *place = value).is_ok()
+        }
+        let (sum, fits) = each!(&mut self.0, v => {
+            let place = &mut v[id];
+            #[allow(clippy::useless_conversion, reason = "of i64 it is")]
+            let sum = i64::from(*place) + value;
+            (sum, put(place, sum))
+        });
+        if !fits {
+            self.widen(sum);
+            self.set(id, sum);
+        }
+        sum
     }
 
     /// Appends one.
@@ -127,7 +142,7 @@ impl Narrow {
 
     /// Those of `ids`, in that order.
     pub fn picked(&self, ids: &[u32]) -> Self {
-        fn of<T: Copy>(all: &Paged<T>, ids: &[u32]) -> Paged<T> {
+        fn of<T: Copy>(all: &[T], ids: &[u32]) -> Vec<T> {
             ids.iter().map(|id| all[*id as usize]).collect()
         }
         Narrow(match &self.0 {
@@ -140,7 +155,7 @@ impl Narrow {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        each!(&self.0, v => v.heap_size())
+        each!(&self.0, v => size_of_val(v.as_slice()) / v.len().max(1) * v.capacity())
     }
 
     /// Writes all of them as one section.
@@ -151,10 +166,10 @@ impl Narrow {
     /// What [`Narrow::save`] wrote.
     pub fn load(name: &str, from: &mut StateReader) -> Result<Self> {
         Ok(Narrow(match from.width() {
-            1 => One(from.words(name)?.into()),
-            2 => Two(from.words(name)?.into()),
-            4 => Four(from.words(name)?.into()),
-            _ => Eight(from.words(name)?.into()),
+            1 => One(from.words(name)?),
+            2 => Two(from.words(name)?),
+            4 => Four(from.words(name)?),
+            _ => Eight(from.words(name)?),
         }))
     }
 
@@ -166,8 +181,10 @@ impl Narrow {
 }
 
 /// The values are known to fit.
-fn wider<T: Copy>(all: impl Iterator<Item = i64>, as_wide: impl Fn(i64) -> T) -> Paged<T> {
-    all.map(as_wide).collect()
+fn wider<T>(all: impl Iterator<Item = i64>, as_wide: impl Fn(i64) -> T) -> Vec<T> {
+    let mut wide = Vec::with_capacity(with_headroom(all.size_hint().0));
+    wide.extend(all.map(as_wide));
+    wide
 }
 
 #[cfg(test)]

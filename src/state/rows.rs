@@ -158,7 +158,9 @@ impl RowStore {
         let mut start = 0;
         for batch in batches {
             let ids = &mut applied.ids[start..];
-            self.insert(batch, ids, start, &mut retractions, |weights, id, weight| weights.add(id as usize, weight))?;
+            self.insert(batch, ids, start, &mut retractions, |weights, id, weight| {
+                weights.add(id as usize, weight);
+            })?;
             start += batch.num_rows();
         }
         if retractions.is_empty() {

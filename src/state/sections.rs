@@ -127,7 +127,7 @@ fn unpacked<T: Copy + Default + Send>(
 }
 
 /// Room for what the first epochs add, so that they need not move what came back.
-fn with_headroom(length: usize) -> usize {
+pub(super) fn with_headroom(length: usize) -> usize {
     length + length / 16
 }
 

@@ -198,6 +198,43 @@ impl Format {
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
+
+    /// Seconds, counted from 1970, within which every instant has the same text; None where a second is too long.
+    pub fn period(&self) -> Option<i64> {
+        period(&self.items)
+    }
+}
+
+const DAY: i64 = 86_400;
+
+fn period(items: &[Item]) -> Option<i64> {
+    // A day is a whole number of each of them, an hour of those below, and so on.
+    items.iter().try_fold(DAY, |shortest, item| {
+        let period = match item {
+            Item::Text(_) => DAY,
+            Item::Optional(items) => period(items)?,
+            Item::Field(Field::Fraction { .. }) => return None,
+            Item::Field(Field::Meridiem { .. }) => 3_600,
+            Item::Field(Field::Number { part, .. }) => match part {
+                Part::Hour24 | Part::Hour12 => 3_600,
+                Part::Minute => 60,
+                Part::Second | Part::SecondOfDay | Part::EpochSeconds => 1,
+                Part::Year
+                | Part::IsoYear
+                | Part::Century
+                | Part::Quarter
+                | Part::Month
+                | Part::IsoWeek
+                | Part::Week => DAY,
+                Part::SundayWeek | Part::MondayWeek | Part::Day | Part::DayOfYear => DAY,
+                Part::IsoWeekday | Part::Weekday0 | Part::Weekday1 | Part::Julian => DAY,
+            },
+            Item::Field(Field::Year2 { .. } | Field::MonthName { .. } | Field::DayName { .. }) => DAY,
+            // Of UTC.
+            Item::Field(Field::Offset { .. } | Field::OffsetHours | Field::OffsetMinutes | Field::Zone) => DAY,
+        };
+        Some(shortest.min(period))
+    })
 }
 
 /// Why a pattern is none: continues "the pattern '…'".

@@ -41,16 +41,14 @@ impl Distinct {
         if id as usize >= self.weights.len() && id != NONE {
             self.weights.resize(self.values.bound());
         }
-        let before = if id == NONE { 0 } else { self.weights.get(id as usize) };
-        let after = before + weight;
+        let after = if id == NONE { weight } else { self.weights.add(id as usize, weight) };
         if after < 0 {
             return Err(Error::diverged("aggregate: a value is retracted that is not there"));
         }
-        self.weights.set(id as usize, after);
         if after == 0 {
             self.values.remove(id);
         }
-        Ok(i64::from(after != 0) - i64::from(before != 0))
+        Ok(i64::from(after != 0) - i64::from(after != weight))
     }
 }
 

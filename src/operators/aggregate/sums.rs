@@ -37,12 +37,15 @@ impl GroupStates for Counts {
 
     fn update(&mut self, change: &Change<'_>) -> Result<()> {
         if change.args.len() <= 1 {
-            change.present().for_each(|(_, group, weight)| self.0.add(group, weight));
+            for (_, group, weight) in change.present() {
+                self.0.add(group, weight);
+            }
             return Ok(());
         }
         let nulls: Vec<_> = change.args.iter().filter_map(|a| a.logical_nulls()).collect();
-        let present = change.present().filter(|(i, ..)| nulls.iter().all(|n| n.is_valid(*i)));
-        present.for_each(|(_, group, weight)| self.0.add(group, weight));
+        for (_, group, weight) in change.present().filter(|(i, ..)| nulls.iter().all(|n| n.is_valid(*i))) {
+            self.0.add(group, weight);
+        }
         Ok(())
     }
 
