@@ -6,15 +6,13 @@
 //! anything, or values are computed above the list, those that have nothing are found by an anti join: the rows of the inner join, and the left rows that are
 //! not among them.
 
-use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{
-    Column, DFSchema, DataFusionError, ExprSchema, JoinConstraint, NullEquality, NullHandling, ScalarValue,
-};
-use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Unnest, build_join_schema,
-};
+use datafusion::common::{Column, DFSchema, DataFusionError, NullHandling, ScalarValue};
+use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Projection, Unnest, build_join_schema};
 use std::sync::Arc;
+
+use super::map_values::Taken;
+use super::partners::{self, called};
 
 /// Replaces every such join.
 pub(super) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
@@ -94,54 +92,23 @@ fn chained(
     })
 }
 
-/// The rows of the inner join, and those of `left` that are not among them, with NULLs. Left rows that agree in the columns that `right` and the condition
-/// refer to have a partner or have none together, so those columns say which are missing.
+/// The rows of the inner join, and those of `left` that are not among them, with NULLs.
 fn with_absent(
     left: &Arc<LogicalPlan>,
     right: &LogicalPlan,
     filter: Option<&Expr>,
 ) -> Result<Option<LogicalPlan>, DataFusionError> {
-    let keys = referred(left.schema(), right, filter)?;
-    let map = |c: &Column| left.schema().field_from_column(c).map(|f| matches!(f.data_type(), DataType::Map(..)));
-    // All is computed twice, and must be the same; maps cannot be compared.
-    let dice = is_volatile(left)? || is_volatile(right)? || filter.is_some_and(Expr::is_volatile);
-    if dice || keys.iter().any(|key| map(key).unwrap_or(true)) {
-        return Ok(None);
-    }
-    let Some(inner) = chained(left, right, false, filter)? else { return Ok(None) };
     let schema = build_join_schema(left.schema(), right.schema(), &JoinType::Left)?;
-    let (name, key_name) = (|i: usize| format!("__lateral_{i}"), |i: usize| format!("__lateral_key_{i}"));
-    let columns = |schema: &DFSchema| -> Vec<Expr> { schema.iter().map(|c| Expr::Column(Column::from(c))).collect() };
-
-    let present = columns(inner.schema()).into_iter().enumerate().map(|(i, c)| c.alias(name(i)));
-    let present = LogicalPlanBuilder::from(inner.clone()).project(present)?.build()?;
-    let found = keys.iter().enumerate().map(|(i, key)| Expr::Column(key.clone()).alias(key_name(i)));
-    let found = LogicalPlanBuilder::from(inner).project(found)?.build()?;
-    let on = keys
-        .iter()
-        .enumerate()
-        .map(|(i, key)| (Expr::Column(key.clone()), Expr::Column(Column::from_name(key_name(i)))));
-    let absent = LogicalPlan::Join(Join::try_new(
-        Arc::clone(left),
-        Arc::new(found),
-        on.collect(),
-        None,
-        JoinType::LeftAnti,
-        JoinConstraint::On,
-        NullEquality::NullEqualsNull,
-        false,
-    )?);
-    let nulls = schema.fields().iter().skip(left.schema().fields().len());
-    let nulls = nulls.map(|f| Ok(Expr::Literal(ScalarValue::try_from(f.data_type())?, None)));
-    let all =
-        columns(left.schema()).into_iter().map(Ok).chain(nulls).collect::<Result<Vec<Expr>, DataFusionError>>()?;
-    let absent = LogicalPlanBuilder::from(absent)
-        .project(all.into_iter().enumerate().map(|(i, c)| c.alias(name(i))))?
-        .build()?;
-    let named = schema.iter().enumerate().map(|(i, (qualifier, field))| {
-        Expr::Column(Column::from_name(name(i))).alias_qualified(qualifier.cloned(), field.name())
-    });
-    Ok(Some(LogicalPlanBuilder::from(present).union(absent)?.project(named)?.build()?))
+    let mut taken = Taken::new(left.schema());
+    let right = Arc::new(taken.within(right.clone())?);
+    let filter = filter.map(|filter| taken.over(filter.clone())).transpose()?;
+    let own = left.schema().fields().len();
+    let left = if taken.is_empty() { Arc::clone(left) } else { taken.beside(left)? };
+    let Some(inner) = chained(&left, &right, false, filter.as_ref())? else { return Ok(None) };
+    let keys = referred(left.schema(), &right, filter.as_ref())?;
+    let Some(plan) = partners::join(JoinType::Left, &left, &right, inner, (keys, vec![]))? else { return Ok(None) };
+    let behind = left.schema().fields().len();
+    called(&schema, plan, (0..own).chain(behind..)).map(Some)
 }
 
 /// The columns of the left rows that decide what `right` makes of them.

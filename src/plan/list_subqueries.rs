@@ -12,7 +12,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DataFusionError, ExprSchema, ScalarValue};
+use datafusion::common::{Column, DataFusionError, ExprSchema, ScalarValue, plan_err};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -21,26 +21,33 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Pr
 use std::sync::Arc;
 
 use super::lateral::{Chain, is_volatile, referred, unnests};
+use super::lower::columns_of;
+use super::map_values::Taken;
 
 /// Replaces every such subquery of a SELECT list, a WHERE or a HAVING.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Filter(filter) if asks([&filter.predicate])? => {
-            let predicate = beside(filter.predicate.clone(), &filter.input)?;
-            predicate.map_data(|predicate| Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+            let (exprs, input) = beside(vec![filter.predicate.clone()], &filter.input)?;
+            let Some(predicate) = conjunction(exprs.data).filter(|_| exprs.transformed) else {
+                return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+            };
+            let filtered = LogicalPlan::Filter(Filter::try_new(predicate, Arc::clone(&input))?);
+            if Arc::ptr_eq(&input, &filter.input) {
+                return Ok(Transformed::yes(filtered));
+            }
+            let columns = columns_of(filter.input.schema());
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(filtered))?)))
         }
         LogicalPlan::Projection(projection) if asks(&projection.expr)? => {
             let names = NamePreserver::new_for_projection();
-            let mut changed = false;
-            let mut exprs = Vec::with_capacity(projection.expr.len());
-            for expr in projection.expr {
-                let name = names.save(&expr);
-                let expr = beside(expr, &projection.input)?;
-                changed |= expr.transformed;
-                exprs.push(if expr.transformed { name.restore(expr.data) } else { expr.data });
+            let named: Vec<_> = projection.expr.iter().map(|expr| names.save(expr)).collect();
+            let (exprs, input) = beside(projection.expr.clone(), &projection.input)?;
+            if !exprs.transformed {
+                return Ok(Transformed::no(LogicalPlan::Projection(projection)));
             }
-            let plan = LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?);
-            Ok(Transformed::new_transformed(plan, changed))
+            let exprs = exprs.data.into_iter().zip(named).map(|(expr, name)| name.restore(expr)).collect();
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, input)?)))
         }
         other => Ok(Transformed::no(other)),
     })?;
@@ -67,17 +74,51 @@ fn asks<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Result<bool, DataFusio
     Ok(false)
 }
 
-/// An expression over the rows of `input`.
-fn beside(expr: Expr, input: &Arc<LogicalPlan>) -> Result<Transformed<Expr>, DataFusionError> {
+/// Expressions over the rows of `input`, and those rows, with what is taken out of MAPs beside them.
+fn beside(
+    exprs: Vec<Expr>,
+    input: &Arc<LogicalPlan>,
+) -> Result<(Transformed<Vec<Expr>>, Arc<LogicalPlan>), DataFusionError> {
+    let mut taken = Taken::new(input.schema());
+    let mut without_maps = |subquery: Subquery| {
+        if subquery.outer_ref_columns.is_empty() || !unnests(&subquery.subquery) {
+            return Ok(Transformed::no(subquery));
+        }
+        let plan = taken.within(subquery.subquery.as_ref().clone())?;
+        let outer_ref_columns = plan.all_out_ref_exprs();
+        Ok(Transformed::yes(Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }))
+    };
+    let taking = exprs.iter().map(|expr| Ok(each_subquery(expr.clone(), &mut without_maps)?.data));
+    let taking = taking.collect::<Result<Vec<_>, DataFusionError>>()?;
+    let (exprs, input) = match taken.is_empty() {
+        true => (exprs, Arc::clone(input)),
+        false => (taking, taken.beside(input)?),
+    };
+    let mut changed = false;
+    let exprs = exprs.into_iter().map(|expr| {
+        let expr = each_subquery(expr, &mut |subquery| over_values(subquery, &input))?;
+        changed |= expr.transformed;
+        Ok(expr.data)
+    });
+    let exprs = exprs.collect::<Result<Vec<_>, DataFusionError>>()?;
+    Ok((Transformed::new_transformed(exprs, changed), input))
+}
+
+/// `expr` with other subqueries.
+fn each_subquery(
+    expr: Expr,
+    rewrite: &mut dyn FnMut(Subquery) -> Result<Transformed<Subquery>, DataFusionError>,
+) -> Result<Transformed<Expr>, DataFusionError> {
     expr.transform_up(|e| {
         Ok(match e {
-            Expr::Exists(exists) => over_values(exists.subquery, input)?
-                .update_data(|subquery| Expr::Exists(Exists { subquery, negated: exists.negated })),
-            Expr::ScalarSubquery(subquery) => over_values(subquery, input)?.update_data(Expr::ScalarSubquery),
-            Expr::InSubquery(member) => over_values(member.subquery, input)?.update_data(|subquery| {
-                Expr::InSubquery(InSubquery { expr: member.expr, subquery, negated: member.negated })
-            }),
-            Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => over_values(subquery, input)?
+            Expr::Exists(Exists { subquery, negated }) => {
+                rewrite(subquery)?.update_data(|subquery| Expr::Exists(Exists { subquery, negated }))
+            }
+            Expr::ScalarSubquery(subquery) => rewrite(subquery)?.update_data(Expr::ScalarSubquery),
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                rewrite(subquery)?.update_data(|subquery| Expr::InSubquery(InSubquery { expr, subquery, negated }))
+            }
+            Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => rewrite(subquery)?
                 .update_data(|subquery| Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })),
             other => Transformed::no(other),
         })
@@ -86,7 +127,7 @@ fn beside(expr: Expr, input: &Arc<LogicalPlan>) -> Result<Transformed<Expr>, Dat
 
 /// The same over the values of the columns of `input` that its lists are made of.
 fn over_values(subquery: Subquery, input: &Arc<LogicalPlan>) -> Result<Transformed<Subquery>, DataFusionError> {
-    if subquery.outer_ref_columns.is_empty() || is_volatile(input)? {
+    if subquery.outer_ref_columns.is_empty() {
         return Ok(Transformed::no(subquery));
     }
     let plan = subquery.subquery.as_ref().clone().transform_down(|node| {
@@ -107,9 +148,23 @@ fn over_values(subquery: Subquery, input: &Arc<LogicalPlan>) -> Result<Transform
 /// `chain`, which unfolds lists of one outer row, over all values there are of the columns it refers to; None if it is something else.
 fn correlated(chain: &LogicalPlan, input: &Arc<LogicalPlan>) -> Result<Option<LogicalPlan>, DataFusionError> {
     let keys = referred(input.schema(), chain, None)?;
-    let is_map = |key: &Column| Ok::<_, DataFusionError>(matches!(input.schema().data_type(key)?, DataType::Map(..)));
-    if keys.is_empty() || keys.iter().map(is_map).collect::<Result<Vec<_>, _>>()?.contains(&true) {
+    if keys.is_empty() {
         return Ok(None);
+    }
+    for key in &keys {
+        if matches!(input.schema().data_type(key)?, DataType::Map(..)) {
+            return plan_err!(
+                "a subquery over a list of the row beside it refers to the MAP {key} as a whole: take out of it what is needed, \
+                 like map_keys({key}), before the subquery"
+            );
+        }
+    }
+    // They are computed twice, and must be the same.
+    if is_volatile(input)? {
+        return plan_err!(
+            "a subquery over a list of the row beside it stands beside random values: make a table of the rows that have them, \
+             and query that"
+        );
     }
     let values = LogicalPlanBuilder::from(Arc::clone(input))
         .project(keys.iter().map(|key| Expr::Column(key.clone())))?

@@ -17,7 +17,6 @@
 //! was compiled before.
 
 mod advice;
-mod aggregate_subqueries;
 mod alone;
 mod arrangements;
 mod bind;
@@ -36,6 +35,7 @@ mod fields;
 mod fingerprint;
 mod forgetting;
 mod grouping_sets;
+mod hoisted_subqueries;
 pub mod incremental;
 mod interval_join;
 mod lateness;
@@ -45,12 +45,14 @@ mod join_order;
 mod json_access;
 mod keys;
 mod lower;
+mod map_values;
 mod named_arguments;
 mod namesakes;
 mod on_close;
 mod order_key;
 mod output;
 mod parse;
+mod partners;
 mod precedence;
 pub(crate) mod reach;
 mod relation;

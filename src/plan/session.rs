@@ -27,7 +27,7 @@ use super::fields::FieldPlanner;
 use super::relation::Scope;
 use super::rolled_up::ForgetKeys;
 use super::{
-    aggregate_subqueries, distinct_on, grouping_sets, lateral, list_subqueries, namesakes, set_operations, subqueries,
+    distinct_on, grouping_sets, hoisted_subqueries, lateral, list_subqueries, namesakes, set_operations, subqueries,
 };
 use crate::error::{Error, Result};
 use crate::project::Dialect;
@@ -131,8 +131,8 @@ impl Planner {
         // Its anti joins are no set operations.
         let plan = lateral::unnest(plan)?;
         let plan = grouping_sets::over_columns(plan)?;
-        let plan = aggregate_subqueries::below(plan)?;
         let plan = distinct_on::first_rows(plan)?;
+        let plan = hoisted_subqueries::below(plan)?;
         let plan = list_subqueries::rewrite(plan)?;
         let plan = subqueries::rewrite(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})

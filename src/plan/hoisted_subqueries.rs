@@ -1,0 +1,261 @@
+//! Subqueries elsewhere than in SELECT and WHERE, asked where DataFusion makes joins of them.
+//!
+//! DataFusion 55.2 turns subqueries into joins in projections and filters only.
+//!
+//! | written | planned as |
+//! |---|---|
+//! | in an argument, a FILTER or an order of an aggregate or a window function, in GROUP BY, PARTITION BY, ORDER BY | a column of a projection below |
+//! | `a join b on c and q` | a filter by `q` above the join by `c` |
+//! | `a left join b on c and q`, q about one side alone | a column of that side |
+//! | the same, q about both | the rows of the inner join, and those of a side that are not among them ([`super::partners`]) |
+//!
+//! What stands above finds the columns it knows, under the names they had.
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError, plan_err};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, Join, JoinType, LogicalPlan, Projection, Sort, Subquery, Window,
+};
+use std::sync::Arc;
+
+use super::lower::{columns_of, substitute, unaliased};
+use super::partners::{self, called};
+
+/// `plan` with subqueries in projections and filters alone.
+pub(crate) fn below(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().chain(&aggregate.aggr_expr).any(asks) => {
+            below_aggregate(aggregate).map(Transformed::yes)
+        }
+        LogicalPlan::Window(window) if window.window_expr.iter().any(asks) => {
+            below_window(window).map(Transformed::yes)
+        }
+        LogicalPlan::Sort(sort) if sort.expr.iter().any(|key| asks(&key.expr)) => {
+            below_sort(sort).map(Transformed::yes)
+        }
+        LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(asks) => around_join(join),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+/// The query in an expression that is one.
+fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery)
+        | Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::Exists(Exists { subquery, .. })
+        | Expr::SetComparison(SetComparison { subquery, .. }) => Some(subquery),
+        _ => None,
+    }
+}
+
+fn asks(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(subquery_of(e).is_some())).unwrap_or(false)
+}
+
+/// Expressions that are computed below, under names of their own.
+#[derive(Default)]
+struct Asked(Vec<Expr>);
+
+impl Asked {
+    /// The column that `expr` becomes, if it asks.
+    fn lifted(&mut self, expr: Expr) -> Expr {
+        if asks(&expr) { self.named(expr, "") } else { expr }
+    }
+
+    fn named(&mut self, expr: Expr, side: &str) -> Expr {
+        let name = format!("__asked{side}_{}", self.0.len() + 1);
+        self.0.push(expr.alias(&name));
+        Expr::Column(Column::new_unqualified(name))
+    }
+
+    fn lift<'e>(&mut self, exprs: impl Iterator<Item = &'e mut Expr>) {
+        for expr in exprs.filter(|e| asks(e)) {
+            *expr = self.lifted(expr.clone());
+        }
+    }
+
+    fn in_call(&mut self, expr: Expr) -> Result<Expr, DataFusionError> {
+        let rewritten = expr.transform_up(|e| match e {
+            Expr::AggregateFunction(mut call) => {
+                let params = &mut call.params;
+                let operands = params.args.iter_mut().chain(params.filter.as_deref_mut());
+                self.lift(operands.chain(params.order_by.iter_mut().map(|key| &mut key.expr)));
+                Ok(Transformed::yes(Expr::AggregateFunction(call)))
+            }
+            Expr::WindowFunction(mut call) => {
+                let params = &mut call.params;
+                let operands =
+                    params.args.iter_mut().chain(params.filter.as_deref_mut()).chain(&mut params.partition_by);
+                self.lift(operands.chain(params.order_by.iter_mut().map(|key| &mut key.expr)));
+                Ok(Transformed::yes(Expr::WindowFunction(call)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(rewritten.data)
+    }
+
+    /// Whether all outer columns that are asked about are of `schema`.
+    fn refer_to(&self, schema: &DFSchema) -> Result<bool, DataFusionError> {
+        let mut all = true;
+        for expr in &self.0 {
+            expr.apply(|e| {
+                let outer = subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
+                let known = |e: &Expr| matches!(e, Expr::OuterReferenceColumn(_, column) if schema.has_column(column));
+                all &= outer.clone().all(known);
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// The rows of `input` with these columns behind its own.
+    fn beside(self, input: &Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, DataFusionError> {
+        if self.0.is_empty() {
+            return Ok(Arc::clone(input));
+        }
+        let columns = columns_of(input.schema()).into_iter().chain(self.0);
+        Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::clone(input))?)))
+    }
+}
+
+fn below_aggregate(aggregate: Aggregate) -> Result<LogicalPlan, DataFusionError> {
+    let mut asked = Asked::default();
+    let calls = aggregate.aggr_expr.into_iter().map(|e| asked.in_call(e)).collect::<Result<Vec<_>, _>>()?;
+    let groups = aggregate.group_expr.into_iter().map(|e| asked.lifted(e)).collect();
+    let input = asked.beside(&aggregate.input)?;
+    let plan = LogicalPlan::Aggregate(Aggregate::try_new(input, groups, calls)?);
+    called(&aggregate.schema, plan, 0..)
+}
+
+fn below_window(window: Window) -> Result<LogicalPlan, DataFusionError> {
+    let mut asked = Asked::default();
+    let calls = window.window_expr.into_iter().map(|e| asked.in_call(e)).collect::<Result<Vec<_>, _>>()?;
+    let own = window.input.schema().fields().len();
+    let input = asked.beside(&window.input)?;
+    let behind = input.schema().fields().len();
+    let plan = LogicalPlan::Window(Window::try_new(calls, input)?);
+    called(&window.schema, plan, (0..own).chain(behind..))
+}
+
+fn below_sort(mut sort: Sort) -> Result<LogicalPlan, DataFusionError> {
+    let mut asked = Asked::default();
+    for key in &mut sort.expr {
+        key.expr = asked.lifted(key.expr.clone());
+    }
+    let schema = Arc::clone(sort.input.schema());
+    sort.input = match sort.input.as_ref() {
+        // What is asked may be about columns that the SELECT list leaves out.
+        LogicalPlan::Projection(projection) if asked.refer_to(projection.input.schema())? => {
+            let selected: Vec<Expr> = projection.expr.iter().map(unaliased).collect();
+            let mut exprs = projection.expr.clone();
+            for expr in asked.0 {
+                exprs.push(substitute(expr, &projection.schema, &selected)?);
+            }
+            Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::clone(&projection.input))?))
+        }
+        _ => asked.beside(&sort.input)?,
+    };
+    called(&schema, LogicalPlan::Sort(sort), 0..)
+}
+
+/// The columns of `schema` that an expression refers to, its subqueries included.
+fn referred(expr: &Expr, schema: &DFSchema) -> Result<Vec<Column>, DataFusionError> {
+    let mut found: Vec<Column> = Vec::new();
+    let mut see = |expr: &Expr| {
+        if let Expr::Column(column) | Expr::OuterReferenceColumn(_, column) = expr
+            && schema.has_column(column)
+            && !found.contains(column)
+        {
+            found.push(column.clone());
+        }
+    };
+    expr.apply(|e| {
+        see(e);
+        subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns).for_each(&mut see);
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    found.sort();
+    Ok(found)
+}
+
+fn around_join(join: Join) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let (left, right) = (Arc::clone(join.left.schema()), Arc::clone(join.right.schema()));
+    let is_inner = join.join_type == JoinType::Inner;
+    let (mut of_left, mut of_right) = (Asked::default(), Asked::default());
+    let (mut plain, mut asking) = (Vec::new(), Vec::new());
+    for part in join.filter.iter().flat_map(split_conjunction).cloned() {
+        // Of rows that must have it, it is a semi or an anti join.
+        let is_membership = |e: &Expr| matches!(e, Expr::Exists(_) | Expr::InSubquery(_));
+        if is_inner && (is_membership(&part) || matches!(&part, Expr::Not(e) if is_membership(e))) {
+            asking.push(part);
+            continue;
+        }
+        let part = part.transform_down(|e| {
+            if subquery_of(&e).is_none() {
+                return Ok(Transformed::no(e));
+            }
+            let sides = (referred(&e, &left)?.is_empty(), referred(&e, &right)?.is_empty());
+            let e = match sides {
+                // What is the same for all rows stands where rows must have a partner.
+                _ if is_inner && subquery_of(&e).is_some_and(|q| q.outer_ref_columns.is_empty()) => {
+                    return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump));
+                }
+                (_, true) => of_left.named(e, "_left"),
+                (true, _) => of_right.named(e, "_right"),
+                _ => return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump)),
+            };
+            Ok(Transformed::new(e, true, TreeNodeRecursion::Jump))
+        })?;
+        if asks(&part.data) { asking.push(part.data) } else { plain.push(part.data) }
+    }
+    let places = {
+        let (own_left, own_right) = (left.fields().len(), right.fields().len());
+        let all_left = own_left + of_left.0.len();
+        match join.join_type {
+            JoinType::LeftSemi | JoinType::LeftAnti => (0..own_left).collect(),
+            JoinType::RightSemi | JoinType::RightAnti => (0..own_right).collect(),
+            _ => (0..own_left).chain(all_left..all_left + own_right).collect::<Vec<_>>(),
+        }
+    };
+    let (left, right) = (of_left.beside(&join.left)?, of_right.beside(&join.right)?);
+    let with = |join_type: JoinType| {
+        let filter = conjunction(plain.clone());
+        let (left, right) = (Arc::clone(&left), Arc::clone(&right));
+        let (on, null_equality) = (join.on.clone(), join.null_equality);
+        Join::try_new(left, right, on, filter, join_type, join.join_constraint, null_equality, join.null_aware)
+    };
+    let plan = match conjunction(asking.clone()) {
+        None => LogicalPlan::Join(with(join.join_type)?),
+        Some(condition) => {
+            let pairs = LogicalPlan::Join(with(JoinType::Inner)?);
+            let pairs = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(pairs))?);
+            let equal = join.on.iter().flat_map(|(left, right)| [left, right]);
+            let all: Vec<&Expr> = plain.iter().chain(&asking).chain(equal).collect();
+            let keys = |side: &DFSchema| -> Result<Vec<Column>, DataFusionError> {
+                let mut keys = Vec::new();
+                for part in &all {
+                    keys.extend(referred(part, side)?);
+                }
+                keys.sort();
+                keys.dedup();
+                Ok(keys)
+            };
+            let sides = (keys(left.schema())?, keys(right.schema())?);
+            match partners::join(join.join_type, &left, &right, pairs, sides)? {
+                Some(plan) => plan,
+                None => {
+                    return plan_err!(
+                        "a subquery in the condition of a {} JOIN refers to MAP columns or random values: select what it needs of \
+                         them in a subquery or CTE first",
+                        join.join_type
+                    );
+                }
+            }
+        }
+    };
+    called(&join.schema, plan, places).map(Transformed::yes)
+}
