@@ -13,13 +13,11 @@
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, plan_err};
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{
-    Aggregate, Expr, Filter, Join, JoinType, LogicalPlan, Projection, Sort, Subquery, Window,
-};
+use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, JoinType, LogicalPlan, Projection, Sort, Window};
 use std::sync::Arc;
 
+use super::dependent::subquery_of;
 use super::lower::{columns_of, substitute, unaliased};
 use super::partners::{self, called};
 
@@ -39,17 +37,6 @@ pub(crate) fn below(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)
-}
-
-/// The query in an expression that is one.
-fn subquery_of(expr: &Expr) -> Option<&Subquery> {
-    match expr {
-        Expr::ScalarSubquery(subquery)
-        | Expr::InSubquery(InSubquery { subquery, .. })
-        | Expr::Exists(Exists { subquery, .. })
-        | Expr::SetComparison(SetComparison { subquery, .. }) => Some(subquery),
-        _ => None,
-    }
 }
 
 fn asks(expr: &Expr) -> bool {

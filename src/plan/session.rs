@@ -27,7 +27,7 @@ use super::fields::FieldPlanner;
 use super::relation::Scope;
 use super::rolled_up::ForgetKeys;
 use super::{
-    distinct_on, grouping_sets, hoisted_subqueries, lateral, list_subqueries, namesakes, set_operations, subqueries,
+    correlated, distinct_on, grouping_sets, hoisted_subqueries, lateral, namesakes, set_operations, subqueries,
 };
 use crate::error::{Error, Result};
 use crate::project::Dialect;
@@ -133,7 +133,7 @@ impl Planner {
         let plan = grouping_sets::over_columns(plan)?;
         let plan = distinct_on::first_rows(plan)?;
         let plan = hoisted_subqueries::below(plan)?;
-        let plan = list_subqueries::rewrite(plan)?;
+        let plan = correlated::rewrite(plan)?;
         let plan = subqueries::rewrite(plan)?;
         self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})
     }
