@@ -31,8 +31,8 @@ use super::map_values::Taken;
 /// the values in between then.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_down_with_subqueries(|node| match node {
-        LogicalPlan::Filter(filter) if asks([&filter.predicate])? => in_filter(filter),
-        LogicalPlan::Projection(projection) if asks(&projection.expr)? => in_projection(projection),
+        LogicalPlan::Filter(filter) if asks(&filter.predicate) => in_filter(filter),
+        LogicalPlan::Projection(projection) if projection.expr.iter().any(asks) => in_projection(projection),
         other => Ok(Transformed::no(other)),
     })?;
     if !plan.transformed {
@@ -68,14 +68,9 @@ fn in_projection(projection: Projection) -> Result<Transformed<LogicalPlan>, Dat
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, input)?)))
 }
 
-/// Whether there is a subquery that refers to something beside it.
-fn asks<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Result<bool, DataFusionError> {
-    for expr in exprs {
-        if expr.exists(|e| Ok(subquery_of(e).is_some()))? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether there is a subquery in it.
+pub(super) fn asks(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(subquery_of(e).is_some())).unwrap_or(false)
 }
 
 /// Expressions over the rows of `input`, and those rows, with what is taken out of MAPs beside them.
@@ -212,8 +207,10 @@ impl<'a> Correlation<'a> {
         }
         Ok(match node {
             LogicalPlan::Filter(filter) => {
-                let simple = || split_conjunction(&filter.predicate).into_iter().all(is_simple);
-                above.choice && !simple() || self.holds(&filter.input)?
+                let parts = split_conjunction(&filter.predicate);
+                // The condition of a join asks nothing.
+                let asking = parts.iter().any(|part| part.contains_outer() && asks(part));
+                asking || above.choice && !parts.into_iter().all(is_simple) || self.holds(&filter.input)?
             }
             LogicalPlan::Projection(projection) => own || self.holds(&projection.input)?,
             // Of no rows it has a row.

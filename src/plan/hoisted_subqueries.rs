@@ -17,7 +17,8 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, JoinType, LogicalPlan, Projection, Sort, Window};
 use std::sync::Arc;
 
-use super::dependent::subquery_of;
+use super::correlated::asks;
+use super::dependent::{Scope, subquery_of};
 use super::lower::{columns_of, substitute, unaliased};
 use super::partners::{self, called};
 
@@ -37,10 +38,6 @@ pub(crate) fn below(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)
-}
-
-fn asks(expr: &Expr) -> bool {
-    expr.exists(|e| Ok(subquery_of(e).is_some())).unwrap_or(false)
 }
 
 /// Expressions that are computed below, under names of their own.
@@ -85,18 +82,15 @@ impl Asked {
         Ok(rewritten.data)
     }
 
-    /// Whether all outer columns that are asked about are of `schema`.
-    fn refer_to(&self, schema: &DFSchema) -> Result<bool, DataFusionError> {
-        let mut all = true;
+    /// How many columns of `schema` are asked about.
+    fn asked_about(&self, schema: &DFSchema) -> Result<usize, DataFusionError> {
+        let mut found = Vec::new();
         for expr in &self.0 {
-            expr.apply(|e| {
-                let outer = subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
-                let known = |e: &Expr| matches!(e, Expr::OuterReferenceColumn(_, column) if schema.has_column(column));
-                all &= outer.clone().all(known);
-                Ok(TreeNodeRecursion::Continue)
-            })?;
+            found.extend(asked_about(expr, schema)?);
         }
-        Ok(all)
+        found.sort();
+        found.dedup();
+        Ok(found.len())
     }
 
     /// The rows of `input` with these columns behind its own.
@@ -136,7 +130,9 @@ fn below_sort(mut sort: Sort) -> Result<LogicalPlan, DataFusionError> {
     let schema = Arc::clone(sort.input.schema());
     sort.input = match sort.input.as_ref() {
         // What is asked may be about columns that the SELECT list leaves out.
-        LogicalPlan::Projection(projection) if asked.refer_to(projection.input.schema())? => {
+        LogicalPlan::Projection(projection)
+            if asked.asked_about(projection.input.schema())? > asked.asked_about(&schema)? =>
+        {
             let selected: Vec<Expr> = projection.expr.iter().map(unaliased).collect();
             let mut exprs = projection.expr.clone();
             for expr in asked.0 {
@@ -151,21 +147,22 @@ fn below_sort(mut sort: Sort) -> Result<LogicalPlan, DataFusionError> {
 
 /// The columns of `schema` that an expression refers to, its subqueries included.
 fn referred(expr: &Expr, schema: &DFSchema) -> Result<Vec<Column>, DataFusionError> {
-    let mut found: Vec<Column> = Vec::new();
-    let mut see = |expr: &Expr| {
-        if let Expr::Column(column) | Expr::OuterReferenceColumn(_, column) = expr
-            && schema.has_column(column)
-            && !found.contains(column)
-        {
-            found.push(column.clone());
-        }
-    };
+    let mut found = asked_about(expr, schema)?;
+    found.extend(expr.column_refs().into_iter().filter(|column| schema.has_column(column)).cloned());
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// The columns of `schema` that its subqueries refer to.
+fn asked_about(expr: &Expr, schema: &DFSchema) -> Result<Vec<Column>, DataFusionError> {
+    let (scope, mut found) = (Scope::new(schema), Vec::new());
     expr.apply(|e| {
-        see(e);
-        subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns).for_each(&mut see);
+        if let Some(subquery) = subquery_of(e) {
+            found.extend(scope.columns(&subquery.subquery)?);
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    found.sort();
     Ok(found)
 }
 
@@ -188,7 +185,7 @@ fn around_join(join: Join) -> Result<Transformed<LogicalPlan>, DataFusionError> 
             let sides = (referred(&e, &left)?.is_empty(), referred(&e, &right)?.is_empty());
             let e = match sides {
                 // What is the same for all rows stands where rows must have a partner.
-                _ if is_inner && subquery_of(&e).is_some_and(|q| q.outer_ref_columns.is_empty()) => {
+                (true, true) if is_inner => {
                     return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump));
                 }
                 (_, true) => of_left.named(e, "_left"),

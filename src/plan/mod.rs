@@ -18,6 +18,7 @@
 
 mod advice;
 mod alone;
+mod any_all;
 mod arrangements;
 mod bind;
 mod check;

@@ -27,7 +27,7 @@ use super::fields::FieldPlanner;
 use super::relation::Scope;
 use super::rolled_up::ForgetKeys;
 use super::{
-    correlated, distinct_on, grouping_sets, hoisted_subqueries, lateral, namesakes, set_operations, subqueries,
+    any_all, correlated, distinct_on, grouping_sets, hoisted_subqueries, lateral, namesakes, set_operations, subqueries,
 };
 use crate::error::{Error, Result};
 use crate::project::Dialect;
@@ -132,6 +132,7 @@ impl Planner {
         let plan = lateral::unnest(plan)?;
         let plan = grouping_sets::over_columns(plan)?;
         let plan = distinct_on::first_rows(plan)?;
+        let plan = any_all::rewrite(plan)?;
         let plan = hoisted_subqueries::below(plan)?;
         let plan = correlated::rewrite(plan)?;
         let plan = subqueries::rewrite(plan)?;

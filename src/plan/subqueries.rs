@@ -28,6 +28,9 @@ use super::single_row::only_value;
 /// The column that numbers rows for a LIMIT below a correlation.
 const NUMBER: &str = "__number_in_key";
 
+/// What a column of counts is called below another count.
+const MEMBER: &str = "__member";
+
 /// `plan` as the SQL planner made it, with subqueries that can be decorrelated.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
@@ -183,11 +186,17 @@ fn not_exists_where(
     member: &InSubquery,
     condition: impl Fn(Expr) -> Result<Expr, DataFusionError>,
 ) -> Result<Expr, DataFusionError> {
-    let plan = &member.subquery.subquery;
+    let mut plan = Arc::clone(&member.subquery.subquery);
     let (qualifier, field) = plan.schema().qualified_field(0);
-    let predicate = condition(Expr::Column(Column::from((qualifier, field))))?;
+    let mut column = Expr::Column(Column::from((qualifier, field)));
+    if field.name().starts_with("count(") {
+        // Rows will be counted above it.
+        plan = Arc::new(LogicalPlan::Projection(Projection::try_new(vec![column.alias(MEMBER)], plan)?));
+        column = Expr::Column(Column::new_unqualified(MEMBER));
+    }
+    let predicate = condition(column)?;
     let outer: Vec<Expr> = outer_references(&predicate)?;
-    let filtered = LogicalPlan::Filter(Filter::try_new(predicate, Arc::clone(plan))?);
+    let filtered = LogicalPlan::Filter(Filter::try_new(predicate, plan)?);
     Ok(not(exists_in(&member.subquery, filtered, outer)))
 }
 
@@ -199,7 +208,7 @@ fn exists_in(of: &Subquery, plan: LogicalPlan, outer: Vec<Expr>) -> Expr {
 }
 
 /// `expr` over the rows of `schema`, as seen from within a subquery.
-fn outer(expr: &Expr, schema: &DFSchemaRef) -> Result<Expr, DataFusionError> {
+pub(super) fn outer(expr: &Expr, schema: &DFSchemaRef) -> Result<Expr, DataFusionError> {
     let expr = expr.clone().transform_up(|e| match e {
         Expr::Column(column) => {
             let field = Arc::clone(schema.qualified_field_from_column(&column)?.1);

@@ -4,6 +4,7 @@ mod aggregates;
 mod buckets;
 mod chains;
 mod clock;
+mod correlated;
 mod running;
 mod sets;
 mod shared;

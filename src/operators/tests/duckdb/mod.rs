@@ -15,6 +15,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value as Json, json};
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,6 +107,17 @@ fn is_ordered(sql: &str) -> bool {
     [" over (", "order by", "limit ", "offset ", "distinct on"].iter().any(|word| sql.contains(word))
 }
 
+/// Correlated subqueries over plain columns, in total orders.
+fn correlated(seed: u64) -> (Case, Option<String>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc0);
+    let mut readable = Readable::tables();
+    readable.iter_mut().for_each(|table| table.columns.retain(|(_, kind)| !kind.is_nested()));
+    let (query, same) = Generator::in_total_order(readable, &mut rng).correlated();
+    let mut case = Case::of(seed, query.sql, &mut rng);
+    case.epochs.truncate(8);
+    (case, same)
+}
+
 /// Even seeds: plain columns, total orders. Odd ones: all columns, no order.
 fn case(seed: u64) -> Case {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xdb);
@@ -163,11 +175,24 @@ type Maintained = (Vec<Json>, Question);
 
 #[test]
 fn duckdb_finds_the_rows_that_circuits_maintain() {
+    compared(seeds("0..400"), |seed| (case(seed), None));
+}
+
+#[test]
+fn duckdb_finds_the_rows_of_correlated_subqueries() {
+    compared(seeds("0..300"), correlated);
+}
+
+/// The case of each seed, and its query in DuckDB's words if they are others.
+fn compared(seeds: Range<u64>, case: fn(u64) -> (Case, Option<String>)) {
     let Some(python) = python() else { return };
-    let seeds = seeds("0..400");
     let count = seeds.end - seeds.start;
     let half = |first: u64| -> Vec<(u64, Option<Maintained>)> {
-        (seeds.start + first..seeds.end).step_by(2).map(|seed| (seed, maintained(&case(seed)))).collect()
+        let asked = |seed| {
+            let (case, same) = case(seed);
+            maintained(&case).map(|(rows, question)| (rows, Question { sql: same.unwrap_or(question.sql), ..question }))
+        };
+        (seeds.start + first..seeds.end).step_by(2).map(|seed| (seed, asked(seed))).collect()
     };
     let mut found = std::thread::scope(|scope| {
         let other = scope.spawn(|| half(1));
