@@ -80,7 +80,7 @@ fn beside(
     selected: bool,
 ) -> Result<(Transformed<Vec<Expr>>, Arc<LogicalPlan>), DataFusionError> {
     let found = |expr: &Expr| Correlation::of(expr, input, selected);
-    let mut taken = Taken::new(input.schema());
+    let mut taken = Taken::new(input.schema(), "__of_map");
     let mut taking = Vec::new();
     for expr in &exprs {
         let expr = expr.clone().transform_up(|e| {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::correlated::asks;
 use super::dependent::{Scope, subquery_of};
 use super::lower::{columns_of, substitute, unaliased};
+use super::map_values::Taken;
 use super::partners::{self, called};
 
 /// `plan` with subqueries in projections and filters alone.
@@ -196,16 +197,24 @@ fn around_join(join: Join) -> Result<Transformed<LogicalPlan>, DataFusionError> 
         })?;
         if asks(&part.data) { asking.push(part.data) } else { plain.push(part.data) }
     }
-    let places = {
-        let (own_left, own_right) = (left.fields().len(), right.fields().len());
-        let all_left = own_left + of_left.0.len();
-        match join.join_type {
-            JoinType::LeftSemi | JoinType::LeftAnti => (0..own_left).collect(),
-            JoinType::RightSemi | JoinType::RightAnti => (0..own_right).collect(),
-            _ => (0..own_left).chain(all_left..all_left + own_right).collect::<Vec<_>>(),
+    let (mut left, mut right) = (of_left.beside(&join.left)?, of_right.beside(&join.right)?);
+    if !is_inner && !asking.is_empty() {
+        // What decides who has a partner must be comparable.
+        let (all_left, all_right) = (Arc::clone(left.schema()), Arc::clone(right.schema()));
+        let mut of_left = Taken::new(&all_left, "__of_map_left");
+        let mut of_right = Taken::new(&all_right, "__of_map_right");
+        for part in plain.iter_mut().chain(&mut asking) {
+            *part = of_right.over(of_left.over(part.clone())?)?;
         }
+        (left, right) = (of_left.beside(&left)?, of_right.beside(&right)?);
+    }
+    let (own_left, own_right) = (join.left.schema().fields().len(), join.right.schema().fields().len());
+    let all_left = left.schema().fields().len();
+    let places: Vec<usize> = match join.join_type {
+        JoinType::LeftSemi | JoinType::LeftAnti => (0..own_left).collect(),
+        JoinType::RightSemi | JoinType::RightAnti => (0..own_right).collect(),
+        _ => (0..own_left).chain(all_left..all_left + own_right).collect(),
     };
-    let (left, right) = (of_left.beside(&join.left)?, of_right.beside(&join.right)?);
     let with = |join_type: JoinType| {
         let filter = conjunction(plain.clone());
         let (left, right) = (Arc::clone(&left), Arc::clone(&right));

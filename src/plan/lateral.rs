@@ -99,11 +99,11 @@ fn with_absent(
     filter: Option<&Expr>,
 ) -> Result<Option<LogicalPlan>, DataFusionError> {
     let schema = build_join_schema(left.schema(), right.schema(), &JoinType::Left)?;
-    let mut taken = Taken::new(left.schema());
+    let mut taken = Taken::new(left.schema(), "__of_map");
     let right = Arc::new(taken.within(right.clone())?);
     let filter = filter.map(|filter| taken.over(filter.clone())).transpose()?;
     let own = left.schema().fields().len();
-    let left = if taken.is_empty() { Arc::clone(left) } else { taken.beside(left)? };
+    let left = taken.beside(left)?;
     let Some(inner) = chained(&left, &right, false, filter.as_ref())? else { return Ok(None) };
     let keys = referred(left.schema(), &right, filter.as_ref())?;
     let Some(plan) = partners::join(JoinType::Left, &left, &right, inner, (keys, vec![]))? else { return Ok(None) };

@@ -5,21 +5,24 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Subquery};
 use std::sync::Arc;
 
+use super::dependent::with_subquery;
 use super::lower::columns_of;
 
 /// Expressions over MAP columns of some rows, and the columns that they become.
 pub(super) struct Taken<'a> {
     schema: &'a DFSchema,
+    /// What they are called, with a number behind it.
+    name: &'static str,
     exprs: Vec<Expr>,
 }
 
 impl<'a> Taken<'a> {
     /// Nothing yet, of rows of `schema`.
-    pub fn new(schema: &'a DFSchema) -> Self {
-        Taken { schema, exprs: Vec::new() }
+    pub fn new(schema: &'a DFSchema, name: &'static str) -> Self {
+        Taken { schema, name, exprs: Vec::new() }
     }
 
     /// `plan`, which refers to such a row as an outer one.
@@ -36,13 +39,23 @@ impl<'a> Taken<'a> {
         Ok(plan.data)
     }
 
-    /// `condition` over such rows and others.
+    /// `condition` over such rows and others, and its subqueries.
     pub fn over(&mut self, condition: Expr) -> Result<Expr, DataFusionError> {
-        Ok(self.replaced(condition, false)?.data)
+        let asked = condition.transform_up(|e| {
+            with_subquery(e, &mut |subquery| {
+                let plan = self.within(subquery.subquery.as_ref().clone())?;
+                let outer_ref_columns = plan.all_out_ref_exprs();
+                Ok(Transformed::yes(Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }))
+            })
+        })?;
+        Ok(self.replaced(asked.data, false)?.data)
     }
 
     /// The rows of `input`, which have the schema, with the columns behind their own.
     pub fn beside(self, input: &Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>, DataFusionError> {
+        if self.exprs.is_empty() {
+            return Ok(Arc::clone(input));
+        }
         let columns = columns_of(self.schema).into_iter().chain(self.exprs);
         Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::clone(input))?)))
     }
@@ -93,7 +106,7 @@ impl<'a> Taken<'a> {
         }
         let known = self.exprs.iter().position(|e| matches!(e, Expr::Alias(alias) if *alias.expr == here.data));
         let at = known.unwrap_or(self.exprs.len());
-        let name = format!("__of_map_{at}");
+        let name = format!("{}_{at}", self.name);
         let (_, field) = here.data.to_field(self.schema)?;
         if known.is_none() {
             self.exprs.push(here.data.alias(&name));

@@ -92,6 +92,13 @@ impl Case {
         Self::of(seed, sql, &mut rng)
     }
 
+    /// Correlated subqueries.
+    pub fn correlated(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc022);
+        let sql = Generator::new(&mut rng).correlated().0.sql;
+        Self::of(seed, sql, &mut rng)
+    }
+
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let depth = rng.random_range(0..3);

@@ -384,6 +384,13 @@ fn subqueries_over_lists_of_a_row_are_maintained() {
 }
 
 #[test]
+fn correlated_subqueries_are_maintained() {
+    let seeds = seeds("0..150");
+    let count = seeds.end - seeds.start;
+    assert_eq!(run_all(seeds, Case::correlated), count, "all are maintained");
+}
+
+#[test]
 fn sessions_are_those_of_stock_window_functions() {
     let seeds = seeds("0..200");
     let count = seeds.end - seeds.start;
