@@ -6,7 +6,8 @@
 //! |---|---|
 //! | in an argument, a FILTER or an order of an aggregate or a window function, in GROUP BY, PARTITION BY, ORDER BY | a column of a projection below |
 //! | `a join b on c and q` | a filter by `q` above the join by `c` |
-//! | `a left join b on c and q`, q about one side alone | a column of that side |
+//! | `a left join b on c and q`, q about b alone | a filter of b |
+//! | the same, q about a alone, or part of a condition on both | a column of its side |
 //! | the same, q about both | the rows of the inner join, and those of a side that are not among them ([`super::partners`]) |
 //!
 //! What stands above finds the columns it knows, under the names they had.
@@ -167,88 +168,128 @@ fn asked_about(expr: &Expr, schema: &DFSchema) -> Result<Vec<Column>, DataFusion
     Ok(found)
 }
 
-fn around_join(join: Join) -> Result<Transformed<LogicalPlan>, DataFusionError> {
-    let (left, right) = (Arc::clone(join.left.schema()), Arc::clone(join.right.schema()));
-    let is_inner = join.join_type == JoinType::Inner;
-    let (mut of_left, mut of_right) = (Asked::default(), Asked::default());
-    let (mut plain, mut asking) = (Vec::new(), Vec::new());
-    for part in join.filter.iter().flat_map(split_conjunction).cloned() {
-        // Of rows that must have it, it is a semi or an anti join.
-        let is_membership = |e: &Expr| matches!(e, Expr::Exists(_) | Expr::InSubquery(_));
-        if is_inner && (is_membership(&part) || matches!(&part, Expr::Not(e) if is_membership(e))) {
-            asking.push(part);
-            continue;
-        }
-        let part = part.transform_down(|e| {
-            if subquery_of(&e).is_none() {
-                return Ok(Transformed::no(e));
+/// The sides of a join.
+const LEFT: usize = 0;
+const RIGHT: usize = 1;
+
+/// The parts of a join's condition, by where they stand.
+#[derive(Default)]
+struct Parts {
+    /// In the join: they ask nothing.
+    plain: Vec<Expr>,
+    /// Above the join.
+    asking: Vec<Expr>,
+    /// Below it, of the rows of a side.
+    filters: [Vec<Expr>; 2],
+    columns: [Asked; 2],
+}
+
+impl Parts {
+    fn of(join: &Join) -> Result<Self, DataFusionError> {
+        let schemas = [join.left.schema(), join.right.schema()];
+        let is_inner = join.join_type == JoinType::Inner;
+        // Rows of this side are only partners of others: one that cannot be is none.
+        let partners = match join.join_type {
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => Some(RIGHT),
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => Some(LEFT),
+            _ => None,
+        };
+        let mut parts = Parts::default();
+        for part in join.filter.iter().flat_map(split_conjunction).cloned() {
+            // Of rows that must have it, it is a semi or an anti join.
+            let is_membership = |e: &Expr| matches!(e, Expr::Exists(_) | Expr::InSubquery(_));
+            if is_inner && (is_membership(&part) || matches!(&part, Expr::Not(e) if is_membership(e))) {
+                parts.asking.push(part);
+                continue;
             }
-            let sides = (referred(&e, &left)?.is_empty(), referred(&e, &right)?.is_empty());
-            let e = match sides {
-                // What is the same for all rows stands where rows must have a partner.
-                (true, true) if is_inner => {
-                    return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump));
+            if let Some(side) = partners
+                && asks(&part)
+                && referred(&part, schemas[1 - side])?.is_empty()
+            {
+                parts.filters[side].push(part);
+                continue;
+            }
+            let part = part.transform_down(|e| {
+                if subquery_of(&e).is_none() {
+                    return Ok(Transformed::no(e));
                 }
-                (_, true) => of_left.named(e, "_left"),
-                (true, _) => of_right.named(e, "_right"),
-                _ => return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump)),
-            };
-            Ok(Transformed::new(e, true, TreeNodeRecursion::Jump))
-        })?;
-        if asks(&part.data) { asking.push(part.data) } else { plain.push(part.data) }
-    }
-    let (mut left, mut right) = (of_left.beside(&join.left)?, of_right.beside(&join.right)?);
-    if !is_inner && !asking.is_empty() {
-        // What decides who has a partner must be comparable.
-        let (all_left, all_right) = (Arc::clone(left.schema()), Arc::clone(right.schema()));
-        let mut of_left = Taken::new(&all_left, "__of_map_left");
-        let mut of_right = Taken::new(&all_right, "__of_map_right");
-        for part in plain.iter_mut().chain(&mut asking) {
-            *part = of_right.over(of_left.over(part.clone())?)?;
+                let e = match (referred(&e, schemas[LEFT])?.is_empty(), referred(&e, schemas[RIGHT])?.is_empty()) {
+                    // What is the same for all rows stands where rows must have a partner.
+                    (true, true) if is_inner => return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump)),
+                    (_, true) => parts.columns[LEFT].named(e, "_left"),
+                    (true, _) => parts.columns[RIGHT].named(e, "_right"),
+                    _ => return Ok(Transformed::new(e, false, TreeNodeRecursion::Jump)),
+                };
+                Ok(Transformed::new(e, true, TreeNodeRecursion::Jump))
+            })?;
+            if asks(&part.data) { parts.asking.push(part.data) } else { parts.plain.push(part.data) }
         }
-        (left, right) = (of_left.beside(&left)?, of_right.beside(&right)?);
+        Ok(parts)
     }
+
+    /// The rows of the sides, with what is asked of each.
+    fn sides(&mut self, join: &Join) -> Result<[Arc<LogicalPlan>; 2], DataFusionError> {
+        let mut sides = [Arc::clone(&join.left), Arc::clone(&join.right)];
+        for (side, rows) in sides.iter_mut().enumerate() {
+            if let Some(condition) = conjunction(std::mem::take(&mut self.filters[side])) {
+                *rows = Arc::new(LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(rows))?));
+            }
+            *rows = std::mem::take(&mut self.columns[side]).beside(rows)?;
+            if join.join_type == JoinType::Inner || self.asking.is_empty() {
+                continue;
+            }
+            // What decides who has a partner must be comparable.
+            let schema = Arc::clone(rows.schema());
+            let mut taken = Taken::new(&schema, ["__of_map_left", "__of_map_right"][side]);
+            for part in self.plain.iter_mut().chain(&mut self.asking) {
+                *part = taken.over(part.clone())?;
+            }
+            *rows = taken.beside(rows)?;
+        }
+        Ok(sides)
+    }
+}
+
+fn around_join(join: Join) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let mut parts = Parts::of(&join)?;
+    let [left, right] = parts.sides(&join)?;
+    let with = |join_type: JoinType| {
+        let filter = conjunction(parts.plain.clone());
+        let (left, right) = (Arc::clone(&left), Arc::clone(&right));
+        let (on, null_equality) = (join.on.clone(), join.null_equality);
+        Join::try_new(left, right, on, filter, join_type, join.join_constraint, null_equality, join.null_aware)
+    };
+    let plan = match conjunction(parts.asking.clone()) {
+        None => LogicalPlan::Join(with(join.join_type)?),
+        Some(condition) => {
+            let pairs = LogicalPlan::Join(with(JoinType::Inner)?);
+            let pairs = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(pairs))?);
+            let equal = join.on.iter().flat_map(|(left, right)| [left, right]);
+            let all: Vec<&Expr> = parts.plain.iter().chain(&parts.asking).chain(equal).collect();
+            let keys = |side: &LogicalPlan| -> Result<Vec<Column>, DataFusionError> {
+                let found = all.iter().map(|part| referred(part, side.schema())).collect::<Result<Vec<_>, _>>()?;
+                let mut keys = found.concat();
+                keys.sort();
+                keys.dedup();
+                Ok(keys)
+            };
+            let keys = (keys(&left)?, keys(&right)?);
+            let Some(plan) = partners::join(join.join_type, &left, &right, pairs, keys)? else {
+                return plan_err!(
+                    "a subquery in the condition of a {} JOIN refers to a MAP as a whole or to random values: select what it needs \
+                     of them in a subquery or CTE first",
+                    join.join_type
+                );
+            };
+            plan
+        }
+    };
     let (own_left, own_right) = (join.left.schema().fields().len(), join.right.schema().fields().len());
     let all_left = left.schema().fields().len();
     let places: Vec<usize> = match join.join_type {
         JoinType::LeftSemi | JoinType::LeftAnti => (0..own_left).collect(),
         JoinType::RightSemi | JoinType::RightAnti => (0..own_right).collect(),
         _ => (0..own_left).chain(all_left..all_left + own_right).collect(),
-    };
-    let with = |join_type: JoinType| {
-        let filter = conjunction(plain.clone());
-        let (left, right) = (Arc::clone(&left), Arc::clone(&right));
-        let (on, null_equality) = (join.on.clone(), join.null_equality);
-        Join::try_new(left, right, on, filter, join_type, join.join_constraint, null_equality, join.null_aware)
-    };
-    let plan = match conjunction(asking.clone()) {
-        None => LogicalPlan::Join(with(join.join_type)?),
-        Some(condition) => {
-            let pairs = LogicalPlan::Join(with(JoinType::Inner)?);
-            let pairs = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(pairs))?);
-            let equal = join.on.iter().flat_map(|(left, right)| [left, right]);
-            let all: Vec<&Expr> = plain.iter().chain(&asking).chain(equal).collect();
-            let keys = |side: &DFSchema| -> Result<Vec<Column>, DataFusionError> {
-                let mut keys = Vec::new();
-                for part in &all {
-                    keys.extend(referred(part, side)?);
-                }
-                keys.sort();
-                keys.dedup();
-                Ok(keys)
-            };
-            let sides = (keys(left.schema())?, keys(right.schema())?);
-            match partners::join(join.join_type, &left, &right, pairs, sides)? {
-                Some(plan) => plan,
-                None => {
-                    return plan_err!(
-                        "a subquery in the condition of a {} JOIN refers to MAP columns or random values: select what it needs of \
-                         them in a subquery or CTE first",
-                        join.join_type
-                    );
-                }
-            }
-        }
     };
     called(&join.schema, plan, places).map(Transformed::yes)
 }

@@ -13,7 +13,8 @@ use crate::python;
 use crate::support::Sandbox;
 
 /// Scripts whose materialized views are shapes: all of the first, of the others those that `shapes.json` has.
-const SCRIPTS: [&str; 8] = ["shapes", "aggregates", "first", "joins", "sessions", "time_windows", "unnest", "clock"];
+const SCRIPTS: [&str; 9] =
+    ["shapes", "aggregates", "first", "joins", "sessions", "subqueries", "time_windows", "unnest", "clock"];
 
 /// Those that are none: they read other models, are about types, or approximate.
 const NOT_HERE: [&str; 3] = ["joins_between", "aggregates_types", "aggregates_approximate"];
@@ -78,6 +79,14 @@ const IN_DUCKDB: &[(&str, &str)] = &[
     (
         "aggregates_ordered",
         "select user_id, array_agg(seconds order by ts, seconds, price) as all_seconds, first(price order by ts) as first_price, string_agg(distinct x['from'].number, ',' order by x['from'].number) as numbers from ref.events group by user_id",
+    ),
+    (
+        "subqueries_on_one_side",
+        "select e.id, u.city from ref.events as e left join (select * from ref.users as u where u.city_id in (select o.city_id from ref.users as o where o.user_id < u.user_id)) as u on e.user_id = u.user_id",
+    ),
+    (
+        "subqueries_on_both_sides",
+        "select e.id, u.city from ref.events as e full join ref.users as u on e.user_id = u.user_id and list_contains(e.tags, u.city)",
     ),
     ("ordinality", "select id, unnest(tags) as tag, unnest(range(1, len(tags) + 1)) as n from ref.events"),
     ("unnest_tags", "select id, unnest(tags) as tag from ref.events"),

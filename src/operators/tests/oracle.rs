@@ -385,7 +385,7 @@ fn subqueries_over_lists_of_a_row_are_maintained() {
 
 #[test]
 fn correlated_subqueries_are_maintained() {
-    let seeds = seeds("0..150");
+    let seeds = seeds("0..100");
     let count = seeds.end - seeds.start;
     assert_eq!(run_all(seeds, Case::correlated), count, "all are maintained");
 }

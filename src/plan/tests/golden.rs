@@ -150,6 +150,11 @@ fn shapes() {
 }
 
 #[test]
+fn subqueries() {
+    script("subqueries");
+}
+
+#[test]
 fn unnest() {
     script("unnest");
 }
