@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Subquery};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, Subquery, lit};
 use std::sync::Arc;
 
 use super::dependent::with_subquery;
@@ -56,8 +56,10 @@ impl<'a> Taken<'a> {
         if self.exprs.is_empty() {
             return Ok(Arc::clone(input));
         }
-        let columns = columns_of(self.schema).into_iter().chain(self.exprs);
-        Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::clone(input))?)))
+        let columns = columns_of(self.schema).into_iter().chain(self.exprs).collect();
+        let taken = LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(input))?);
+        // DataFusion merges projections, and loses columns that only subqueries of the upper one refer to.
+        Ok(Arc::new(LogicalPlan::Filter(Filter::try_new(lit(true), Arc::new(taken))?)))
     }
 
     /// Whether nothing was taken.
