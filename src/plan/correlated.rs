@@ -17,8 +17,8 @@ use datafusion::common::{Column, DataFusionError, ExprSchema, plan_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Distinct, Expr, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
-    SkipType, Subquery, lit,
+    BinaryExpr, Distinct, Expr, FetchType, Filter, Join, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, SkipType, Subquery, SubqueryAlias, lit,
 };
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ use super::dependent::{Dependent, Scope, subquery_of, with_subquery};
 use super::lateral::is_volatile;
 use super::lower::columns_of;
 use super::map_values::Taken;
+use super::partners::called;
 
 /// Replaces every such subquery of a SELECT list, a WHERE or a HAVING: those of the outermost query first, since what refers to it from further within refers to
 /// the values in between then.
@@ -121,9 +122,12 @@ fn replaced(subquery: Subquery, plan: LogicalPlan) -> Subquery {
 struct Correlation<'a> {
     input: &'a Arc<LogicalPlan>,
     scope: Scope<'a>,
-    is_scalar: bool,
-    /// Whether it becomes a join of its own kind, and any condition can be one of that join.
-    is_join: bool,
+    /// Whether any condition can be one of the join that it becomes.
+    any_condition: bool,
+    /// Whether DataFusion knows what an aggregate of no rows is there.
+    empty_groups: bool,
+    /// Whether it does not matter how many rows there are.
+    unlimited: bool,
 }
 
 /// What stands between a node of a subquery and what its rows are asked for.
@@ -138,17 +142,24 @@ struct Above {
 impl<'a> Correlation<'a> {
     /// Of an expression that is a subquery.
     fn of(expr: &Expr, input: &'a Arc<LogicalPlan>, selected: bool) -> Result<Option<Self>, DataFusionError> {
-        let (is_scalar, is_join) = match expr {
-            Expr::ScalarSubquery(_) => (true, false),
-            Expr::Exists(_) | Expr::InSubquery(_) => (false, !selected),
-            Expr::SetComparison(_) => (false, false),
+        let is_join = match expr {
+            Expr::Exists(_) | Expr::InSubquery(_) => !selected,
+            Expr::ScalarSubquery(_) | Expr::SetComparison(_) => false,
             _ => return Ok(None),
         };
-        Ok(Some(Correlation { input, scope: Scope::new(input.schema()), is_scalar, is_join }))
+        let empty_groups = matches!(expr, Expr::ScalarSubquery(_));
+        let scope = Scope::new(input.schema());
+        Ok(Some(Correlation { input, scope, any_condition: is_join, empty_groups, unlimited: is_join }))
+    }
+
+    /// Of what stands beside the rows of `input` in FROM.
+    fn lateral(input: &'a Arc<LogicalPlan>) -> Self {
+        let scope = Scope::new(input.schema());
+        Correlation { input, scope, any_condition: true, empty_groups: true, unlimited: false }
     }
 
     fn top(&self) -> Above {
-        Above { choice: !self.is_join, aggregate: false }
+        Above { choice: !self.any_condition, aggregate: false }
     }
 
     fn needs_values(&self, subquery: &Subquery) -> Result<bool, DataFusionError> {
@@ -215,10 +226,10 @@ impl<'a> Correlation<'a> {
             LogicalPlan::Projection(projection) => own || self.holds(&projection.input)?,
             // Of no rows it has a row.
             LogicalPlan::Aggregate(aggregate) => {
-                own || aggregate.group_expr.is_empty() && (!self.is_scalar || above.aggregate)
+                own || aggregate.group_expr.is_empty() && (!self.empty_groups || above.aggregate)
             }
             LogicalPlan::Sort(_) => own,
-            LogicalPlan::Limit(limit) => !self.is_join && !self.is_simple_limit(limit)?,
+            LogicalPlan::Limit(limit) => !self.unlimited && !self.is_simple_limit(limit)?,
             LogicalPlan::Distinct(Distinct::All(_)) | LogicalPlan::Subquery(_) => false,
             _ => true,
         })
@@ -260,12 +271,11 @@ impl<'a> Correlation<'a> {
         }
     }
 
-    /// `plan` over all values there are of the columns it refers to, correlated by these.
-    fn correlated(&self, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    /// All values there are of the columns that `plan` refers to, and these columns.
+    fn values(&self, plan: &LogicalPlan) -> Result<(Dependent<'a>, Vec<Column>), DataFusionError> {
         let keys = self.scope.columns(plan)?;
-        let schema = self.input.schema();
         for key in &keys {
-            if matches!(schema.data_type(key)?, DataType::Map(..)) {
+            if matches!(self.input.schema().data_type(key)?, DataType::Map(..)) {
                 return plan_err!(
                     "a correlated subquery refers to the MAP {key} as a whole: take out of it what is needed, like map_keys({key}), \
                      before the subquery"
@@ -278,12 +288,18 @@ impl<'a> Correlation<'a> {
                 "a correlated subquery stands beside random values: make a table of the rows that have them, and query that"
             );
         }
+        Ok((Dependent::new(self.input, keys.clone())?, keys))
+    }
+
+    /// `plan` over all values there are of the columns it refers to, correlated by these.
+    fn correlated(&self, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let schema = self.input.schema();
+        let (dependent, keys) = self.values(plan)?;
         let outer = keys.iter().map(|key| {
             let field = schema.field_from_column(key)?;
             Ok(Expr::OuterReferenceColumn(Arc::clone(field), key.clone()))
         });
         let outer = outer.collect::<Result<Vec<_>, DataFusionError>>()?;
-        let dependent = Dependent::new(self.input, keys)?;
         let rows = dependent.over(plan)?;
         // Under plain names meanwhile: a column that is called as the expression it was would be taken for that.
         let (mut columns, mut own) = (Vec::new(), Vec::new());
@@ -302,6 +318,38 @@ impl<'a> Correlation<'a> {
         let same = conjunction(conditions).unwrap_or_else(|| lit(true));
         LogicalPlanBuilder::from(rows).project(columns)?.filter(same)?.project(own)?.build()
     }
+}
+
+/// A join whose right side refers to the rows of its left one, if DataFusion makes none of it: with what the right side gives for all of their values.
+pub(super) fn lateral(join: &Join) -> Result<Option<LogicalPlan>, DataFusionError> {
+    let found = Correlation::lateral(&join.left);
+    let is_inner = match join.join_type {
+        JoinType::Inner => true,
+        JoinType::Left => false,
+        _ => return Ok(None),
+    };
+    let mut beside = &join.right;
+    while let LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. })
+    | LogicalPlan::Subquery(Subquery { subquery: input, .. }) = beside.as_ref()
+    {
+        beside = input;
+    }
+    if !found.scope.is_referred_to_by(beside)? || is_inner && !found.has_hard(beside, found.top())? {
+        return Ok(None);
+    }
+    let mut taken = Taken::new(join.left.schema(), "__of_map");
+    let right = taken.within(join.right.as_ref().clone())?;
+    let left = taken.beside(&join.left)?;
+    let (dependent, keys) = Correlation::lateral(&left).values(&right)?;
+    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
+    let plan = LogicalPlanBuilder::from(Arc::clone(&left)).join_with_expr_keys(
+        dependent.over(&right)?,
+        join.join_type,
+        dependent.equal(&keys, &dependent.columns())?.into_iter().unzip(),
+        join.filter.clone(),
+    )?;
+    let behind = left.schema().fields().len() + keys.len();
+    called(&join.schema, plan.build()?, (0..join.left.schema().fields().len()).chain(behind..)).map(Some)
 }
 
 fn below(node: &LogicalPlan, above: Above) -> Above {

@@ -11,6 +11,7 @@ use datafusion::common::{Column, DFSchema, DataFusionError, NullHandling, Scalar
 use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Projection, Unnest, build_join_schema};
 use std::sync::Arc;
 
+use super::correlated;
 use super::map_values::Taken;
 use super::partners::{self, called};
 
@@ -37,7 +38,10 @@ fn rewrite(join: &Join) -> Result<Option<LogicalPlan>, DataFusionError> {
     if !join.on.is_empty() || !begins_lateral(&join.right) {
         return Ok(None);
     }
-    applied(&join.left, &join.right, join.join_type, join.filter.as_ref())
+    match applied(&join.left, &join.right, join.join_type, join.filter.as_ref())? {
+        None => correlated::lateral(join),
+        plan => Ok(plan),
+    }
 }
 
 /// Every row of `left` with what `right` makes of it.

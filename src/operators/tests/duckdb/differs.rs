@@ -150,3 +150,34 @@ fn three_relations_joined_by_one_name_have_one_column_of_it() {
         Err("Ambiguous reference to unqualified field k1"),
     );
 }
+
+#[test]
+fn an_aggregate_of_no_rows_is_a_member() {
+    // Of t 20 there is no row in a: its count is 0.
+    differs(
+        r#"select t.id from "src"."t" as t where 0 in (select count(*) from "src"."a" as a where a.k1 = t.k1)"#,
+        some_of_each(),
+        json!([[20]]),
+        Ok(json!([])),
+    );
+}
+
+#[test]
+fn a_window_of_a_subquery_is_over_the_rows_that_belong_to_the_outer_one() {
+    differs(
+        r#"select t.id from "src"."t" as t where 2 in (select row_number() over (order by a.k1) from "src"."a" as a where a.k1 > t.k1)"#,
+        some_of_each(),
+        json!([]),
+        Ok(json!([[10], [20]])),
+    );
+}
+
+#[test]
+fn a_subquery_refers_to_rows_from_further_within() {
+    differs(
+        r#"select t.id from "src"."t" as t where exists (select 1 from "src"."a" as a where exists (select 1 from "src"."a" as b where b.k1 = t.k1 and b.k1 = a.k1))"#,
+        some_of_each(),
+        json!([[10]]),
+        Err("No field named t.k1"),
+    );
+}

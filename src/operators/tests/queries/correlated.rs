@@ -23,7 +23,8 @@ impl Generator<'_> {
             output.push((name.clone(), kind));
             output.clone()
         };
-        let query = match self.rng.random_range(0..7) {
+        let query = match self.rng.random_range(0..8) {
+            6 => self.correlated_lateral(),
             0..2 => {
                 let (value, kind) = self.asked_value(&columns, 2);
                 let filter = self.filter(&columns);
@@ -57,6 +58,38 @@ impl Generator<'_> {
             }
         };
         (query, None)
+    }
+
+    /// Rows of another relation that have to do with a row, beside it.
+    fn correlated_lateral(&mut self) -> Query {
+        let (source, columns) = self.some_table();
+        let (list, mut output) = self.select(&columns);
+        let (rows, inner_columns) = self.asked(&columns, 1);
+        let kind = [Kind::Int, Kind::Text, Kind::Time].choose(self.rng).copied().unwrap_or(Kind::Int);
+        let value = self.expr(&inner_columns, kind);
+        let (alias, name) = (self.alias("l"), self.alias("c"));
+        let (beside, kind) = match self.rng.random_range(0..5) {
+            0 => (format!("select {value} as {name} from {rows}"), kind),
+            1 => (format!("select count(*) as {name} from {rows}"), Kind::Int),
+            2 => (
+                format!("select max({value}) as {name} from {rows} group by {}", self.expr(&inner_columns, Kind::Int)),
+                kind,
+            ),
+            3 => {
+                let (inner, outer) = (self.expr(&inner_columns, Kind::Int), self.expr(&columns, Kind::Int));
+                (format!("select distinct {inner} + {outer} as {name} from {rows}"), Kind::Int)
+            }
+            _ => {
+                let order = self.order(&inner_columns);
+                (format!("select {value} as {name} from {rows} order by {order} limit 2"), kind)
+            }
+        };
+        output.push((name.clone(), kind));
+        let join = ["cross join lateral", "left join lateral"].choose(self.rng).unwrap();
+        let on = if join.starts_with("left") { " on true" } else { "" };
+        let filter = self.filter(&columns);
+        let sql = format!("select {list}, {alias}.{name} from {source} {join} ({beside}) as {alias}{on}{filter}");
+        Query { sql, columns: output }
     }
 
     /// A join whose condition asks, and what it is: the pairs that fulfil it, and the rows of a side that are in none.
