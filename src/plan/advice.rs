@@ -62,6 +62,12 @@ pub(super) fn planning(message: &str, sql: &Sql) -> Option<Fault> {
             None => fault.hint(format!("types: {}", TYPES.join(", "))),
         });
     }
+    if let Some(name) =
+        ["ref", "source"].into_iter().find(|f| message.contains(&format!("table function '{f}' not found")))
+    {
+        let fault = Fault::new("sql", format!("`{name}` is a function of Jinja")).at(sql.place_of_call(name));
+        return Some(fault.hint(format!("in two braces: {{{{ {name}(…) }}}}")));
+    }
     if message.contains("Substring without for/from") {
         let place = sql.place_of_call("substr").or_else(|| sql.place_of_call("substring"));
         return Some(

@@ -9,7 +9,7 @@
 //!
 //! DataFusion 55.2 does so in its optimizer, with all three values, when SELECT lists and conditions of joins have no room for EXISTS any more.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -20,16 +20,19 @@ use super::subqueries::outer;
 
 /// `plan` as the SQL planner made it, without ANY and ALL.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    let is_one = |e: &Expr| Ok(matches!(e, Expr::SetComparison(_)));
     let plan = plan.transform_up_with_subqueries(|node| {
-        let inputs = node.inputs();
+        let mut found = false;
+        node.apply_expressions(|expr| {
+            found |= expr.exists(is_one)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !found {
+            return Ok(Transformed::no(node));
+        }
         let mut schema = DFSchema::empty();
-        inputs.iter().for_each(|input| schema.merge(input.schema()));
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
         let schema = Arc::new(schema);
         if let LogicalPlan::Filter(filter) = node {
-            if !filter.predicate.exists(is_one)? {
-                return Ok(Transformed::no(LogicalPlan::Filter(filter)));
-            }
             let predicate = condition(filter.predicate, &schema)?;
             return Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)));
         }
@@ -43,6 +46,10 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError>
         })
     })?;
     Ok(plan.data)
+}
+
+fn is_one(expr: &Expr) -> Result<bool, DataFusionError> {
+    Ok(matches!(expr, Expr::SetComparison(_)))
 }
 
 /// A condition of which only TRUE counts.
