@@ -13,9 +13,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Subquery, lit, when};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, lit, when};
 use std::sync::Arc;
 
+use super::dependent::with_plan;
 use super::subqueries::outer;
 
 /// `plan` as the SQL planner made it, without ANY and ALL.
@@ -95,7 +96,5 @@ fn where_it(
     let x = outer(expr, schema)?;
     let says = Expr::BinaryExpr(BinaryExpr::new(Box::new(x), *op, Box::new(column)));
     let plan = LogicalPlan::Filter(Filter::try_new(condition(says), Arc::clone(&subquery.subquery))?);
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans.clone() };
-    Ok(Exists { subquery, negated: false })
+    Ok(Exists { subquery: with_plan(subquery.clone(), plan), negated: false })
 }

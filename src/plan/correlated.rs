@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-use super::dependent::{Dependent, Scope, subquery_of, with_subquery};
+use super::dependent::{Dependent, Scope, subquery_of, with_plan, with_subquery};
 use super::lateral::is_volatile;
 use super::lower::columns_of;
 use super::map_values::Taken;
@@ -80,16 +80,15 @@ fn beside(
     input: &Arc<LogicalPlan>,
     selected: bool,
 ) -> Result<(Transformed<Vec<Expr>>, Arc<LogicalPlan>), DataFusionError> {
-    let found = |expr: &Expr| Correlation::of(expr, input, selected);
     let mut taken = Taken::new(input.schema(), "__of_map");
     let mut taking = Vec::new();
     for expr in &exprs {
         let expr = expr.clone().transform_up(|e| {
-            let Some(correlation) = found(&e)? else { return Ok(Transformed::no(e)) };
+            let Some(correlation) = Correlation::of(&e, input, selected) else { return Ok(Transformed::no(e)) };
             with_subquery(e, &mut |subquery| match correlation.needs_values(&subquery)? {
                 true => {
                     let plan = taken.within(subquery.subquery.as_ref().clone())?;
-                    Ok(Transformed::yes(replaced(subquery, plan)))
+                    Ok(Transformed::yes(with_plan(subquery, plan)))
                 }
                 false => Ok(Transformed::no(subquery)),
             })
@@ -103,7 +102,7 @@ fn beside(
     let mut changed = false;
     let exprs = exprs.into_iter().map(|expr| {
         let expr = expr.transform_up(|e| {
-            let Some(correlation) = Correlation::of(&e, &input, selected)? else { return Ok(Transformed::no(e)) };
+            let Some(correlation) = Correlation::of(&e, &input, selected) else { return Ok(Transformed::no(e)) };
             with_subquery(e, &mut |subquery| correlation.over_values(subquery))
         })?;
         changed |= expr.transformed;
@@ -111,11 +110,6 @@ fn beside(
     });
     let exprs = exprs.collect::<Result<Vec<_>, DataFusionError>>()?;
     Ok((Transformed::new_transformed(exprs, changed), input))
-}
-
-fn replaced(subquery: Subquery, plan: LogicalPlan) -> Subquery {
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }
 }
 
 /// A subquery and the rows it stands beside.
@@ -126,7 +120,7 @@ struct Correlation<'a> {
     any_condition: bool,
     /// Whether DataFusion knows what an aggregate of no rows is there.
     empty_groups: bool,
-    /// Whether it does not matter how many rows there are.
+    /// Whether it does not matter how many rows there are, if there is one: DataFusion takes a LIMIT out.
     unlimited: bool,
 }
 
@@ -141,15 +135,16 @@ struct Above {
 
 impl<'a> Correlation<'a> {
     /// Of an expression that is a subquery.
-    fn of(expr: &Expr, input: &'a Arc<LogicalPlan>, selected: bool) -> Result<Option<Self>, DataFusionError> {
+    fn of(expr: &Expr, input: &'a Arc<LogicalPlan>, selected: bool) -> Option<Self> {
         let is_join = match expr {
             Expr::Exists(_) | Expr::InSubquery(_) => !selected,
             Expr::ScalarSubquery(_) | Expr::SetComparison(_) => false,
-            _ => return Ok(None),
+            _ => return None,
         };
         let empty_groups = matches!(expr, Expr::ScalarSubquery(_));
         let scope = Scope::new(input.schema());
-        Ok(Some(Correlation { input, scope, any_condition: is_join, empty_groups, unlimited: is_join }))
+        let unlimited = is_join && matches!(expr, Expr::Exists(_));
+        Some(Correlation { input, scope, any_condition: is_join, empty_groups, unlimited })
     }
 
     /// Of what stands beside the rows of `input` in FROM.
@@ -185,7 +180,7 @@ impl<'a> Correlation<'a> {
             // What stands above refers to columns by name, and their nullability may have changed.
             true => {
                 let plan = plan.data.transform_up(|node| Ok(Transformed::yes(node.recompute_schema()?)))?;
-                Transformed::yes(replaced(subquery, plan.data))
+                Transformed::yes(with_plan(subquery, plan.data))
             }
             false => Transformed::no(subquery),
         })
@@ -229,7 +224,11 @@ impl<'a> Correlation<'a> {
                 own || aggregate.group_expr.is_empty() && (!self.empty_groups || above.aggregate)
             }
             LogicalPlan::Sort(_) => own,
-            LogicalPlan::Limit(limit) => !self.unlimited && !self.is_simple_limit(limit)?,
+            LogicalPlan::Limit(limit) => {
+                // And an OFFSET with it.
+                let leaves_one = self.unlimited && matches!(limit.get_skip_type()?, SkipType::Literal(0));
+                !leaves_one && !self.is_simple_limit(limit)?
+            }
             LogicalPlan::Distinct(Distinct::All(_)) | LogicalPlan::Subquery(_) => false,
             _ => true,
         })

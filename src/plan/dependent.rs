@@ -55,6 +55,12 @@ pub(super) fn with_subquery(
     })
 }
 
+/// The same with another plan.
+pub(super) fn with_plan(subquery: Subquery, plan: LogicalPlan) -> Subquery {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }
+}
+
 /// Rows whose columns a plan beside them refers to, and which names stand for others meanwhile: those of the queries in between.
 #[derive(Clone)]
 pub(super) struct Scope<'a> {
@@ -268,8 +274,7 @@ impl<'a> Dependent<'a> {
     /// A subquery between which and the row there is another query: it refers to that one's columns, the values among them.
     fn renamed_in(&self, subquery: Subquery, scope: &Scope<'_>) -> Result<Subquery, DataFusionError> {
         let plan = self.renamed(subquery.subquery.as_ref().clone(), scope)?;
-        let outer_ref_columns = plan.all_out_ref_exprs();
-        Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery })
+        Ok(with_plan(subquery, plan))
     }
 
     fn renamed(&self, plan: LogicalPlan, scope: &Scope<'_>) -> Result<LogicalPlan, DataFusionError> {

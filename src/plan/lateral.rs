@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Projec
 use std::sync::Arc;
 
 use super::correlated;
+use super::dependent::Scope;
 use super::map_values::Taken;
 use super::partners::{self, called};
 
@@ -109,37 +110,14 @@ fn with_absent(
     let own = left.schema().fields().len();
     let left = taken.beside(left)?;
     let Some(inner) = chained(&left, &right, false, filter.as_ref())? else { return Ok(None) };
-    let keys = referred(left.schema(), &right, filter.as_ref())?;
+    let mut keys = Scope::new(left.schema()).columns(&right)?;
+    let of_filter = filter.iter().flat_map(Expr::column_refs).filter(|column| left.schema().has_column(column));
+    keys.extend(of_filter.cloned());
+    keys.sort();
+    keys.dedup();
     let Some(plan) = partners::join(JoinType::Left, &left, &right, inner, (keys, vec![]))? else { return Ok(None) };
     let behind = left.schema().fields().len();
     called(&schema, plan, (0..own).chain(behind..)).map(Some)
-}
-
-/// The columns of the left rows that decide what `right` makes of them.
-pub(super) fn referred(
-    left: &DFSchema,
-    right: &LogicalPlan,
-    filter: Option<&Expr>,
-) -> Result<Vec<Column>, DataFusionError> {
-    let mut found: Vec<Column> = Vec::new();
-    let mut see = |column: &Column| {
-        if left.has_column(column) && !found.contains(column) {
-            found.push(column.clone());
-        }
-    };
-    right.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
-                if let Expr::OuterReferenceColumn(_, column) = e {
-                    see(column);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    filter.into_iter().flat_map(Expr::column_refs).for_each(see);
-    found.sort();
-    Ok(found)
 }
 
 pub(super) fn is_volatile(plan: &LogicalPlan) -> Result<bool, DataFusionError> {

@@ -5,10 +5,10 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, Subquery, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, lit};
 use std::sync::Arc;
 
-use super::dependent::with_subquery;
+use super::dependent::{subquery_of, with_plan, with_subquery};
 use super::lower::columns_of;
 
 /// Expressions over MAP columns of some rows, and the columns that they become.
@@ -44,8 +44,7 @@ impl<'a> Taken<'a> {
         let asked = condition.transform_up(|e| {
             with_subquery(e, &mut |subquery| {
                 let plan = self.within(subquery.subquery.as_ref().clone())?;
-                let outer_ref_columns = plan.all_out_ref_exprs();
-                Ok(Transformed::yes(Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }))
+                Ok(Transformed::yes(with_plan(subquery, plan)))
             })
         })?;
         Ok(self.replaced(asked.data, false)?.data)
@@ -85,15 +84,8 @@ impl<'a> Taken<'a> {
             let column = match (e, outer) {
                 (Expr::OuterReferenceColumn(_, column), true) | (Expr::Column(column), false) => column,
                 (e, _) => {
-                    others |= matches!(
-                        e,
-                        Expr::Column(_)
-                            | Expr::OuterReferenceColumn(..)
-                            | Expr::ScalarSubquery(_)
-                            | Expr::InSubquery(_)
-                            | Expr::Exists(_)
-                            | Expr::SetComparison(_)
-                    );
+                    others |=
+                        matches!(e, Expr::Column(_) | Expr::OuterReferenceColumn(..)) || subquery_of(&e).is_some();
                     return Ok(Transformed::no(e));
                 }
             };

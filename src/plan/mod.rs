@@ -4,7 +4,7 @@
 //!
 //! 1. [`parse`]: text → tokens → AST; STREAM marks are taken out and remembered; [`time_windows`] and [`spelling`] replace calls by what they mean.
 //! 2. [`resolve`]: AST → DataFusion's logical plan, names matching ignoring case; views stand in place of their names; [`using`]: one column of what outer joins name in USING.
-//! 3. [`lateral`], [`correlated`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
+//! 3. [`lateral`], [`hoisted_subqueries`], [`correlated`], [`set_operations`], analysis (types), then [`determinism`] and [`single_row`]: the plan whose result is a function of its inputs alone.
 //!    This rewritten plan is what the engine, the bulk path and the oracle mean.
 //! 4. DataFusion's optimizer, minus a few rules ([`session`]): the *bulk* plan.
 //! 5. [`lower`]: the bulk plan as a tree of [`incremental::Node`]s, or the reason why it is recomputed as a whole; [`share`]: what stands in

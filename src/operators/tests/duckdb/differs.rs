@@ -181,3 +181,13 @@ fn a_subquery_refers_to_rows_from_further_within() {
         Err("No field named t.k1"),
     );
 }
+
+#[test]
+fn a_subquery_that_leaves_its_first_row_out_exists_where_there_is_another() {
+    differs(
+        r#"select t.id from "src"."t" as t where exists (select 1 from "src"."a" as a where a.k1 >= t.k1 offset 1)"#,
+        some_of_each(),
+        json!([[10]]),
+        Ok(json!([[10], [20]])),
+    );
+}

@@ -149,10 +149,17 @@ impl Generator<'_> {
         let not = if self.rng.random_bool(0.4) { "not " } else { "" };
         let kind = if self.rng.random_bool(0.6) { Kind::Int } else { Kind::Text };
         match self.rng.random_range(0..6) {
-            0..2 => format!("{not}exists (select 1 from {})", self.asked(outer, depth).0),
+            0..2 => {
+                let offset = ["", "", "", " offset 1", " limit 2"].choose(self.rng).unwrap();
+                format!("{not}exists (select 1 from {}{offset})", self.asked(outer, depth).0)
+            }
             2 => {
                 let (rows, columns) = self.asked(outer, depth);
-                format!("{} {not}in (select {} from {rows})", self.expr(outer, kind), self.expr(&columns, kind))
+                let first = match self.rng.random_bool(0.3) {
+                    true => format!(" order by {} limit 2", self.order(&columns)),
+                    false => String::new(),
+                };
+                format!("{} {not}in (select {} from {rows}{first})", self.expr(outer, kind), self.expr(&columns, kind))
             }
             3 => {
                 let (rows, columns) = self.asked(outer, depth);
