@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use datafusion::execution::DiskManager;
 use datafusion::execution::spill_file::SpillFile;
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,41 +12,42 @@ use super::sharded::Shard;
 use crate::error::{Error, Result};
 use crate::state::{Header, Packing, StateReader, StateWriter, decode, encode};
 
-/// The state of one shard, in a file that goes with this.
-pub(super) struct Spilled {
-    file: Arc<dyn SpillFile>,
-    /// Rows, groups and values in it.
-    pub rows: usize,
-}
+/// A place on disk for the state of one shard. It is written over again and again: what the system holds of a file stays with it.
+pub(super) struct Place(Arc<dyn SpillFile>);
 
-impl Spilled {
+impl Place {
+    /// Nothing is there yet. It goes with this.
+    pub fn new(disk: &Arc<DiskManager>) -> Result<Self> {
+        Ok(Place(disk.create_tmp_file("state that memory_limit has no room for")?))
+    }
+
+    fn path(&self) -> Result<&Path> {
+        self.0.path().ok_or_else(|| Error::internal("a spill file has no path"))
+    }
+
     /// Writes the state of `shard`, checksummed as stored state is. It is not compressed: that would take longer than all the rest.
-    pub fn write(shard: &impl Shard, disk: &Arc<DiskManager>) -> Result<Self> {
-        let file = disk.create_tmp_file("state that memory_limit has no room for")?;
-        let path = path(&file)?;
+    pub fn write(&self, shard: &impl Shard) -> Result<()> {
         let mut state = StateWriter::new();
         shard.save(&mut state)?;
         let blocks = encode(&Header::default(), state.finish(), Packing::Plain)?;
+        let path = self.path()?;
         let write = || -> std::io::Result<()> {
-            let mut out = std::fs::File::create(path)?;
-            blocks.iter().try_for_each(|block| out.write_all(block))
+            // Truncating it first would have the system write it to the disk when it is closed.
+            let mut out = OpenOptions::new().write(true).open(path)?;
+            blocks.iter().try_for_each(|block| out.write_all(block))?;
+            out.set_len(blocks.iter().map(|block| block.len() as u64).sum())
         };
-        write().map_err(|e| failed("written", &e))?;
-        Ok(Spilled { file, rows: shard.state_rows() })
+        write().map_err(|e| failed("written", &e))
     }
 
-    /// Puts it into `shard`, which has none.
+    /// Puts what was written into `shard`, which has no state.
     pub fn read(&self, shard: &mut impl Shard) -> Result<()> {
-        let bytes = Bytes::from(std::fs::read(path(&self.file)?).map_err(|e| failed("read", &e))?);
+        let bytes = Bytes::from(std::fs::read(self.path()?).map_err(|e| failed("read", &e))?);
         let (_, sections) = decode(&bytes)?;
         let mut state = StateReader::new(sections, 1);
         shard.restore(&mut state)?;
         state.finish()
     }
-}
-
-fn path(file: &Arc<dyn SpillFile>) -> Result<&Path> {
-    file.path().ok_or_else(|| Error::internal("a spill file has no path"))
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Error {

@@ -2,8 +2,11 @@
 
 use crate::error::{Error, Result};
 
-/// The results of `work` for every lot, each by a thread of its own.
+/// The results of `work` for every lot, each by a thread of its own; one alone needs none.
 pub fn in_threads<T: Send, R: Send>(lots: Vec<T>, work: impl Fn(T) -> R + Sync) -> Result<Vec<R>> {
+    if lots.len() <= 1 {
+        return Ok(lots.into_iter().map(work).collect());
+    }
     let work = &work;
     std::thread::scope(|scope| {
         let running: Vec<_> = lots.into_iter().map(|lot| scope.spawn(move || work(lot))).collect();

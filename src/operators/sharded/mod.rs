@@ -4,7 +4,7 @@
 //! a large epoch steps them in threads of their own, a small one one after the other. Their outputs are never of the same key.
 //!
 //! Where memory is bounded there are more of them: one after the other is brought to memory and stepped, and those that there is no room for
-//! are spilled to local disk ([`Spilled`]). Beside what fits, one shard is in memory.
+//! are spilled to local disk ([`Place`]). Beside what fits, one shard is in memory.
 
 mod deal;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::deal::Deal;
 use super::StateMemory;
-use super::spill::Spilled;
+use super::spill::Place;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Routes;
 use crate::state::{StateReader, StateWriter, dealt_out, in_threads};
@@ -47,17 +47,55 @@ pub(super) type Part = (usize, usize);
 type Make<T> = Box<dyn Fn(Part) -> Result<T> + Send + Sync>;
 
 /// Where the state of a shard is.
-enum Slot<T> {
+enum State<T> {
     Here(T),
-    Away(Spilled),
+    /// In its slot's place on disk.
+    Away {
+        rows: usize,
+    },
 }
 
-impl<T> Slot<T> {
+struct Slot<T> {
+    state: State<T>,
+    /// Where the shard has been away.
+    place: Option<Place>,
+}
+
+impl<T: Shard> Slot<T> {
+    fn new(shard: T) -> Self {
+        Slot { state: State::Here(shard), place: None }
+    }
+
     fn here(&self) -> Option<&T> {
-        match self {
-            Slot::Here(shard) => Some(shard),
-            Slot::Away(_) => None,
+        match &self.state {
+            State::Here(shard) => Some(shard),
+            State::Away { .. } => None,
         }
+    }
+
+    fn here_mut(&mut self) -> Option<&mut T> {
+        match &mut self.state {
+            State::Here(shard) => Some(shard),
+            State::Away { .. } => None,
+        }
+    }
+
+    /// Puts the shard on disk, where it is not yet.
+    fn spill(&mut self, disk: &Arc<DiskManager>) -> Result<()> {
+        let State::Here(shard) = &self.state else { return Ok(()) };
+        let place = match &mut self.place {
+            Some(place) => place,
+            none => none.insert(Place::new(disk)?),
+        };
+        place.write(shard)?;
+        self.state = State::Away { rows: shard.state_rows() };
+        Ok(())
+    }
+
+    /// Puts the state that is on disk into `shard`, which has none.
+    fn read(&self, shard: &mut T) -> Result<()> {
+        let place = self.place.as_ref().ok_or_else(|| Error::internal("a shard is away, but nowhere"))?;
+        place.read(shard)
     }
 }
 
@@ -112,7 +150,7 @@ impl<T: Shard> Sharded<T> {
             (Some(_), None) => means.threads.max(1),
             (Some(_), Some(_)) => SPILLED,
         };
-        let shards = (0..count).map(|number| Ok(Slot::Here(make((number, count))?))).collect::<Result<_>>()?;
+        let shards = (0..count).map(|number| Ok(Slot::new(make((number, count))?))).collect::<Result<_>>()?;
         Ok(Sharded { shards, routes, means, make: Box::new(make) })
     }
 
@@ -126,15 +164,11 @@ impl<T: Shard> Sharded<T> {
         inputs.iter_mut().for_each(|batches| batches.retain(|batch| !batch.is_empty()));
         let rows: usize = inputs.iter().flatten().map(SignedBatch::num_rows).sum();
         let (Some(routes), 2..) = (&self.routes, self.shards.len()) else {
-            return match self.shards.first_mut() {
-                Some(Slot::Here(only)) => {
-                    let all = |batches: Vec<SignedBatch>| batches.into_iter().map(SelectedBatch::from).collect();
-                    let output = only.step(inputs.into_iter().map(all).collect(), first)?;
-                    memory.resize(only.state_bytes())?;
-                    Ok(output)
-                }
-                _ => Err(Error::internal("an operator without shards")),
-            };
+            let only = self.only_mut().ok_or_else(|| Error::internal("an operator without shards"))?;
+            let all = |batches: Vec<SignedBatch>| batches.into_iter().map(SelectedBatch::from).collect();
+            let output = only.step(inputs.into_iter().map(all).collect(), first)?;
+            memory.resize(only.state_bytes())?;
+            return Ok(output);
         };
         if rows == 0 && !first {
             return Ok(vec![]);
@@ -143,9 +177,9 @@ impl<T: Shard> Sharded<T> {
         let threads = if in_parallel { self.means.threads } else { 1 };
         let deal = Deal::new(inputs, routes, self.shards.len(), threads)?;
         if in_parallel {
-            let step = |(number, shard): (usize, &mut Slot<T>)| match shard {
-                Slot::Here(shard) => shard.step(deal.part(number), first),
-                Slot::Away(_) => Err(Error::internal("state was spilled though memory is not bounded")),
+            let step = |(number, slot): (usize, &mut Slot<T>)| match slot.here_mut() {
+                Some(shard) => shard.step(deal.part(number), first),
+                None => Err(Error::internal("state was spilled though memory is not bounded")),
             };
             // Stored state can have more shards than there are threads.
             let lots = dealt_out(self.shards.iter_mut().enumerate(), self.means.threads);
@@ -173,7 +207,7 @@ impl<T: Shard> Sharded<T> {
     /// The shard of what cannot be dealt out.
     pub fn only(&self) -> Option<&T> {
         match self.shards.as_slice() {
-            [Slot::Here(shard)] => Some(shard),
+            [slot] => slot.here(),
             _ => None,
         }
     }
@@ -181,7 +215,7 @@ impl<T: Shard> Sharded<T> {
     /// The same, to be changed.
     pub fn only_mut(&mut self) -> Option<&mut T> {
         match self.shards.as_mut_slice() {
-            [Slot::Here(shard)] => Some(shard),
+            [slot] => slot.here_mut(),
             _ => None,
         }
     }
@@ -222,15 +256,12 @@ impl<T: Shard> Sharded<T> {
     fn bring_back(&mut self, number: usize) -> Result<&mut T> {
         let count = self.shards.len();
         let slot = &mut self.shards[number];
-        if let Slot::Away(spilled) = slot {
+        if slot.here().is_none() {
             let mut shard = (self.make)((number, count))?;
-            spilled.read(&mut shard)?;
-            *slot = Slot::Here(shard);
+            slot.read(&mut shard)?;
+            slot.state = State::Here(shard);
         }
-        match slot {
-            Slot::Here(shard) => Ok(shard),
-            Slot::Away(_) => Err(Error::internal("state was not brought back")),
-        }
+        slot.here_mut().ok_or_else(|| Error::internal("state was not brought back"))
     }
 
     /// Spills shards until the others fit. An epoch that goes through all of them finds most there the next time if those go that were
@@ -243,9 +274,7 @@ impl<T: Shard> Sharded<T> {
             let Some(disk) = self.means.disk.as_ref().filter(|_| self.routes.is_some()) else { return Err(error) };
             let held = |at: &usize| self.shards[*at].here().is_some_and(|shard| shard.state_bytes() > 0);
             let Some(victim) = victims.find(held) else { return Err(error) };
-            if let Slot::Here(shard) = &self.shards[victim] {
-                self.shards[victim] = Slot::Away(Spilled::write(shard, disk)?);
-            }
+            self.shards[victim].spill(disk)?;
         }
     }
 
@@ -254,11 +283,11 @@ impl<T: Shard> Sharded<T> {
             out.words(SECTION, [self.shards.len() as u32]);
         }
         let count = self.shards.len();
-        self.shards.iter().enumerate().try_for_each(|(number, slot)| match slot {
-            Slot::Here(shard) => shard.save(out),
-            Slot::Away(spilled) => {
+        self.shards.iter().enumerate().try_for_each(|(number, slot)| match slot.here() {
+            Some(shard) => shard.save(out),
+            None => {
                 let mut shard = (self.make)((number, count))?;
-                spilled.read(&mut shard)?;
+                slot.read(&mut shard)?;
                 shard.save(out)
             }
         })
@@ -274,7 +303,7 @@ impl<T: Shard> Sharded<T> {
         for number in 0..count as usize {
             let mut shard = (self.make)((number, count as usize))?;
             shard.restore(from)?;
-            self.shards.push(Slot::Here(shard));
+            self.shards.push(Slot::new(shard));
             self.make_room(number, number.checked_sub(1), memory)?;
         }
         Ok(())
@@ -282,9 +311,9 @@ impl<T: Shard> Sharded<T> {
 
     /// Rows, groups and values, spilled ones included.
     pub fn state_rows(&self) -> usize {
-        let rows = |slot: &Slot<T>| match slot {
-            Slot::Here(shard) => shard.state_rows(),
-            Slot::Away(spilled) => spilled.rows,
+        let rows = |slot: &Slot<T>| match &slot.state {
+            State::Here(shard) => shard.state_rows(),
+            State::Away { rows } => *rows,
         };
         self.shards.iter().map(rows).sum()
     }
