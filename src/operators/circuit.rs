@@ -416,7 +416,7 @@ impl Operator {
                     .with_hint("write: from STREAM(…) join …"));
                 }
                 let streamed = streams(base, mode);
-                let by = Routes::of_join(base, arms).filter(|_| !streamed);
+                let by = Routes::of_join(base, arms).or_else(|| Routes::of_star(base, arms)).filter(|_| !streamed);
                 let (plan, session) = (plan.clone(), Arc::clone(session));
                 let join = Sharded::in_parts(means(), by, move |part| make::join(&plan, streamed, part, &session))?;
                 let inputs = std::iter::once(&**base).chain(arms.iter().map(|a| &a.input)).map(below);

@@ -1,11 +1,15 @@
 //! How the rows of a stateful node can be dealt out to several of its kind: by columns that its key contains.
+//!
+//! A join of one base with arms by different keys (a star) has no such columns. Each of several can have a part of the base, though, with the matching
+//! rows of the arms that are found by the same columns as that part, and all rows of the other arms.
 
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Expr;
 
 use super::incremental::{Arm, ArmKind, Node};
+use super::join_order::is_filtered;
 
-/// Columns by which rows are dealt out: of every input as many, with equal types.
+/// Columns by which rows are dealt out: of every input as many, with equal types; or none, where each gets all rows of that input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routes(pub Vec<Vec<usize>>);
 
@@ -27,8 +31,51 @@ impl Routes {
         Routes::new(vec![by.iter().filter_map(|expr| column(expr, input)).collect()])
     }
 
-    /// By columns of the base that every arm is joined by. NOT IN asks whether there is any row at all.
+    /// Whether some input is not dealt out: each gets all of its rows.
+    pub fn copies(&self) -> bool {
+        self.0.iter().any(Vec::is_empty)
+    }
+
+    /// By columns of the base that every arm is joined by.
     pub fn of_join(base: &Node, arms: &[Arm]) -> Option<Routes> {
+        Self::of_arms(base, &arms.iter().collect::<Vec<_>>())
+    }
+
+    /// By columns of the base that some arms are joined by, as many as can be; others have their rows copied. The larger an arm, the better it is to
+    /// deal it out: one without a filter goes before others. Where no arm is joined by columns, the base is dealt out by what it has.
+    pub fn of_star(base: &Node, arms: &[Arm]) -> Option<Routes> {
+        let led_by = |first: usize| {
+            let mut dealt = vec![first];
+            let mut routes = Self::of_arms(base, &[&arms[first]])?;
+            for other in (0..arms.len()).filter(|other| *other != first) {
+                let more: Vec<&Arm> = dealt.iter().chain([&other]).map(|at| &arms[*at]).collect();
+                if let Some(found) = Self::of_arms(base, &more) {
+                    routes = found;
+                    dealt.push(other);
+                }
+            }
+            let rank = (dealt.len(), !is_filtered(&arms[first].input));
+            Some((rank, dealt, routes))
+        };
+        let all = vec![vec![]; arms.len() + 1];
+        // The first of those that are equal.
+        let best = (0..arms.len()).rev().filter_map(led_by).max_by_key(|(rank, ..)| *rank);
+        let Some((_, dealt, Routes(columns))) = best else {
+            let hashable = base.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+            let Routes(mut own) = Self::by(base, &hashable)?;
+            let mut inputs = all;
+            inputs[0] = own.pop()?;
+            return Some(Routes(inputs));
+        };
+        let mut inputs = all;
+        for (input, columns) in std::iter::once(0).chain(dealt.into_iter().map(|arm| arm + 1)).zip(columns) {
+            inputs[input] = columns;
+        }
+        Some(Routes(inputs))
+    }
+
+    /// NOT IN asks whether there is any row at all.
+    fn of_arms(base: &Node, arms: &[&Arm]) -> Option<Routes> {
         if arms.iter().any(|arm| arm.kind == ArmKind::NotIn) {
             return None;
         }
@@ -36,7 +83,7 @@ impl Routes {
             let pair = |(l, r): &(Expr, Expr)| Some((column(l, base)?, column(r, &arm.input)?));
             arm.on.iter().filter_map(pair).collect()
         };
-        let pairs: Vec<_> = arms.iter().map(pairs).collect();
+        let pairs: Vec<_> = arms.iter().map(|arm| pairs(arm)).collect();
         let mut inputs: Vec<Vec<Typed>> = vec![vec![]; arms.len() + 1];
         for (of_base, _) in pairs.first()? {
             let matching =

@@ -302,6 +302,16 @@ impl RowLog {
         columns.iter().map(gather).collect()
     }
 
+    /// All columns of the rows `ids`.
+    pub fn all_columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.columns(ids, &(0..self.types.len()).collect::<Vec<_>>())
+    }
+
+    /// Above the ids of all rows.
+    pub fn bound(&self) -> usize {
+        self.rows
+    }
+
     /// Writes rows and weights.
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
         out.words("log.pieces", self.pieces.iter().map(|p| p.rows as u64));

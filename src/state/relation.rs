@@ -1,7 +1,8 @@
 //! The rows of an operator's input, by id.
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::sync::Arc;
 
 use super::{Applied, PooledRows, RowLog, RowStore, SharedLog, StateReader, StateWriter};
 use crate::error::Result;
@@ -83,6 +84,21 @@ impl Relation {
     /// These columns of the rows `ids`; [`super::NONE`] gives NULLs.
     pub fn columns(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
         either!(self, rows => rows.columns(ids, columns))
+    }
+
+    /// Ids of its rows.
+    pub fn ids(&self) -> Vec<u32> {
+        let bound = either!(self, rows => rows.bound());
+        (0..bound as u32).filter(|id| self.weight(*id) != 0).collect()
+    }
+
+    /// The rows `ids` as they came, with the columns that are not shown.
+    pub fn rows(&self, ids: &[u32]) -> Result<SignedBatch> {
+        let columns = either!(self, rows => rows.all_columns(ids))?;
+        let fields: Vec<Field> = columns.iter().map(|c| Field::new("", c.data_type().clone(), true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        SignedBatch::new(rows, ids.iter().map(|id| self.weight(*id)).collect::<Vec<_>>().into())
     }
 
     /// The net of a change as it is seen in the columns that are shown.

@@ -359,6 +359,16 @@ impl RowStore {
         columns.iter().map(gather).collect()
     }
 
+    /// All columns of the rows `ids`.
+    pub fn all_columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.columns(ids, &(0..self.types.len()).collect::<Vec<_>>())
+    }
+
+    /// Above the ids of all rows.
+    pub fn bound(&self) -> usize {
+        self.weights.len()
+    }
+
     /// Frees the rows that died in this epoch, and the space of chunks that are mostly dead.
     pub fn sweep(&mut self) -> Result<()> {
         if self.dead.is_empty() {

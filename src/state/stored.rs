@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -279,8 +280,13 @@ impl Packed {
     }
 
     /// Waits for it, checks and unpacks it, and hands it to `put`. `scratch` holds what was compressed.
-    pub fn unpack(self, section: &str, scratch: &mut Vec<u8>, put: impl FnOnce(&[u8])) -> Result<()> {
-        let (stored, _room) = self.stored.blocking_recv().map_err(|_| bad("it was not read to its end"))?;
+    pub fn unpack(mut self, section: &str, scratch: &mut Vec<u8>, put: impl FnOnce(&[u8])) -> Result<()> {
+        // What is there already may be asked for by a thread that must not wait.
+        let arrived = match self.stored.try_recv() {
+            Err(TryRecvError::Empty) => self.stored.blocking_recv().ok(),
+            arrived => arrived.ok(),
+        };
+        let (stored, _room) = arrived.ok_or_else(|| bad("it was not read to its end"))?;
         let stored = stored?;
         if xxh3_64(&stored) != self.check {
             return Err(bad(format!("the checksum of `{section}` does not fit")));

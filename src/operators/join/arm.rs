@@ -74,6 +74,11 @@ impl Arm {
         })
     }
 
+    /// Its rows.
+    pub fn rows(&self) -> &Relation {
+        &self.store
+    }
+
     /// Whether a base row appears with each of its matches.
     fn shows_matches(&self) -> bool {
         matches!(self.kind, ArmKind::Inner | ArmKind::Left)

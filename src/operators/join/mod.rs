@@ -172,6 +172,10 @@ impl Shard for Join {
         self.arms.iter_mut().try_for_each(|arm| arm.restore(from, base.as_deref()))
     }
 
+    fn kept(&self) -> Vec<&Relation> {
+        std::iter::once(&self.base).chain(self.arms.iter().map(Arm::rows)).collect()
+    }
+
     fn state_rows(&self) -> usize {
         self.base.len() + self.arms.iter().map(Arm::state_rows).sum::<usize>()
     }

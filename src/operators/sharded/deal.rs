@@ -1,4 +1,4 @@
-//! Which rows of a change each shard gets.
+//! Which rows each shard gets: of a change, and of what one shard kept so far.
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt32Array};
 use arrow::datatypes::{
@@ -11,16 +11,16 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 use crate::operators::linear::cut;
 use crate::plan::incremental::Routes;
-use crate::state::{dealt_out, in_threads};
+use crate::state::{Relation, dealt_out, in_threads};
 use crate::types::{SelectedBatch, SignedBatch};
 
-/// A change, and by input and batch whose its rows are.
+/// A change, and by input and batch whose its rows are; None: everybody's.
 pub(super) struct Deal {
-    inputs: Vec<Vec<(SignedBatch, Dealt)>>,
+    inputs: Vec<Vec<(SignedBatch, Option<Dealt>)>>,
 }
 
 impl Deal {
-    /// Deals rows out to `count` shards by the columns of `routes`; this many threads do it.
+    /// Deals rows out to `count` shards by the columns of `routes`; so many threads do it.
     pub fn new(inputs: Vec<Vec<SignedBatch>>, routes: &Routes, count: usize, threads: usize) -> Result<Self> {
         let with_columns = inputs.into_iter().zip(&routes.0).enumerate();
         let batches = with_columns.flat_map(|(input, (batches, columns))| {
@@ -28,7 +28,7 @@ impl Deal {
         });
         let deal = |lot: Vec<(usize, SignedBatch, &[usize])>| {
             let one = |(input, batch, columns): (usize, SignedBatch, &[usize])| {
-                let dealt = Dealt::new(&batch, columns, count as u32)?;
+                let dealt = (!columns.is_empty()).then(|| Dealt::new(&batch, columns, count as u32)).transpose()?;
                 Ok((input, batch, dealt))
             };
             lot.into_iter().map(one).collect::<Result<Vec<_>>>()
@@ -40,7 +40,7 @@ impl Deal {
                 lots.map(|lot| Ok(lot?.into_iter())).collect::<Result<Vec<_>>>()?
             }
         };
-        let mut inputs: Vec<Vec<(SignedBatch, Dealt)>> = routes.0.iter().map(|_| Vec::new()).collect();
+        let mut inputs: Vec<Vec<(SignedBatch, Option<Dealt>)>> = routes.0.iter().map(|_| Vec::new()).collect();
         // In turn, as they were dealt out to threads: batches stay in order.
         let (mut turn, lots) = (0, dealt.len());
         while let Some((input, batch, dealt)) = dealt.get_mut(turn % lots.max(1)).and_then(Iterator::next) {
@@ -52,10 +52,45 @@ impl Deal {
 
     /// What shard `number` gets, by input.
     pub fn part(&self, number: usize) -> Vec<Vec<SelectedBatch>> {
-        let of_input = |batches: &Vec<(SignedBatch, Dealt)>| {
-            batches.iter().filter_map(|(batch, dealt)| dealt.part(batch, number)).collect()
+        let part = |(batch, dealt): &(SignedBatch, Option<Dealt>)| match dealt {
+            Some(dealt) => dealt.part(batch, number),
+            None => Some(batch.clone().into()),
         };
+        let of_input = |batches: &Vec<_>| batches.iter().filter_map(part).collect();
         self.inputs.iter().map(of_input).collect()
+    }
+}
+
+/// Rows that were kept together, as ids by shard.
+pub(super) struct Parted {
+    /// None: all of them, whatever the shard.
+    by_shard: Option<Vec<Vec<u32>>>,
+    all: Vec<u32>,
+}
+
+/// Rows whose columns are looked at at once.
+const LOT: usize = 1 << 16;
+
+impl Parted {
+    /// `rows` dealt out to `count` shards by `columns`, if there are any.
+    pub fn new(rows: &Relation, columns: &[usize], count: usize) -> Result<Self> {
+        let all = rows.ids();
+        if columns.is_empty() {
+            return Ok(Parted { by_shard: None, all });
+        }
+        let mut by_shard = vec![Vec::new(); count];
+        for lot in all.chunks(LOT) {
+            let Dealt { rows, starts } = Dealt::new(&rows.rows(lot)?, columns, count as u32)?;
+            for (ids, place) in by_shard.iter_mut().zip(starts.windows(2)) {
+                ids.extend(rows.values()[place[0]..place[1]].iter().map(|row| lot[*row as usize]));
+            }
+        }
+        Ok(Parted { by_shard: Some(by_shard), all: vec![] })
+    }
+
+    /// Ids of the rows of shard `number`.
+    pub fn part(&self, number: usize) -> &[u32] {
+        self.by_shard.as_ref().map_or(&self.all, |by_shard| &by_shard[number])
     }
 }
 

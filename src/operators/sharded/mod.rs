@@ -5,6 +5,8 @@
 //!
 //! Where memory is bounded there are more of them: one after the other is brought to memory and stepped, and those that there is no room for
 //! are spilled to local disk ([`Place`]). Beside what fits, one shard is in memory.
+//!
+//! Where some inputs would be copied to every shard ([`Routes::copies`]), there is one as long as memory has room for it; then what it has kept is dealt out.
 
 mod deal;
 
@@ -12,12 +14,12 @@ use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{DiskManager, SessionState};
 use std::sync::Arc;
 
-use self::deal::Deal;
+use self::deal::{Deal, Parted};
 use super::StateMemory;
 use super::spill::Place;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Routes;
-use crate::state::{StateReader, StateWriter, dealt_out, in_threads};
+use crate::state::{Relation, StateReader, StateWriter, dealt_out, in_threads};
 use crate::types::{SelectedBatch, SignedBatch};
 
 /// Rows of an epoch from which on threads are worth starting. Tests start them for a few.
@@ -31,6 +33,10 @@ pub(super) trait Shard: Send {
     fn step(&mut self, inputs: Vec<Vec<SelectedBatch>>, first: bool) -> Result<Vec<SignedBatch>>;
     fn save(&self, out: &mut StateWriter) -> Result<()>;
     fn restore(&mut self, from: &mut StateReader) -> Result<()>;
+    /// The rows that it keeps of every input, if what it keeps follows from them.
+    fn kept(&self) -> Vec<&Relation> {
+        vec![]
+    }
     fn state_rows(&self) -> usize;
     fn state_bytes(&self) -> usize;
 }
@@ -147,6 +153,7 @@ impl<T: Shard> Sharded<T> {
     ) -> Result<Self> {
         let count = match (&routes, &means.disk) {
             (None, _) => 1,
+            (Some(routes), _) if routes.copies() => 1,
             (Some(_), None) => means.threads.max(1),
             (Some(_), Some(_)) => SPILLED,
         };
@@ -167,7 +174,8 @@ impl<T: Shard> Sharded<T> {
             let only = self.only_mut().ok_or_else(|| Error::internal("an operator without shards"))?;
             let all = |batches: Vec<SignedBatch>| batches.into_iter().map(SelectedBatch::from).collect();
             let output = only.step(inputs.into_iter().map(all).collect(), first)?;
-            memory.resize(only.state_bytes())?;
+            let bytes = only.state_bytes();
+            memory.resize(bytes).or_else(|full| self.deal_out(full, memory))?;
             return Ok(output);
         };
         if rows == 0 && !first {
@@ -253,6 +261,28 @@ impl<T: Shard> Sharded<T> {
         Ok(())
     }
 
+    /// Deals out to several what one shard has kept so far, for which memory is `full`. Until it is done, it stands beside them.
+    fn deal_out(&mut self, full: Error, memory: &mut StateMemory) -> Result<()> {
+        let can = self.means.disk.is_some() && self.only().is_some_and(|whole| !whole.kept().is_empty());
+        let (Some(routes), true) = (&self.routes, can) else { return Err(full) };
+        let Some(Slot { state: State::Here(whole), .. }) = self.shards.pop() else { return Err(full) };
+        let kept = whole.kept();
+        let parted = kept.iter().zip(&routes.0).map(|(rows, columns)| Parted::new(rows, columns, SPILLED));
+        let parted = parted.collect::<Result<Vec<_>>>()?;
+        for number in 0..SPILLED {
+            let own = |(rows, parted): (&&Relation, &Parted)| match parted.part(number) {
+                [] => Ok(vec![]),
+                ids => Ok(vec![rows.rows(ids)?.into()]),
+            };
+            let mut shard = (self.make)((number, SPILLED))?;
+            // What this gives out was given out before.
+            shard.step(kept.iter().zip(&parted).map(own).collect::<Result<_>>()?, true)?;
+            self.shards.push(Slot::new(shard));
+            self.make_room(number, number.checked_sub(1), memory)?;
+        }
+        Ok(())
+    }
+
     fn bring_back(&mut self, number: usize) -> Result<&mut T> {
         let count = self.shards.len();
         let slot = &mut self.shards[number];
@@ -304,6 +334,9 @@ impl<T: Shard> Sharded<T> {
             let mut shard = (self.make)((number, count as usize))?;
             shard.restore(from)?;
             self.shards.push(Slot::new(shard));
+            if count == 1 {
+                return memory.resize(self.state_bytes()).or_else(|full| self.deal_out(full, memory));
+            }
             self.make_room(number, number.checked_sub(1), memory)?;
         }
         Ok(())

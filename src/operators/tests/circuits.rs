@@ -8,7 +8,7 @@ use crate::operators::{Circuit, Mode};
 use crate::types::SignedBatch;
 
 /// A row of the table `name` with these integers first, NULL elsewhere.
-fn ints(name: &str, values: &[i64]) -> Row {
+pub(super) fn ints(name: &str, values: &[i64]) -> Row {
     let width = TABLES.iter().find(|t| t.name == name).unwrap().columns.len();
     let mut row: Row = values.iter().map(|v| Value::Int(*v)).collect();
     row.resize(width, Value::Null);
@@ -16,7 +16,7 @@ fn ints(name: &str, values: &[i64]) -> Row {
 }
 
 /// One epoch: signed rows by table.
-fn epoch(oracle: &Oracle, rows: &[(&str, Row, i64)]) -> Vec<Vec<SignedBatch>> {
+pub(super) fn epoch(oracle: &Oracle, rows: &[(&str, Row, i64)]) -> Vec<Vec<SignedBatch>> {
     let input = |i: usize| {
         let table = oracle.tables[i];
         let signed: Vec<(Row, i64)> =
@@ -219,89 +219,4 @@ fn float_sums_do_not_drift() {
     let left = vec![vec![row(1.0), row(0.1), row(-3.7), row(1e-300)]];
     let expected = tokio::runtime::Runtime::new().unwrap().block_on(oracle.expected(&left)).unwrap();
     assert!(total == expected, "{}", oracle.contents.difference(&total, &expected));
-}
-
-#[test]
-fn state_that_cannot_be_dealt_out_counts_against_the_memory_limit() {
-    let queries = [
-        ("aggregate", "select count(distinct id) as n, sum(f) as f from \"src\".\"t\""),
-        (
-            "first row",
-            "select id from (select id, k1, row_number() over (order by id) as n from \"src\".\"t\") as x where n = 1",
-        ),
-        ("join", "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on abs(t.k1) = abs(a.k1)"),
-    ];
-    for (operator, sql) in queries {
-        let limit = 256 << 10;
-        let oracle = Oracle::within(sql, Some(limit));
-        let pool = std::sync::Arc::clone(&oracle.planner.session_state().runtime_env().memory_pool);
-        let mut circuit = oracle.circuit(Mode::View);
-        let some: Vec<(&str, Row, i64)> = (0..50).map(|i| ("t", ints("t", &[i, i]), 1)).collect();
-        circuit.step(&epoch(&oracle, &some)).unwrap();
-        assert_eq!(pool.reserved(), circuit.state_bytes(), "{operator}");
-        assert!(pool.reserved() > 0, "{operator}");
-        let gone: Vec<(&str, Row, i64)> = some.iter().skip(1).map(|(t, row, _)| (*t, row.clone(), -1)).collect();
-        circuit.step(&epoch(&oracle, &gone)).unwrap();
-        assert_eq!(pool.reserved(), circuit.state_bytes(), "{operator}");
-        let many: Vec<(&str, Row, i64)> = (0..20_000).map(|i| ("t", ints("t", &[i, i]), 1)).collect();
-        let error = circuit.step(&epoch(&oracle, &many)).unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Environment, false), "{error:?}");
-        let message = error.message();
-        assert!(message.contains("the state of v ") && message.contains(operator), "{message}");
-        assert!(pool.reserved() <= limit, "{operator}");
-        drop(circuit);
-        assert_eq!(pool.reserved(), 0, "{operator}: nothing is held for a circuit that is gone");
-    }
-}
-
-#[test]
-fn state_beyond_the_memory_limit_is_spilled() {
-    let queries = [
-        "select k1, max(s) as s, sum(f) as f, count(distinct id) as n from \"src\".\"t\" group by k1",
-        "select id from (select id, k1, row_number() over (partition by k1 order by id) as n from \"src\".\"t\") as x where n = 1",
-        "select id, lag(id) over (partition by k1 order by id) as n from \"src\".\"t\" as x",
-        "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1",
-        "select id, window_start, window_end from session(\"src\".\"t\", to_timestamp_seconds(id), interval '2 hours', k1)",
-    ];
-    for sql in queries {
-        let free = Oracle::new(sql);
-        let all: Vec<(&str, Row, i64)> =
-            (0..12_000).flat_map(|i| ["t", "a"].map(|t| (t, ints(t, &[i, i % 3_000]), 1))).collect();
-        let mut whole = free.circuit(Mode::View);
-        whole.step(&epoch(&free, &all)).unwrap();
-        let limit = whole.state_bytes() / 2;
-        let bounded = Oracle::within(sql, Some(limit));
-        let pool = std::sync::Arc::clone(&bounded.planner.session_state().runtime_env().memory_pool);
-        let (mut expected, mut circuit) = (free.circuit(Mode::View), bounded.circuit(Mode::View));
-        let rows = |number: i64, weight: i64| -> Vec<(&str, Row, i64)> {
-            let of = move |table: &'static str, i: i64| (table, ints(table, &[i, i % 3_000]), weight);
-            (number * 2_000..number * 2_000 + 2_000).flat_map(|i| [of("t", i), of("a", i)]).collect()
-        };
-        let step = |circuit: &mut Circuit, rows: &[(&str, Row, i64)]| {
-            let mut change = Multiset::new();
-            free.contents.add_signed(&mut change, &circuit.step(&epoch(&free, rows)).unwrap());
-            change
-        };
-        for number in 0..6 {
-            assert_eq!(step(&mut circuit, &rows(number, 1)), step(&mut expected, &rows(number, 1)), "{sql}");
-            assert!(pool.reserved() <= limit, "{sql}");
-            assert_eq!(circuit.state_rows(), expected.state_rows(), "{sql}");
-        }
-        assert!(circuit.state_bytes() < expected.state_bytes(), "{sql}: something is spilled");
-        // Spilled state is stored with the rest, and comes back where there is room for it and where there is none.
-        let mut restored = [free.restored(&circuit, Mode::View), bounded.restored(&circuit, Mode::View)];
-        for (number, weight) in [(6, 1), (1, -1), (6, -1)] {
-            let change = step(&mut expected, &rows(number, weight));
-            for circuit in restored.iter_mut().chain([&mut circuit]) {
-                assert_eq!(step(circuit, &rows(number, weight)), change, "{sql}");
-            }
-        }
-        drop(restored);
-        for number in [0, 2, 3, 4, 5] {
-            assert_eq!(step(&mut circuit, &rows(number, -1)), step(&mut expected, &rows(number, -1)), "{sql}");
-        }
-        assert_eq!(circuit.state_rows(), 0, "{sql}");
-        // A small change finds its shard on disk.
-        assert_eq!(step(&mut circuit, &rows(0, 1)[..1]), step(&mut expected, &rows(0, 1)[..1]), "{sql}");
-    }
 }

@@ -21,6 +21,7 @@ mod saved;
 mod sessions;
 mod shared;
 pub mod shrink;
+mod spilled;
 mod stock_sessions;
 mod streams;
 mod subqueries;

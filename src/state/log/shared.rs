@@ -279,6 +279,16 @@ impl SharedLog {
         self.seat.lock()?.rows.columns(ids, &self.places(columns))
     }
 
+    /// As [`RowLog::all_columns`], of those that are not shown, too.
+    pub fn all_columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.seat.lock()?.rows.all_columns(ids)
+    }
+
+    /// Above the ids of its rows.
+    pub fn bound(&self) -> usize {
+        self.rows
+    }
+
     /// Where the columns that are shown are in rows of the log.
     pub fn places(&self, columns: &[usize]) -> Vec<usize> {
         columns.iter().map(|column| self.shown[*column]).collect()

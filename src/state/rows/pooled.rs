@@ -187,6 +187,16 @@ impl PooledRows {
         self.pool()?.rows.columns(ids, &self.places(columns))
     }
 
+    /// As [`RowStore::all_columns`], of those that are not shown, too.
+    pub fn all_columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.pool()?.rows.all_columns(ids)
+    }
+
+    /// Above the ids of its rows.
+    pub fn bound(&self) -> usize {
+        self.weights.len()
+    }
+
     /// `net`, in which rows cancel out that differ only in what is not shown: a change there is none to this holder.
     pub fn seen(&self, net: Vec<(u32, Weight)>) -> Result<Vec<(u32, Weight)>> {
         let Some(codec) = self.differ.as_ref().filter(|_| net.iter().any(|(_, weight)| *weight < 0)) else {
