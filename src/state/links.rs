@@ -132,7 +132,7 @@ impl Links {
     pub fn save(&self, out: &mut StateWriter) {
         let none = Paged::default();
         for words in [&self.heads, &self.next, self.previous.as_ref().unwrap_or(&none), &self.keys] {
-            out.words("links", words.iter());
+            out.slices("links", words.slices());
         }
     }
 
@@ -140,21 +140,19 @@ impl Links {
     pub fn restore(from: &mut StateReader, append_only: bool) -> Result<Self> {
         let heads = from.words::<u32>("links")?;
         let next = from.words::<u32>("links")?;
-        let previous = from.exactly("links", if append_only { 0 } else { next.len() })?;
-        let links = Links {
+        let previous: Vec<u32> = from.exactly("links", if append_only { 0 } else { next.len() })?;
+        let known = |row: &u32| *row == NONE || (*row as usize) < next.len();
+        // Without an end at the first that is not, several are looked at at once.
+        let all_known = |rows: &[u32]| rows.iter().fold(true, |all, row| all & known(row));
+        if ![&heads, &next, &previous].into_iter().all(|rows| all_known(rows)) {
+            return Err(damaged("a chain leads nowhere"));
+        }
+        Ok(Links {
             previous: (!append_only).then_some(previous.into()),
             keys: from.exactly("links", next.len())?.into(),
             heads: heads.into(),
             next: next.into(),
-        };
-        let rows = links.next.len();
-        let known = |row: u32| row == NONE || (row as usize) < rows;
-        let previous = links.previous.iter().flat_map(Paged::iter);
-        if links.heads.iter().chain(links.next.iter()).chain(previous).all(known) {
-            Ok(links)
-        } else {
-            Err(damaged("a chain leads nowhere"))
-        }
+        })
     }
 
     /// The same chains where rows and keys have other ids: `rows` and `keys` are by the ids they had.

@@ -160,7 +160,7 @@ impl Narrow {
 
     /// Writes all of them as one section.
     pub fn save(&self, name: &str, out: &mut StateWriter) {
-        out.words(name, self.iter());
+        each!(&self.0, v => out.slices(name, [v.as_slice()]));
     }
 
     /// What [`Narrow::save`] wrote.

@@ -100,7 +100,12 @@ impl<T: Copy> Paged<T> {
         Iter { rest: &[], pages: self.pages.iter(), left: self.len }
     }
 
-    /// The same, without those before `from`.
+    /// The same, page by page.
+    pub fn slices(&self) -> impl Iterator<Item = &[T]> {
+        self.pages.iter().map(Vec::as_slice)
+    }
+
+    /// All of them, without those before `from`.
     pub fn iter_from(&self, from: usize) -> impl Iterator<Item = T> + '_ {
         let (page, within) = (from >> BITS, from & (PAGE - 1));
         let pages = self.pages.get(page..).unwrap_or_default();
@@ -167,7 +172,12 @@ impl<T: Copy> From<Vec<T>> for Paged<T> {
         if len <= PAGE {
             return Paged { pages: if len == 0 { vec![] } else { vec![all] }, len };
         }
-        all.into_iter().collect()
+        let page = |part: &[T]| {
+            let mut page = Vec::with_capacity(PAGE);
+            page.extend_from_slice(part);
+            page
+        };
+        Paged { pages: all.chunks(PAGE).map(page).collect(), len }
     }
 }
 

@@ -463,10 +463,10 @@ impl RowStore {
         }
         out.words("rows.chunks", [self.chunks.len() as u64]);
         out.words("rows.free", self.free.iter().copied());
-        out.words("rows.identities", self.identities.iter());
+        out.slices("rows.identities", self.identities.slices());
         self.weights.save("rows.weights", out);
         for chunk in &self.chunks {
-            out.words("rows.ids", chunk.ids.iter().copied());
+            out.slices("rows.ids", [chunk.ids.as_slice()]);
             out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
         }
         Ok(())

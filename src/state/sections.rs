@@ -65,7 +65,9 @@ impl Section {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes),
             Content::Columns(rows) => {
-                let mut writer = StreamWriter::try_new(Vec::new(), rows.schema_ref())?;
+                let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+                let about = rows.columns().iter().map(|column| bytes(column) + IPC_OF_COLUMN).sum();
+                let mut writer = StreamWriter::try_new(Vec::with_capacity(about), rows.schema_ref())?;
                 writer.write(&rows)?;
                 Ok(Buffer::from_vec(writer.into_inner()?))
             }
@@ -126,6 +128,9 @@ fn unpacked<T: Copy + Default + Send>(
     Ok(all)
 }
 
+/// Bytes that a column takes in Arrow IPC beside its values, about.
+const IPC_OF_COLUMN: usize = 512;
+
 /// Room for what the first epochs add, so that they need not move what came back.
 pub(super) fn with_headroom(length: usize) -> usize {
     length + length / 16
@@ -145,7 +150,7 @@ pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
     fn put(self, out: &mut Vec<u8>);
     /// Numbers in full width.
-    fn bytes(words: &[Self]) -> Vec<u8>;
+    fn append(words: &[Self], out: &mut Vec<u8>);
     /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
     fn narrow(bytes: &[u8]) -> Narrowed;
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
@@ -161,10 +166,10 @@ macro_rules! words {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn bytes(words: &[Self]) -> Vec<u8> {
-                let mut out = vec![0; words.len() * Self::WIDTH];
-                out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
-                out
+            fn append(words: &[Self], out: &mut Vec<u8>) {
+                let start = out.len();
+                out.resize(start + words.len() * Self::WIDTH, 0);
+                out[start..].as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
             }
 
             fn narrow(bytes: &[u8]) -> Narrowed {
@@ -248,7 +253,15 @@ impl StateWriter {
     /// Numbers.
     pub fn words<T: Word>(&mut self, name: &str, words: impl IntoIterator<Item = T>) {
         let words: Vec<T> = words.into_iter().collect();
-        self.numbers::<T>(name, T::bytes(&words));
+        self.slices(name, [words.as_slice()]);
+    }
+
+    /// Numbers that stand in these slices.
+    pub fn slices<'a, T: Word + 'a>(&mut self, name: &str, slices: impl IntoIterator<Item = &'a [T]>) {
+        let slices: Vec<&[T]> = slices.into_iter().collect();
+        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| size_of_val(*slice)).sum());
+        slices.into_iter().for_each(|slice| T::append(slice, &mut bytes));
+        self.numbers::<T>(name, bytes);
     }
 
     /// Numbers in their full width.
