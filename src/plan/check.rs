@@ -124,6 +124,11 @@ fn stream_node(node: &Node, streamed: &Streamed) -> Result<bool, Fault> {
                 .hint("join in a materialized_view that reads this table"));
             }
             for arm in arms {
+                if base.streams(streamed.slot) && arm.input.streams(streamed.slot) {
+                    let message = "a subquery that refers to a row of a stream, or a join of a stream with itself, reads the stream a second time";
+                    return Err(Fault::new("not-a-stream", message)
+                        .hint("use functions of the row (array_length, array_has, map_keys, …), or move this part into a materialized_view that reads this table"));
+                }
                 if stream_node(&arm.input, streamed)? {
                     return Err(Fault::new("not-a-stream", "the streamed input must stand first in its joins")
                         .hint("write `from STREAM x [left] join dimension on …`: a dimension's row may meet many of the stream, not the other way round"));
