@@ -221,7 +221,8 @@ impl<'a> Correlation<'a> {
             LogicalPlan::Projection(projection) => own || self.holds(&projection.input)?,
             // Of no rows it has a row.
             LogicalPlan::Aggregate(aggregate) => {
-                own || aggregate.group_expr.is_empty() && (!self.empty_groups || above.aggregate)
+                let has_sets = matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]);
+                own || has_sets || aggregate.group_expr.is_empty() && (!self.empty_groups || above.aggregate)
             }
             LogicalPlan::Sort(_) => own,
             LogicalPlan::Limit(limit) => {

@@ -9,7 +9,7 @@
 //! select d.id, count(*) from (select distinct id from a) as d join b on b.id < d.id group by d.id
 //! ```
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, ScalarValue, plan_err};
 use datafusion::functions::core::expr_fn::coalesce;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, WindowFu
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprFunctionExt, FetchType, Filter, Join, JoinType, Limit, LogicalPlan,
+    Aggregate, Distinct, Expr, ExprFunctionExt, FetchType, Filter, GroupingSet, Join, JoinType, Limit, LogicalPlan,
     LogicalPlanBuilder, Projection, SkipType, SortExpr, Subquery, Unnest, Window, WindowFunctionDefinition, lit, when,
 };
 use std::sync::Arc;
@@ -59,6 +59,18 @@ pub(super) fn with_subquery(
 pub(super) fn with_plan(subquery: Subquery, plan: LogicalPlan) -> Subquery {
     let outer_ref_columns = plan.all_out_ref_exprs();
     Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery }
+}
+
+/// What an aggregate is over no rows.
+fn of_no_rows(call: &Expr, field: &FieldRef) -> Result<ScalarValue, DataFusionError> {
+    let Expr::AggregateFunction(function) = call.clone().unalias() else {
+        return plan_err!("{call} is no aggregate");
+    };
+    // In the total everything is rolled up.
+    if function.func.name() == "grouping" {
+        return Ok(ScalarValue::Int32(Some((1 << function.params.args.len()) - 1)));
+    }
+    function.func.default_value(field.data_type())
 }
 
 /// Rows whose columns a plan beside them refers to, and which names stand for others meanwhile: those of the queries in between.
@@ -323,25 +335,37 @@ impl<'a> Dependent<'a> {
 
     fn aggregated(&self, node: &LogicalPlan, aggregate: &Aggregate) -> Result<LogicalPlan, DataFusionError> {
         let mut groups = self.columns();
+        // Without GROUP BY, and for an empty grouping set, there is a row of no rows, too.
+        let mut totals = usize::from(aggregate.group_expr.is_empty());
         for group in &aggregate.group_expr {
-            if matches!(group, Expr::GroupingSet(_)) {
-                return plan_err!("a correlated subquery has GROUPING SETS: join it instead");
-            }
-            groups.push(self.here(node, group)?);
+            groups.push(match group {
+                // What stands before grouping sets is in each of them.
+                Expr::GroupingSet(sets) => {
+                    let (sets, empty) = self.sets(node, sets)?;
+                    totals += empty;
+                    Expr::GroupingSet(sets)
+                }
+                group => self.here(node, group)?,
+            });
+        }
+        if totals > 1 {
+            return plan_err!("a correlated subquery has the empty grouping set several times: write it once");
         }
         let calls = aggregate.aggr_expr.iter().map(|call| self.here(node, call)).collect::<Result<Vec<_>, _>>()?;
         let input = Arc::new(self.over(&aggregate.input)?);
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(input, groups, calls.clone())?);
-        let own = self.named(&aggregate.schema, &plan);
-        if !aggregate.group_expr.is_empty() {
-            return self.project(own, plan);
+        // Which set a row is of nobody asks for by name.
+        let shown = |(_, (_, field)): &(Expr, (_, &FieldRef))| field.name() != Aggregate::INTERNAL_GROUPING_ID;
+        let own = columns_of(plan.schema()).into_iter().skip(self.keys.len());
+        let own: Vec<_> = own.zip(aggregate.schema.iter()).filter(shown).collect();
+        if totals == 0 {
+            let named = own.into_iter().map(|(column, (to, named))| column.alias_qualified(to.cloned(), named.name()));
+            return self.project(named.collect(), plan);
         }
-        // Without GROUP BY there is a row of no rows, too.
-        let present = columns_of(plan.schema()).into_iter().enumerate();
-        let present =
-            present.map(|(i, column)| column.alias(if i < self.keys.len() { other_value(i) } else { own_name(i) }));
-        let present =
-            LogicalPlanBuilder::from(plan.clone()).project(present.chain([lit(true).alias(PRESENT)]))?.build()?;
+        let keys = self.columns().into_iter().enumerate().map(|(i, key)| key.alias(other_value(i)));
+        let values = own.iter().enumerate().map(|(i, (column, _))| column.clone().alias(own_name(i)));
+        let present = keys.chain(values).chain([lit(true).alias(PRESENT)]).collect::<Vec<_>>();
+        let present = LogicalPlanBuilder::from(plan.clone()).project(present)?.build()?;
         let others: Vec<Expr> =
             (0..self.keys.len()).map(|i| Expr::Column(Column::new_unqualified(other_value(i)))).collect();
         let all = LogicalPlanBuilder::from(self.values.clone())
@@ -352,22 +376,36 @@ impl<'a> Dependent<'a> {
                 None,
             )?
             .build()?;
-        let mut own = Vec::new();
-        for (i, (call, (qualifier, field))) in calls.iter().zip(aggregate.schema.iter()).enumerate() {
-            let Expr::AggregateFunction(function) = call.clone().unalias() else {
-                return plan_err!("{call} is no aggregate");
+        let grouped = own.len() - calls.len();
+        let mut shown = Vec::with_capacity(own.len());
+        for (i, (_, (qualifier, field))) in own.iter().enumerate() {
+            let column = Expr::Column(Column::new_unqualified(own_name(i)));
+            let of_nothing = match i.checked_sub(grouped) {
+                Some(call) => of_no_rows(&calls[call], field)?,
+                None => ScalarValue::Null,
             };
-            let column = Expr::Column(Column::new_unqualified(own_name(self.keys.len() + i)));
-            let of_nothing = function.func.default_value(field.data_type())?;
             let column = match of_nothing.is_null() {
                 true => column,
                 false => {
                     when(Expr::Column(Column::new_unqualified(PRESENT)).is_null(), lit(of_nothing)).otherwise(column)?
                 }
             };
-            own.push(column.alias_qualified(qualifier.cloned(), field.name()));
+            shown.push(column.alias_qualified(qualifier.cloned(), field.name()));
         }
-        self.project(own, all)
+        self.project(shown, all)
+    }
+
+    /// Grouping sets of `node`, and how many of them are empty.
+    fn sets(&self, node: &LogicalPlan, sets: &GroupingSet) -> Result<(GroupingSet, usize), DataFusionError> {
+        let here = |set: &Vec<Expr>| set.iter().map(|expr| self.here(node, expr)).collect::<Result<Vec<_>, _>>();
+        Ok(match sets {
+            GroupingSet::Rollup(exprs) => (GroupingSet::Rollup(here(exprs)?), 1),
+            GroupingSet::Cube(exprs) => (GroupingSet::Cube(here(exprs)?), 1),
+            GroupingSet::GroupingSets(sets) => {
+                let empty = sets.iter().filter(|set| set.is_empty()).count();
+                (GroupingSet::GroupingSets(sets.iter().map(here).collect::<Result<_, _>>()?), empty)
+            }
+        })
     }
 
     fn windowed(&self, node: &LogicalPlan, window: &Window) -> Result<LogicalPlan, DataFusionError> {

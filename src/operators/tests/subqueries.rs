@@ -153,3 +153,24 @@ async fn a_limit_in_a_correlated_subquery_counts_its_own_rows() {
     let lateral = r#"select e.id, x.city from "ref"."events" as e cross join lateral (select u.city from "ref"."users" as u where u.user_id = e.user_id order by u.since limit 2) as x"#;
     assert_eq!(both(lateral, users).await.unwrap(), "1 a, 1 c, 2 b");
 }
+
+#[tokio::test]
+async fn a_total_of_no_rows_is_a_row() {
+    let of = |sets: &str| {
+        format!(
+            r#"select id, (select max(n + 10 * g) from (select count(*) as n, grouping(u.city) as g from "ref"."users" as u
+               where u.user_id <= e.user_id group by {sets}) as d) as x from "ref"."events" as e"#
+        )
+    };
+    for sets in [
+        "rollup (u.city)",
+        "cube (u.city)",
+        "grouping sets ((u.city), ())",
+        "rollup (u.city), grouping sets ((u.city), ())",
+    ] {
+        assert_eq!(both(&of(sets), SOME).await.unwrap(), "1 11, 2 12, 3 10", "{sets}");
+        assert_eq!(both(&of(sets), NONE).await.unwrap(), "1 10, 2 10, 3 10", "{sets}");
+    }
+    let sets = "grouping sets ((u.city), (u.user_id))";
+    assert_eq!(both(&of(sets), SOME).await.unwrap(), "1 11, 2 11, 3 -");
+}

@@ -193,7 +193,19 @@ impl Generator<'_> {
                 format!("select sum({inner} + {outer}) from {rows}")
             }
             5 => format!("select count(*) from (select distinct {value} as {n} from {rows}) as {alias}"),
-            6 => format!("select max({n}) from (select count(*) as {n} from {rows} group by {value}) as {alias}"),
+            6 => {
+                // DuckDB has no total of no rows where something is correlated.
+                let mut by = || match self.rng.random_range(0..4) {
+                    0 => (format!("rollup ({value}) having count(*) > 0"), format!(" + 2 * grouping({value})")),
+                    1 => {
+                        let other = self.expr(&columns, Kind::Int);
+                        (format!("grouping sets (({value}, {other}), ({other}))"), format!(" + grouping({other})"))
+                    }
+                    _ => (value.clone(), String::new()),
+                };
+                let (by, more) = by();
+                format!("select max({n}) from (select count(*){more} as {n} from {rows} group by {by}) as {alias}")
+            }
             7 => {
                 let order = self.order(&columns);
                 format!(
