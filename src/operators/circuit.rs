@@ -10,7 +10,6 @@ use datafusion::execution::SessionState;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::StateMemory;
 use super::aggregate::Aggregate;
 use super::consolidate::consolidate;
 use super::eval::{Exprs, Predicate, arrow_schema};
@@ -30,7 +29,7 @@ use super::unnest::Unnest;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::plan::incremental::{Node, OfSession, Routes, TemporalRole};
-use crate::state::{StateReader, StateWriter};
+use crate::state::{StateMemory, StateReader, StateWriter};
 use crate::types::SignedBatch;
 
 /// What a circuit's output means.
@@ -190,6 +189,11 @@ impl Circuit {
         self.operators_mut().try_for_each(|operator| operator.restore(from))?;
         self.broken = false;
         Ok(())
+    }
+
+    /// Puts state on disk while the session's memory has lent more than there is.
+    pub fn relieve(&mut self) -> Result<()> {
+        self.operators_mut().try_for_each(Operator::relieve)
     }
 
     /// Rows, groups and values remembered by all nodes.
@@ -435,7 +439,7 @@ impl Operator {
                 (Kind::Shared { id: *id, schema: arrow_schema(schema) }, vec![])
             }
         };
-        let memory = StateMemory::new(model, kind.name(), &session.runtime_env().memory_pool);
+        let memory = StateMemory::new(model, kind.name(), session);
         let forgets = match plan {
             Node::Aggregate { input, group: keys, bucket: Some(bucket), .. }
             | Node::First { input, partition: keys, bucket: Some(bucket), .. }
@@ -499,6 +503,22 @@ impl Operator {
         self.memory.resize(self.kind.state_bytes())?;
         self.running.record(rows_in, output.iter().map(SignedBatch::num_rows).sum(), start);
         Ok(output)
+    }
+
+    fn relieve(&mut self) -> Result<()> {
+        if !self.memory.is_over() {
+            return Ok(());
+        }
+        match &mut self.kind {
+            Kind::Aggregate(node) => node.relieve(&mut self.memory)?,
+            Kind::First(node) => node.relieve(&mut self.memory)?,
+            Kind::Join(node) => node.relieve(&mut self.memory)?,
+            Kind::Window(node) => node.relieve(&mut self.memory)?,
+            Kind::TopK(node) => node.relieve(&mut self.memory)?,
+            Kind::Sessions(node) => node.relieve(&mut self.memory)?,
+            _ => {}
+        }
+        self.inputs.iter_mut().try_for_each(Operator::relieve)
     }
 
     fn set_clock(&mut self, now: i64) {

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::project::Dialect;
-use crate::state::{RowPools, SharedLogs};
+use crate::state::{RowPools, SharedLogs, Spillable};
 
 /// Rules of DataFusion's optimizer that are left out. `push_down_limit` moves limits below operators whose ties we made
 /// deterministic; `single_distinct_aggregation_to_group_by` hides a distinct aggregate from the incremental engine.
@@ -74,7 +74,8 @@ impl Planner {
             .with_create_default_catalog_and_schema(false)
             .with_target_partitions(options.target_partitions.max(1))
             .with_extension(Arc::new(RowPools::default()))
-            .with_extension(Arc::new(SharedLogs::default()));
+            .with_extension(Arc::new(SharedLogs::default()))
+            .with_extension(Arc::new(Spillable::default()));
         let set = config.options_mut();
         set.sql_parser.enable_ident_normalization = false;
         set.sql_parser.collect_spans = true;

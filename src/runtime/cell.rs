@@ -1,13 +1,12 @@
 //! A table of the pipeline with the positions it holds, and uploads that run beside the epoch.
 
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::SessionState;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::lake::{CommitRequest, StageSummary, Table};
-use crate::operators::StateMemory;
+use crate::state::StateMemory;
 use crate::types::SignedBatch;
 
 /// A table and how far it has consumed its inputs.
@@ -61,12 +60,12 @@ impl Cell {
     }
 
     /// Counts the table's locators against the memory of `model`.
-    pub(super) async fn reserve_locators(&mut self, model: &str, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+    pub(super) async fn reserve_locators(&mut self, model: &str, session: &SessionState) -> Result<()> {
         let bytes = self.ready().await?.locator_size().1;
         if bytes == 0 && self.locators.is_none() {
             return Ok(());
         }
-        self.locators.get_or_insert_with(|| StateMemory::new(model, "locators", pool)).resize(bytes)
+        self.locators.get_or_insert_with(|| StateMemory::new(model, "locators", session)).resize(bytes)
     }
 
     /// The table, once its uploads have ended. An upload's error comes out here, every time until [`Cell::discard`]: a reader

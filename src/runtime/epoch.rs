@@ -9,7 +9,7 @@
 //! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
 //! source input) brings all of them to one cut.
 
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::SessionState;
 use futures::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::project::Materialization;
+use crate::state::is_over;
 use crate::types::{Positions, RejectKind, SourceBatch};
 
 impl Pipeline {
@@ -258,12 +259,9 @@ impl Pipeline {
 
     /// Waits for every upload. One that failed for good (a full disk) parks its model and what reads it.
     async fn finish_uploads(&mut self) -> Result<()> {
-        let pool = Arc::clone(&self.planner.session_state().runtime_env().memory_pool);
+        let session = self.planner.session_state();
         let uploads = self.nodes.iter_mut().enumerate().filter(|(_, node)| node.runs());
-        let uploads = uploads.map(|(index, node)| {
-            let pool = &pool;
-            async move { (index, prepare(node, pool).await) }
-        });
+        let uploads = uploads.map(|(index, node)| async move { (index, prepare(node, session).await) });
         let failed: Vec<(usize, Error)> =
             join_all(uploads).await.into_iter().filter_map(|(index, done)| Some((index, done.err()?))).collect();
         for (index, error) in failed {
@@ -272,7 +270,22 @@ impl Pipeline {
             }
             self.fail(index, error).await?;
         }
+        self.relieve_memory().await?;
         self.park_readers().await;
+        Ok(())
+    }
+
+    /// Has state go to disk where more memory was lent than there is.
+    async fn relieve_memory(&mut self) -> Result<()> {
+        let pool = Arc::clone(&self.planner.session_state().runtime_env().memory_pool);
+        for index in 0..self.nodes.len() {
+            if is_over(&*pool)
+                && let Some(circuit) = &mut self.nodes[index].circuit
+                && let Err(error) = tokio::task::block_in_place(|| circuit.relieve())
+            {
+                self.fail(index, error).await?;
+            }
+        }
         Ok(())
     }
 
@@ -365,11 +378,11 @@ fn is_run(is_job: bool, runs: &EpochRuns) -> bool {
 
 /// Waits for the uploads of a model's tables. Deletion vectors are uploaded here too, so that nothing but log entries is left to
 /// put.
-async fn prepare(node: &mut Node, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+async fn prepare(node: &mut Node, session: &SessionState) -> Result<()> {
     let model = node.name().to_string();
     for (_, cell) in node.cells() {
         cell.ready().await?.prepare().await?;
-        cell.reserve_locators(&model, pool).await?;
+        cell.reserve_locators(&model, session).await?;
     }
     Ok(())
 }

@@ -10,10 +10,11 @@ use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
 use super::jobs::{Job, Runs};
 use super::pipeline::Pipeline;
 use crate::error::{Error, Result};
-use crate::operators::{Circuit, Followed, History, Mode, StateMemory};
+use crate::operators::{Circuit, Followed, History, Mode};
 use crate::plan::stored::to_stored;
 use crate::plan::{CompiledModel, CompiledSnapshot};
 use crate::project::{Materialization, When};
+use crate::state::StateMemory;
 use crate::types::SignedBatch;
 
 /// A run that failed, until whoever watches is told.
@@ -140,8 +141,7 @@ impl Pipeline {
                 let plan = compiled.incremental.as_ref().map_err(|f| Error::internal(f.reason.to_string()))?;
                 let name = &compiled.model.name;
                 self.nodes[index].circuit = Some(Circuit::new(name, plan, Mode::View, self.planner.session_state())?);
-                let pool = &self.planner.session_state().runtime_env().memory_pool;
-                let memory = StateMemory::new(name, "versions", pool);
+                let memory = StateMemory::new(name, "versions", self.planner.session_state());
                 self.nodes[index].followed = Some(Following { rows, memory });
                 let mut inputs = Vec::with_capacity(compiled.inputs.len());
                 for slot in 0..compiled.inputs.len() {

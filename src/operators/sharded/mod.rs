@@ -15,11 +15,10 @@ use datafusion::execution::{DiskManager, SessionState};
 use std::sync::Arc;
 
 use self::deal::{Deal, Parted};
-use super::StateMemory;
 use super::spill::Place;
 use crate::error::{Error, Result};
 use crate::plan::incremental::Routes;
-use crate::state::{Relation, StateReader, StateWriter, dealt_out, in_threads};
+use crate::state::{Relation, StateMemory, StateReader, StateWriter, dealt_out, in_threads};
 use crate::types::{SelectedBatch, SignedBatch};
 
 /// Rows of an epoch from which on threads are worth starting. Tests start them for a few.
@@ -105,6 +104,11 @@ impl<T: Shard> Slot<T> {
     }
 }
 
+/// So many shards without state.
+fn slots<T: Shard>(count: usize, make: &dyn Fn(Part) -> Result<T>) -> Result<Vec<Slot<T>>> {
+    (0..count).map(|number| Ok(Slot::new(make((number, count))?))).collect()
+}
+
 /// What shards may use.
 pub(super) struct Means {
     /// Threads of a large epoch.
@@ -157,8 +161,7 @@ impl<T: Shard> Sharded<T> {
             (Some(_), None) => means.threads.max(1),
             (Some(_), Some(_)) => SPILLED,
         };
-        let shards = (0..count).map(|number| Ok(Slot::new(make((number, count))?))).collect::<Result<_>>()?;
-        Ok(Sharded { shards, routes, means, make: Box::new(make) })
+        Ok(Sharded { shards: slots(count, &make)?, routes, means, make: Box::new(make) })
     }
 
     /// `memory` is that of all shards.
@@ -174,8 +177,7 @@ impl<T: Shard> Sharded<T> {
             let only = self.only_mut().ok_or_else(|| Error::internal("an operator without shards"))?;
             let all = |batches: Vec<SignedBatch>| batches.into_iter().map(SelectedBatch::from).collect();
             let output = only.step(inputs.into_iter().map(all).collect(), first)?;
-            let bytes = only.state_bytes();
-            memory.resize(bytes).or_else(|full| self.deal_out(full, memory))?;
+            self.relieve(memory)?;
             return Ok(output);
         };
         if rows == 0 && !first {
@@ -261,14 +263,21 @@ impl<T: Shard> Sharded<T> {
         Ok(())
     }
 
-    /// Deals out to several what one shard has kept so far, for which memory is `full`. Until it is done, it stands beside them.
-    fn deal_out(&mut self, full: Error, memory: &mut StateMemory) -> Result<()> {
-        let can = self.means.disk.is_some() && self.only().is_some_and(|whole| !whole.kept().is_empty());
-        let (Some(routes), true) = (&self.routes, can) else { return Err(full) };
-        let Some(Slot { state: State::Here(whole), .. }) = self.shards.pop() else { return Err(full) };
+    /// Whether what its one shard keeps can be dealt out to several.
+    fn parts(&self) -> bool {
+        let bounded = self.means.disk.is_some() && self.routes.is_some();
+        bounded && self.only().is_some_and(|whole| !whole.kept().is_empty())
+    }
+
+    /// Deals out to several what one shard has kept so far. Until it is done, it stands beside them.
+    fn deal_out(&mut self, memory: &mut StateMemory) -> Result<()> {
+        let (Some(routes), Some(Slot { state: State::Here(whole), .. })) = (&self.routes, self.shards.pop()) else {
+            return Err(Error::internal("state is dealt out that cannot be"));
+        };
         let kept = whole.kept();
         let parted = kept.iter().zip(&routes.0).map(|(rows, columns)| Parted::new(rows, columns, SPILLED));
         let parted = parted.collect::<Result<Vec<_>>>()?;
+        self.shards = slots(SPILLED, &self.make)?;
         for number in 0..SPILLED {
             let own = |(rows, parted): (&&Relation, &Parted)| match parted.part(number) {
                 [] => Ok(vec![]),
@@ -277,7 +286,7 @@ impl<T: Shard> Sharded<T> {
             let mut shard = (self.make)((number, SPILLED))?;
             // What this gives out was given out before.
             shard.step(kept.iter().zip(&parted).map(own).collect::<Result<_>>()?, true)?;
-            self.shards.push(Slot::new(shard));
+            self.shards[number] = Slot::new(shard);
             self.make_room(number, number.checked_sub(1), memory)?;
         }
         Ok(())
@@ -294,18 +303,38 @@ impl<T: Shard> Sharded<T> {
         slot.here_mut().ok_or_else(|| Error::internal("state was not brought back"))
     }
 
-    /// Spills shards until the others fit. An epoch that goes through all of them finds most there the next time if those go that were
-    /// stepped last: first the one before `number`, which was.
-    fn make_room(&mut self, number: usize, last: Option<usize>, memory: &mut StateMemory) -> Result<()> {
-        let mut victims =
-            last.into_iter().chain((0..self.shards.len()).rev().filter(|at| *at != number)).chain([number]);
-        loop {
-            let Err(error) = memory.resize(self.state_bytes()) else { return Ok(()) };
-            let Some(disk) = self.means.disk.as_ref().filter(|_| self.routes.is_some()) else { return Err(error) };
-            let held = |at: &usize| self.shards[*at].here().is_some_and(|shard| shard.state_bytes() > 0);
-            let Some(victim) = victims.find(held) else { return Err(error) };
-            self.shards[victim].spill(disk)?;
+    /// Puts away what there is no room for. State that cannot be put away is an error then.
+    pub fn relieve(&mut self, memory: &mut StateMemory) -> Result<()> {
+        let bytes = self.state_bytes();
+        match self.only() {
+            None => self.spill((0..self.shards.len()).rev(), memory),
+            Some(_) if self.parts() => memory.fit(bytes).or_else(|_| self.deal_out(memory)),
+            Some(_) => memory.resize(bytes),
         }
+    }
+
+    /// Makes room for shard `number`. An epoch that goes through all of them finds most there the next time if those go that were stepped
+    /// last: first the one before it, which was.
+    fn make_room(&mut self, number: usize, last: Option<usize>, memory: &mut StateMemory) -> Result<()> {
+        if self.only().is_some() {
+            return self.relieve(memory);
+        }
+        let others = (0..self.shards.len()).rev().filter(|at| *at != number);
+        self.spill(last.into_iter().chain(others).chain([number]), memory)
+    }
+
+    /// Spills `shards`, one after the other, until what is left fits.
+    fn spill(&mut self, mut shards: impl Iterator<Item = usize>, memory: &mut StateMemory) -> Result<()> {
+        let Some(disk) = &self.means.disk else { return memory.resize(self.state_bytes()) };
+        while memory.fit(self.state_bytes()).is_err() {
+            let is_held = |slot: &Slot<T>| slot.here().is_some_and(|shard| shard.state_bytes() > 0);
+            match shards.find(|at| is_held(&self.shards[*at])) {
+                Some(victim) => self.shards[victim].spill(disk)?,
+                // It is others who hold too much.
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     pub fn save(&self, out: &mut StateWriter) -> Result<()> {
@@ -329,14 +358,11 @@ impl<T: Shard> Sharded<T> {
         if self.routes.is_none() && count != 1 {
             return Err(Error::internal("stored state has more shards than its operator can have"));
         }
-        self.shards.clear();
+        self.shards = slots(count as usize, &self.make)?;
         for number in 0..count as usize {
             let mut shard = (self.make)((number, count as usize))?;
             shard.restore(from)?;
-            self.shards.push(Slot::new(shard));
-            if count == 1 {
-                return memory.resize(self.state_bytes()).or_else(|full| self.deal_out(full, memory));
-            }
+            self.shards[number] = Slot::new(shard);
             self.make_room(number, number.checked_sub(1), memory)?;
         }
         Ok(())

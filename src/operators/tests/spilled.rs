@@ -107,6 +107,63 @@ fn state_beyond_the_memory_limit_is_spilled() {
     }
 }
 
+#[test]
+fn state_that_cannot_be_spilled_comes_first() {
+    let (joins, counts) = (
+        "select t.id, a.an from \"src\".\"t\" as t left join \"src\".\"a\" as a on t.k1 = a.k1",
+        "select count(distinct id) as n from \"src\".\"t\"",
+    );
+    let rows = |from: i64, to: i64| -> Vec<(&str, Row, i64)> {
+        (from..to).flat_map(|i| ["t", "a"].map(|table| (table, ints(table, &[i, i % 3_000]), 1))).collect()
+    };
+    let (free_join, free_count) = (Oracle::new(joins), Oracle::new(counts));
+    let (mut all_joined, mut all_counted) = (free_join.circuit(Mode::View), free_count.circuit(Mode::View));
+    let expected = all_joined.step(&epoch(&free_join, &rows(0, 9_000))).unwrap();
+    let limit = all_joined.state_bytes();
+
+    let joined = Oracle::within(joins, Some(limit));
+    let counted = Oracle { planner: std::sync::Arc::clone(&joined.planner), ..Oracle::new(counts) };
+    let pool = std::sync::Arc::clone(&joined.planner.session_state().runtime_env().memory_pool);
+    let (mut join, mut count) = (joined.circuit(Mode::View), counted.circuit(Mode::View));
+    let contents = |oracle: &Oracle, change: &[_]| {
+        let mut all = Multiset::new();
+        oracle.contents.add_signed(&mut all, change);
+        all
+    };
+    let change = join.step(&epoch(&joined, &rows(0, 9_000))).unwrap();
+    assert_eq!(contents(&joined, &change), contents(&free_join, &expected));
+    let held = join.state_bytes();
+    assert!(held > limit / 2, "the join fills the memory");
+
+    let mut was_over = false;
+    for number in 0..4 {
+        let some = rows(number * 2_000, number * 2_000 + 2_000);
+        let change = count.step(&epoch(&counted, &some)).unwrap();
+        let expected = all_counted.step(&epoch(&free_count, &some)).unwrap();
+        assert_eq!(contents(&counted, &change), contents(&free_count, &expected));
+        was_over |= pool.reserved() > limit;
+        // Whoever can make room, and only then.
+        count.relieve().unwrap();
+        assert_eq!(count.state_bytes(), all_counted.state_bytes());
+        join.relieve().unwrap();
+        assert!(pool.reserved() <= limit, "{} of {limit}", pool.reserved());
+        assert_eq!(pool.reserved(), join.state_bytes() + count.state_bytes());
+    }
+    assert!(was_over, "memory was lent");
+    assert!(join.state_bytes() < held, "the join is on disk in part");
+    let more = rows(9_000, 9_500);
+    let change = join.step(&epoch(&joined, &more)).unwrap();
+    let expected = all_joined.step(&epoch(&free_join, &more)).unwrap();
+    assert_eq!(contents(&joined, &change), contents(&free_join, &expected));
+    assert!(pool.reserved() <= limit, "a step makes room too");
+    // What others can put away is lent, and no more.
+    let error = count.step(&epoch(&counted, &rows(100_000, 300_000))).unwrap_err();
+    assert!(error.message().contains("does not fit into memory_limit"), "{error:?}");
+    drop(count);
+    drop(join);
+    assert_eq!(pool.reserved(), 0);
+}
+
 /// What became of a random query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
