@@ -87,7 +87,7 @@ fn renumbered(locator: Locator, numbers: &BTreeMap<Ordinal, Ordinal>, threads: u
     }
     let mut hashes = Vec::with_capacity(locator.rows() as usize);
     let mut places = Vec::with_capacity(locator.rows() as usize);
-    for (hash, place) in locator.entries() {
+    for (hash, place) in locator.entries()? {
         let place = locator.resolve(place)?;
         let file = numbers.get(&place.file()).ok_or_else(|| Error::internal("a located file is unknown"))?;
         hashes.push(hash);

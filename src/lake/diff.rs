@@ -96,7 +96,7 @@ impl Table {
     async fn unmatched(&self, matched: &Matched) -> Result<Vec<SignedBatch>> {
         let mut rows: BTreeMap<Ordinal, RoaringBitmap> = BTreeMap::new();
         if let Some(locator) = &self.locator {
-            for place in locator.places().filter(|p| !matched.has(*p)) {
+            for (_, place) in locator.entries()?.filter(|(_, place)| !matched.has(*place)) {
                 let place = locator.resolve(place)?;
                 rows.entry(place.file()).or_default().insert(place.row());
             }

@@ -29,6 +29,8 @@ pub struct LakeOptions {
     pub checkpoint_interval: i64,
     /// How often an unconfirmed log put is tried again before the commit fails.
     pub put_retries: u32,
+    /// Bytes of memory that one table's locator may take; beyond them it goes to local disk.
+    pub locator_memory: usize,
 }
 
 impl Default for LakeOptions {
@@ -42,6 +44,7 @@ impl Default for LakeOptions {
             codec: Codec::Zstd,
             checkpoint_interval: 100,
             put_retries: 5,
+            locator_memory: usize::MAX,
         }
     }
 }

@@ -236,6 +236,9 @@ impl Table {
             for (row, hash) in hashes {
                 locator.insert(hash, Place::new(file, row));
             }
+            if locator.bytes() > self.options.locator_memory {
+                locator.put_away()?;
+            }
         }
         drop(hashed);
         self.locator = Some(locator);

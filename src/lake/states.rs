@@ -144,7 +144,8 @@ impl Table {
         let mut files: HashMap<Ordinal, u32> = HashMap::new();
         let mut paths: Vec<&[u8]> = Vec::new();
         let (mut hashes, mut of, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        for (hash, place) in locator.into_iter().flat_map(Locator::entries) {
+        let entries = locator.map(Locator::entries).transpose()?;
+        for (hash, place) in entries.into_iter().flatten() {
             let place = locator.map_or(Ok(place), |l| l.resolve(place))?;
             let Some(file) = self.state.files.get(&place.file()) else {
                 return Err(Error::diverged(format!("`{}`: a located file is gone", self.name)));
@@ -211,7 +212,7 @@ impl Table {
                 Some(deleted) => deleted.as_ref().is_none_or(|d| !d.contains(place.row())),
             };
             let mut left = Locator::default();
-            locator.entries().filter(|(_, p)| is_live(p)).for_each(|(hash, place)| left.insert(hash, place));
+            locator.entries()?.filter(|(_, p)| is_live(p)).for_each(|(hash, place)| left.insert(hash, place));
             locator = left;
         }
         // Entries are different places, all of them live: as many as there are live rows is all of them.

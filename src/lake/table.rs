@@ -158,6 +158,18 @@ impl Table {
         self.locator.as_ref().map_or((0, 0), |l| (l.rows(), l.bytes()))
     }
 
+    /// Puts the locator on local disk, if it takes more memory than it may, or `in_any_case`. While something is staged, which may be undone,
+    /// it stays.
+    pub fn put_locator_away(&mut self, in_any_case: bool) -> Result<()> {
+        let staged = self.has_staged();
+        match &mut self.locator {
+            Some(locator) if !staged && (in_any_case || locator.bytes() > self.options.locator_memory) => {
+                locator.put_away()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether retractions become deletion vectors; otherwise files are rewritten.
     pub fn has_deletion_vectors(&self) -> bool {
         let writes = self.state.protocol.writer_features.iter().flatten().any(|f| f == "deletionVectors");

@@ -59,13 +59,20 @@ impl Cell {
         }
     }
 
-    /// Counts the table's locators against the memory of `model`.
+    /// Counts the table's locators, after a commit, against the memory of `model`. They go to disk where there is too little.
     pub(super) async fn reserve_locators(&mut self, model: &str, session: &SessionState) -> Result<()> {
-        let bytes = self.ready().await?.locator_size().1;
+        self.ready().await?.put_locator_away(false)?;
+        let bytes = self.table()?.locator_size().1;
         if bytes == 0 && self.locators.is_none() {
             return Ok(());
         }
-        self.locators.get_or_insert_with(|| StateMemory::new(model, "locators", session)).resize(bytes)
+        let mut memory = self.locators.take().unwrap_or_else(|| StateMemory::new(model, "locators", session));
+        if memory.resize(bytes).is_err() {
+            self.ready().await?.put_locator_away(true)?;
+            memory.resize(self.table()?.locator_size().1)?;
+        }
+        self.locators = Some(memory);
+        Ok(())
     }
 
     /// The table, once its uploads have ended. An upload's error comes out here, every time until [`Cell::discard`]: a reader

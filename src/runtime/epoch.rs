@@ -9,7 +9,6 @@
 //! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
 //! source input) brings all of them to one cut.
 
-use datafusion::execution::SessionState;
 use futures::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,6 +72,8 @@ impl Pipeline {
         self.env.crash_point("after-uploads")?;
         let uploaded = started.elapsed();
         let changed = self.commit_all(&mut reports).await?;
+        let committed = started.elapsed();
+        self.settle_memory().await?;
         let report = EpochReport {
             epoch: self.epoch,
             recovery,
@@ -81,7 +82,7 @@ impl Pipeline {
             models: reports,
             compute: computed,
             upload: uploaded - computed,
-            commit: started.elapsed() - uploaded,
+            commit: committed - uploaded,
         };
         self.tell_sources(&state)?;
         for (source, batches) in &state.sources {
@@ -259,9 +260,8 @@ impl Pipeline {
 
     /// Waits for every upload. One that failed for good (a full disk) parks its model and what reads it.
     async fn finish_uploads(&mut self) -> Result<()> {
-        let session = self.planner.session_state();
         let uploads = self.nodes.iter_mut().enumerate().filter(|(_, node)| node.runs());
-        let uploads = uploads.map(|(index, node)| async move { (index, prepare(node, session).await) });
+        let uploads = uploads.map(|(index, node)| async move { (index, prepare(node).await) });
         let failed: Vec<(usize, Error)> =
             join_all(uploads).await.into_iter().filter_map(|(index, done)| Some((index, done.err()?))).collect();
         for (index, error) in failed {
@@ -270,14 +270,26 @@ impl Pipeline {
             }
             self.fail(index, error).await?;
         }
-        self.relieve_memory().await?;
         self.park_readers().await;
         Ok(())
     }
 
-    /// Has state go to disk where more memory was lent than there is.
-    async fn relieve_memory(&mut self) -> Result<()> {
-        let pool = Arc::clone(&self.planner.session_state().runtime_env().memory_pool);
+    /// Counts what locators take now, and has state go to disk where they took more memory than there was.
+    async fn settle_memory(&mut self) -> Result<()> {
+        let mut failed = Vec::new();
+        let session = self.planner.session_state();
+        for (index, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.runs()) {
+            let model = node.name().to_string();
+            for (_, cell) in node.cells() {
+                if let Err(error) = cell.reserve_locators(&model, session).await {
+                    failed.push((index, error));
+                }
+            }
+        }
+        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        for (index, error) in failed {
+            self.fail(index, error).await?;
+        }
         for index in 0..self.nodes.len() {
             if is_over(&*pool)
                 && let Some(circuit) = &mut self.nodes[index].circuit
@@ -286,6 +298,7 @@ impl Pipeline {
                 self.fail(index, error).await?;
             }
         }
+        self.park_readers().await;
         Ok(())
     }
 
@@ -378,11 +391,9 @@ fn is_run(is_job: bool, runs: &EpochRuns) -> bool {
 
 /// Waits for the uploads of a model's tables. Deletion vectors are uploaded here too, so that nothing but log entries is left to
 /// put.
-async fn prepare(node: &mut Node, session: &SessionState) -> Result<()> {
-    let model = node.name().to_string();
+async fn prepare(node: &mut Node) -> Result<()> {
     for (_, cell) in node.cells() {
         cell.ready().await?.prepare().await?;
-        cell.reserve_locators(&model, session).await?;
     }
     Ok(())
 }

@@ -210,6 +210,8 @@ pub(super) fn lake_options(project: &Project) -> LakeOptions {
         fsync: project.target.fsync,
         deleted_file_retention: project.target.deleted_file_retention,
         log_retention: project.target.log_retention,
+        // A quarter of all, at most: they are looked up at every commit, and what else there is must not starve.
+        locator_memory: project.target.memory_limit.map_or(usize::MAX, |limit| limit / 4),
         ..LakeOptions::default()
     }
 }

@@ -7,6 +7,7 @@
 use hashbrown::{HashSet, HashTable};
 use std::ops::Range;
 
+use super::away::Away;
 use super::{BOUNDS, Entry, Locator, Place, SHARDS, insert, shard};
 use crate::error::Result;
 use crate::lake::files::Ordinal;
@@ -111,17 +112,44 @@ impl Locator {
         Ok(locator)
     }
 
-    /// Brings rows with these hashes to where they are found at once.
+    /// Brings rows with these hashes to where they are found at once. What is removed must be warm.
     pub fn warm(&mut self, hashes: &[u128]) -> Result<()> {
-        let Some(cold) = &mut self.cold else { return Ok(()) };
-        if hashes.len() > cold.len() / SEARCH {
-            return self.fill();
+        self.warm_cold(hashes)?;
+        if self.away.len() == 0 {
+            return Ok(());
         }
-        for (hash, place) in cold.take_all(hashes) {
+        let mut wanted = hashes.to_vec();
+        wanted.sort_unstable();
+        let missing =
+            wanted.chunk_by(|a, b| a == b).flat_map(|equal| &equal[self.warm_rows(equal[0]).min(equal.len())..]);
+        let missing: Vec<u128> = missing.copied().collect();
+        let mut found = Vec::new();
+        let taken = self.away.take(&missing, &mut found);
+        self.place(found);
+        taken
+    }
+
+    /// Rows with this hash that are neither cold nor on disk.
+    fn warm_rows(&self, hash: u128) -> usize {
+        let first = self.shards[shard(hash)].find(hash as u64, |e| e.is(hash)).is_some();
+        usize::from(first) + self.more.get(&hash).map_or(0, Vec::len)
+    }
+
+    /// Puts rows that were known into the hash tables.
+    fn place(&mut self, rows: impl IntoIterator<Item = (u128, Place)>) {
+        for (hash, place) in rows {
             if !insert(&mut self.shards[shard(hash)], hash, place) {
                 self.more.entry(hash).or_default().push(place);
             }
         }
+    }
+
+    fn warm_cold(&mut self, hashes: &[u128]) -> Result<()> {
+        let Some(cold) = &mut self.cold else { return Ok(()) };
+        if hashes.len() > cold.len() / SEARCH {
+            return self.fill_cold();
+        }
+        let found = cold.take_all(hashes);
         if let Some(next) = cold.runs.iter().position(|run| !run.is_empty()) {
             let run = std::mem::take(&mut cold.runs[next]);
             cold.left -= run.len();
@@ -131,11 +159,20 @@ impl Locator {
         if cold.left == 0 {
             self.cold = None;
         }
+        self.place(found);
         Ok(())
     }
 
     /// Puts all rows into the hash tables.
     pub fn fill(&mut self) -> Result<()> {
+        self.fill_cold()?;
+        let rows = self.away.rows()?;
+        self.away = Away::default();
+        self.place(rows);
+        Ok(())
+    }
+
+    fn fill_cold(&mut self) -> Result<()> {
         let Some(cold) = self.cold.take() else { return Ok(()) };
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let lots = dealt_out(self.shards.iter_mut().zip(&cold.runs), threads);
@@ -212,12 +249,12 @@ mod tests {
             let hash = xxhash_rust::xxh3::xxh3_128(&(i % 15_000).to_le_bytes());
             before.insert(hash, Place::new((i % 7) as u32, i as u32));
         }
-        let (hashes, places) = before.entries().unzip();
+        let (hashes, places) = before.entries().unwrap().unzip();
         (before, hashes, places)
     }
 
     fn sorted(locator: &Locator, without: Ordinal) -> Vec<(u128, Place)> {
-        let mut rows: Vec<_> = locator.entries().filter(|(_, p)| p.file() != without).collect();
+        let mut rows: Vec<_> = locator.entries().unwrap().filter(|(_, p)| p.file() != without).collect();
         rows.sort_unstable_by_key(|(hash, place)| (*hash, place.file(), place.row()));
         rows
     }
@@ -230,7 +267,7 @@ mod tests {
                 // File 3 is gone.
                 let place = |i: usize| Some(places[i]).filter(|p| p.file() != 3);
                 let mut after = Locator::load(hashes.clone(), threads, place).unwrap();
-                assert_eq!(after.rows(), before.entries().filter(|(_, p)| p.file() != 3).count() as u64);
+                assert_eq!(after.rows(), before.entries().unwrap().filter(|(_, p)| p.file() != 3).count() as u64);
                 let wanted: Vec<u128> = hashes.iter().step_by(20_000 / warm.max(1)).copied().collect();
                 if warm > 0 {
                     after.warm(&wanted).unwrap();
@@ -240,7 +277,7 @@ mod tests {
                 }
                 assert_eq!(after.cold.is_none(), fill || warm == 20_000);
                 assert_eq!(sorted(&after, Ordinal::MAX), sorted(&before, 3));
-                let placed = before.entries().filter(|(_, p)| p.file() != 3);
+                let placed = before.entries().unwrap().filter(|(_, p)| p.file() != 3);
                 let mut removed: Vec<_> = placed.map(|(hash, _)| (hash, after.remove(hash).unwrap())).collect();
                 removed.iter().for_each(|(_, place)| after.release(place.file()));
                 removed.sort_unstable_by_key(|(hash, place)| (*hash, place.file(), place.row()));
@@ -259,7 +296,7 @@ mod tests {
             let hash = hashes[round * 37 % hashes.len()] ^ (round as u128 % 3);
             let place = Place::new(9, round as u32);
             after.warm(&[hash]).unwrap();
-            let rows = |locator: &Locator| locator.entries().filter(|(other, _)| *other == hash).count();
+            let rows = |locator: &Locator| locator.entries().unwrap().filter(|(other, _)| *other == hash).count();
             assert_eq!(rows(&before), rows(&after));
             if round % 2 == 0 {
                 before.insert(hash, place);
@@ -277,6 +314,34 @@ mod tests {
         let hashes =
             |locator: &Locator| sorted(locator, Ordinal::MAX).into_iter().map(|(hash, _)| hash).collect::<Vec<_>>();
         assert_eq!(hashes(&before), hashes(&after));
+    }
+
+    #[test]
+    fn what_is_on_disk_is_there_as_the_rest_is() {
+        let (mut locator, hashes, places) = before();
+        let all = sorted(&locator, u32::MAX);
+        let (rows, bytes) = (locator.rows(), locator.bytes());
+        locator.put_away().unwrap();
+        assert!(locator.bytes() < bytes / 20, "{} of {bytes}", locator.bytes());
+        assert_eq!((locator.rows(), sorted(&locator, u32::MAX)), (rows, all.clone()));
+        // Some are found, undone, gone for good, and come.
+        let wanted: Vec<u128> = hashes.iter().copied().step_by(7).collect();
+        locator.warm(&wanted).unwrap();
+        let taken: Vec<_> = wanted.iter().map(|hash| (*hash, locator.remove(*hash).unwrap())).collect();
+        assert_eq!(locator.rows(), rows - taken.len() as u64);
+        taken.iter().rev().for_each(|(hash, place)| locator.restore(*hash, *place));
+        assert_eq!(sorted(&locator, u32::MAX), all);
+        locator.insert(hashes[0], Place::new(77, 1));
+        locator.put_away().unwrap();
+        let stored: (Vec<_>, Vec<_>) = locator.entries().unwrap().unzip();
+        assert_eq!(stored.0.len(), places.len() + 1);
+        let loaded = Locator::load(stored.0, 2, |i| Some(stored.1[i])).unwrap();
+        assert!(loaded.warm_rows(hashes[1]) == 0, "it is cold");
+        assert_eq!(sorted(&loaded, u32::MAX), sorted(&locator, u32::MAX));
+        locator.fill().unwrap();
+        assert_eq!(sorted(&loaded, u32::MAX), sorted(&locator, u32::MAX));
+        locator.warm(&[1 << 127]).unwrap();
+        assert!(locator.remove(1 << 127).is_none(), "a row that is not there");
     }
 
     #[test]

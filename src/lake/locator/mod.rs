@@ -9,13 +9,16 @@
 //! - When compaction moves a file's rows, their locators stay as they are: the old file gets a [`Redirect`], by which a row's
 //!   new place is computed. That costs per file, not per row, and can be applied between two commits.
 //! - What stored state brings back need not stand in the hash tables yet ([`load`]).
+//! - What memory has no room for is on local disk ([`away`]).
 
+mod away;
 mod load;
 
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use std::sync::{Arc, LazyLock};
 
+use self::away::Away;
 use self::load::Cold;
 use super::files::Ordinal;
 use crate::error::{Error, Result};
@@ -49,6 +52,10 @@ struct Entry {
 }
 
 impl Entry {
+    fn hash(&self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
     fn is(&self, hash: u128) -> bool {
         self.low == hash as u64 && self.high == (hash >> 64) as u64
     }
@@ -76,9 +83,10 @@ pub struct Locator {
     shards: Vec<HashTable<Entry>>,
     more: HashMap<u128, Vec<Place>>,
     files: HashMap<Ordinal, Known>,
-    /// Cold ones included.
+    /// Cold ones and those on disk included.
     rows: u64,
     cold: Option<Box<Cold>>,
+    away: Away,
 }
 
 /// Upper bounds (exclusive) of the shards' ranges of the hash's top 32 bits: each shard is 2^(1/64) times as wide as the one
@@ -118,6 +126,7 @@ impl Default for Locator {
             files: HashMap::new(),
             rows: 0,
             cold: None,
+            away: Away::default(),
         }
     }
 }
@@ -138,13 +147,14 @@ impl Locator {
         self.files.values().any(|known| known.redirect.is_some())
     }
 
-    /// Bytes allocated, roughly.
+    /// Bytes allocated in memory, roughly.
     pub fn bytes(&self) -> usize {
         let tables: usize = self.shards.iter().map(HashTable::allocation_size).sum();
         let (cold, cold_bytes) = self.cold.as_ref().map_or((0, 0), |cold| (cold.len(), cold.bytes()));
         // Every row beyond a table's entries has a word in `more`.
         let first: usize = self.shards.iter().map(HashTable::len).sum();
-        tables + cold_bytes + self.more.allocation_size() + (self.rows as usize).saturating_sub(first + cold) * 8
+        let others = (self.rows as usize).saturating_sub(first + cold + self.away.len());
+        tables + cold_bytes + self.away.bytes() + self.more.allocation_size() + others * 8
     }
 
     /// A row is at `place`.
@@ -260,18 +270,45 @@ impl Locator {
     }
 
     /// All rows: hash and recorded place, those of a shard together.
-    pub fn entries(&self) -> impl Iterator<Item = (u128, Place)> + '_ {
-        let hash = |e: &Entry| u128::from(e.high) << 64 | u128::from(e.low);
-        let firsts = self.shards.iter().enumerate().flat_map(move |(shard, table)| {
-            let cold = self.cold.iter().flat_map(move |cold| cold.of(shard));
-            table.iter().map(move |e| (hash(e), e.place)).chain(cold)
+    pub fn entries(&self) -> Result<impl Iterator<Item = (u128, Place)> + '_> {
+        let mut away = self.away.rows()?.into_iter().peekable();
+        let firsts = (0..SHARDS).flat_map(move |number| {
+            let away: Vec<_> = std::iter::from_fn(|| away.next_if(|(hash, _)| shard(*hash) == number)).collect();
+            self.firsts_of(number).chain(away)
         });
-        firsts.chain(self.more.iter().flat_map(|(hash, places)| places.iter().map(|place| (*hash, *place))))
+        Ok(firsts.chain(self.others()))
     }
 
-    /// All recorded places.
-    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.entries().map(|(_, place)| place)
+    /// Those of a shard in its hash table, and cold ones.
+    fn firsts_of(&self, shard: usize) -> impl Iterator<Item = (u128, Place)> + '_ {
+        let cold = self.cold.iter().flat_map(move |cold| cold.of(shard));
+        self.shards[shard].iter().map(|e| (e.hash(), e.place)).chain(cold)
+    }
+
+    /// Equal rows beyond the first.
+    fn others(&self) -> impl Iterator<Item = (u128, Place)> + '_ {
+        self.more.iter().flat_map(|(hash, places)| places.iter().map(|place| (*hash, *place)))
+    }
+
+    /// Puts all rows on local disk. What was not final until now cannot be undone any more.
+    pub fn put_away(&mut self) -> Result<()> {
+        let mut others: Vec<(u128, Place)> = self.others().collect();
+        others.sort_unstable_by_key(|(hash, _)| *hash);
+        // Shards follow each other as their hashes do.
+        let mut others = others.into_iter().peekable();
+        let mut away = std::mem::take(&mut self.away);
+        let rows = (0..SHARDS).flat_map(|number| {
+            let mut rows: Vec<_> = self.firsts_of(number).collect();
+            rows.extend(std::iter::from_fn(|| others.next_if(|(hash, _)| shard(*hash) == number)));
+            rows.sort_unstable_by_key(|(hash, _)| *hash);
+            rows
+        });
+        let added = away.add(rows);
+        self.away = away;
+        added?;
+        self.shards = (0..SHARDS).map(|_| HashTable::new()).collect();
+        (self.more, self.cold) = (HashMap::new(), None);
+        Ok(())
     }
 }
 

@@ -132,6 +132,12 @@ impl World {
         self.lake_of(&self.env)
     }
 
+    /// Whose locators may take so many bytes of memory each.
+    pub fn lake_with(&self, locator_memory: usize) -> Lake {
+        let options = LakeOptions { put_retries: 1, locator_memory, ..LakeOptions::default() };
+        Lake::open(&self.env, "memory://lake", options).unwrap()
+    }
+
     pub fn lake_of(&self, env: &Env) -> Lake {
         let options = LakeOptions { put_retries: 1, ..LakeOptions::default() };
         Lake::open(env, "memory://lake", options).unwrap()

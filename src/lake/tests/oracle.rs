@@ -154,6 +154,7 @@ async fn run(seed: u64, deletion_vectors: bool, partition: Option<&str>, lake: L
     };
     for step in 0..steps {
         case.step(&mut rng, env).await;
+        case.table.put_locator_away(false).unwrap();
         assert_eq!(content(&case.table).await, case.staged, "seed {seed}, step {step}");
         let committed: Vec<_> = case.table.committed_snapshot().rows().try_collect().await.unwrap();
         assert_eq!(model_of(&committed), case.committed, "seed {seed}, step {step}, committed");
@@ -203,10 +204,18 @@ async fn on_local_files() {
 }
 
 #[tokio::test]
+async fn with_locators_on_disk() {
+    for seed in 500..512 {
+        let world = World::new(seed);
+        run(seed, seed % 3 > 0, None, world.lake_with((seed as usize % 2) * 6_000), &world.env, 80).await;
+    }
+}
+
+#[tokio::test]
 async fn while_the_store_fails_now_and_then() {
     for seed in 400..410 {
         let world = World::new(seed);
-        let lake = world.lake();
+        let lake = if seed % 2 == 0 { world.lake() } else { world.lake_with(0) };
         let mut table = lake.create_table("s", "t", spec(true)).await.unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut model = Model::new();
@@ -244,6 +253,7 @@ async fn while_the_store_fails_now_and_then() {
                     }
                 }
             }
+            table.put_locator_away(false).unwrap();
             assert_eq!(content(&table).await, model, "seed {seed}");
         }
     }
