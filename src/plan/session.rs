@@ -93,6 +93,9 @@ impl Planner {
         set.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(limit) = options.memory_limit {
+            // What a sort asks for before it has a row.
+            let sorts = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+            *sorts = (*sorts).min(limit / 16);
             let consumers = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
             runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), consumers)));
         }

@@ -204,14 +204,17 @@ pub struct Pipeline {
     pub(super) notes: Vec<String>,
 }
 
+/// So much of the memory one table's locator may take, or none: it is looked up at every commit, and the rest must not starve. Tests have it
+/// go to disk with its first rows.
+const LOCATOR_SHARE: usize = if cfg!(test) { 1 << 12 } else { 4 };
+
 /// Lake options of a project's target.
 pub(super) fn lake_options(project: &Project) -> LakeOptions {
     LakeOptions {
         fsync: project.target.fsync,
         deleted_file_retention: project.target.deleted_file_retention,
         log_retention: project.target.log_retention,
-        // A quarter of all, at most: they are looked up at every commit, and what else there is must not starve.
-        locator_memory: project.target.memory_limit.map_or(usize::MAX, |limit| limit / 4),
+        locator_memory: project.target.memory_limit.map_or(usize::MAX, |limit| limit / LOCATOR_SHARE),
         ..LakeOptions::default()
     }
 }

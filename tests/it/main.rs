@@ -32,6 +32,7 @@ mod jinja;
 mod kafka;
 mod macro_packages;
 mod maintenance;
+mod memory;
 mod mistakes;
 mod package_names;
 mod persist_docs;

@@ -749,6 +749,10 @@ fn compiled(
     }
     models.iter_mut().for_each(|m| m.config.deletion_vectors = scenario.deletion_vectors);
     let mut project = project("memory://lake", sources, in_order(models));
+    // Where locators are on disk, and operators in as many shards as may go there.
+    if scenario.seed.is_multiple_of(3) && !as_reference {
+        project.target.memory_limit = Some(1 << 20);
+    }
     if scenario.repair {
         project.target.on_foreign_change = OnForeignChange::Repair;
     }
