@@ -363,10 +363,11 @@ fn is_simple(condition: &Expr) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else {
         return !condition.contains_outer();
     };
-    let outer = |e: &Expr| e.contains_outer() && e.column_refs().is_empty();
+    // Of a value alone, as in `4 = outer.id`, DataFusion makes no column to join by.
+    let sides = |outer: &Expr, inner: &Expr| outer.column_refs().is_empty() && !inner.column_refs().is_empty();
     match (left.contains_outer(), right.contains_outer()) {
-        (true, false) => outer(left),
-        (false, true) => outer(right),
+        (true, false) => sides(left, right),
+        (false, true) => sides(right, left),
         (left, _) => !left,
     }
 }

@@ -78,6 +78,7 @@ pub mod stored;
 mod subqueries;
 mod temporal;
 mod time_windows;
+mod unnest_names;
 mod using;
 mod watermark;
 mod window_keys;

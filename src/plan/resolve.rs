@@ -26,7 +26,7 @@ use super::fields::{FieldPlanner, Seen};
 use super::parse::{At, Sql, at};
 use super::relation::{STREAM, Scope};
 use super::session::{Context, Planner};
-use super::{spelling, time_windows, using};
+use super::{spelling, time_windows, unnest_names, using};
 
 /// A query as DataFusion's SQL planner made it, not yet analysed.
 #[derive(Debug)]
@@ -86,11 +86,10 @@ impl Planner {
                 Err(fault) => (Err(fault.into()), seen),
             },
             (Err(error), seen) => {
-                let merged = using::merge_written(query).map(|merged| self.attempt(&merged, scope));
-                match merged {
-                    Some((Ok(plan), seen)) => (Ok(plan), seen),
-                    _ => (Err(error), seen),
-                }
+                let others = [using::merge_written(query), unnest_names::set_apart(query)];
+                let attempts = others.iter().flatten().map(|other| self.attempt(other, scope));
+                let planned = attempts.into_iter().find(|(plan, _)| plan.is_ok());
+                planned.unwrap_or((Err(error), seen))
             }
         }
     }

@@ -142,6 +142,8 @@ impl Generator<'_> {
         let kinds: Vec<Kind> = COMPARABLE.into_iter().filter(|kind| both(kind)).collect();
         let kind = kinds.choose(self.rng).copied().unwrap_or(Kind::Int);
         let operator = ["=", "=", "<", "<=", ">", "<>", "is not distinct from"].choose(self.rng).unwrap();
+        // Now and then it is a value that is compared with the outer row.
+        let inner = if self.rng.random_bool(0.1) { &[] } else { inner };
         format!("{} {operator} {}", self.expr(inner, kind), self.expr(outer, kind))
     }
 
