@@ -99,7 +99,8 @@ def main():
     parser.add_argument("url")
     parser.add_argument("--size", default="1440,900")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as profile:
+    # Processes of the browser's own may write to it for a moment after the browser has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(arguments.chromium, profile, arguments.size)
         try:
             target = browser.call("Target.createTarget", url="about:blank")["targetId"]
