@@ -1,8 +1,9 @@
 //! The sample project on a real Kafka broker: a backlog into bronze and through gold (rows/s, CPU per row, where it goes),
 //! the time from produce to the gold commit, and start-up.
 //!
-//! `cargo bench --bench pipeline [-- EVENTS]`; default 3,000,000 events, about 0.5 KB each. The broker runs beside smelt on
-//! the same cores; its CPU is not counted, its presence is.
+//! `cargo bench --bench pipeline [-- EVENTS] [--stages fetch,decode,bronze,gold,start,latency] [--rates 1000,10000]`; default
+//! 3,000,000 events, about 0.5 KB each, and all stages. The broker runs beside smelt on the same cores; its CPU is not counted,
+//! its presence is.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "../../tests/it/broker.rs"]
@@ -19,52 +20,104 @@ use project::Sample;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let events: u64 = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(3_000_000);
+    let arguments = Arguments::parse()?;
     // The broker's process ends with the thread that started it: this one.
     let mut broker = Broker::start();
     let servers = broker.addresses().plain;
-    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&servers, events));
+    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&servers, &arguments));
     broker.stop();
     outcome
 }
 
-async fn run(servers: &str, events: u64) -> Result<(), Failure> {
+/// What to measure.
+struct Arguments {
+    events: u64,
+    /// None: all.
+    stages: Option<Vec<String>>,
+    rates: Vec<u64>,
+}
+
+impl Arguments {
+    fn parse() -> Result<Self, Failure> {
+        let mut arguments = Arguments { events: 3_000_000, stages: None, rates: vec![1_000, 10_000, 100_000] };
+        let mut given = std::env::args().skip(1);
+        while let Some(argument) = given.next() {
+            let mut list = || given.next().ok_or_else(|| format!("{argument} needs a list"));
+            match argument.as_str() {
+                "--stages" => arguments.stages = Some(list()?.split(',').map(str::to_string).collect()),
+                "--rates" => arguments.rates = list()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+                // What `cargo bench` adds.
+                "--bench" => {}
+                number => arguments.events = number.parse().map_err(|_| format!("`{number}` is not known here"))?,
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn wants(&self, stage: &str) -> bool {
+        self.stages.as_ref().is_none_or(|stages| stages.iter().any(|s| s == stage))
+    }
+}
+
+async fn run(servers: &str, arguments: &Arguments) -> Result<(), Failure> {
     println!("fsync of 4 KiB: {}", measure::fsync()?);
     let sample = Sample::new(servers)?;
-    let records = traffic::backlog(servers, sample.path(), events).await?;
-    println!("{} records, {} bytes each on average", records.count, records.bytes / records.count.max(1));
-    let count = records.count;
-
-    let fetch = Stage::measure(|| traffic::fetch(servers)).await?;
-    println!("fetch alone            {}", fetch.per(count));
-    let decode = Stage::measure(|| sample.decode()).await?;
-    println!("fetch and decode       {}", decode.per(count));
-    let bronze = Stage::measure(|| sample.run("bronze", Some(&["bronze_call_events", "bronze_sms_events"]))).await?;
-    println!("into bronze            {}", bronze.per(count));
-    split(&bronze, &fetch, &decode, count);
-    let gold = Stage::measure(|| sample.run("gold", None)).await?;
-    println!("through gold           {}", gold.per(count));
-    split(&gold, &fetch, &decode, count);
-    gold.value.print_models();
-
-    sample.start_up()?;
-    for rate in [1_000, 10_000] {
-        latency::measure(servers, rate).await?;
+    if ["fetch", "decode", "bronze", "gold", "start"].iter().any(|stage| arguments.wants(stage)) {
+        backlog(servers, &sample, arguments).await?;
+    }
+    if arguments.wants("latency") {
+        for rate in &arguments.rates {
+            latency::measure(servers, *rate).await?;
+        }
     }
     Ok(())
 }
 
-/// Where a run's CPU went. Fetch and decode are measured alone, operators and log puts by the run's own reports; Parquet
-/// (encoding, compression, uploads) is what is left.
-fn split(run: &Stage<project::Ran>, fetch: &Stage<u64>, decode: &Stage<u64>, records: u64) {
+async fn backlog(servers: &str, sample: &Sample, arguments: &Arguments) -> Result<(), Failure> {
+    let records = traffic::backlog(servers, sample.path(), arguments.events).await?;
+    println!("{} records, {} bytes each on average", records.count, records.bytes / records.count.max(1));
+    let count = records.count;
+    let mut fetched = 0.0;
+    if arguments.wants("fetch") {
+        let fetch = Stage::measure(|| traffic::fetch(servers)).await?;
+        println!("fetch alone            {}", fetch.per(count));
+        fetched = fetch.cpu;
+    }
+    let mut decoded = fetched;
+    if arguments.wants("decode") {
+        let decode = Stage::measure(|| sample.decode()).await?;
+        println!("fetch and decode       {}", decode.per(count));
+        decoded = decode.cpu;
+    }
+    if arguments.wants("bronze") {
+        let models = ["bronze_call_events", "bronze_sms_events"];
+        let bronze = Stage::measure(|| sample.run("bronze", Some(&models))).await?;
+        println!("into bronze            {}", bronze.per(count));
+        split(&bronze, fetched, decoded, count);
+    }
+    if arguments.wants("gold") {
+        let gold = Stage::measure(|| sample.run("gold", None)).await?;
+        println!("through gold           {}", gold.per(count));
+        split(&gold, fetched, decoded, count);
+        gold.value.print_models();
+    }
+    if arguments.wants("start") {
+        sample.start_up()?;
+    }
+    Ok(())
+}
+
+/// Where a run's CPU went. Fetching (`fetched`), and that and decoding (`decoded`), were measured alone, operators and log puts
+/// by the run's own reports; Parquet (encoding, compression, uploads) is what is left.
+fn split(run: &Stage<project::Ran>, fetched: f64, decoded: f64, records: u64) {
     let per = |cost: f64| cost * 1e6 / records as f64;
-    let decoding = (decode.cpu - fetch.cpu).max(0.0);
+    let decoding = (decoded - fetched).max(0.0);
     let (operators, commit) = (run.value.operators.as_secs_f64(), run.value.commit.as_secs_f64());
-    let rest = (run.cpu - fetch.cpu - decoding - operators).max(0.0);
+    let rest = (run.cpu - fetched - decoding - operators).max(0.0);
     println!(
         "  µs of CPU per record: fetch {:.2}, decode {:.2}, operators {:.2}, Parquet and the rest {:.2}; {} epochs, waiting \
          for uploads {:.1} s, for log puts {:.1} s",
-        per(fetch.cpu),
+        per(fetched),
         per(decoding),
         per(operators),
         per(rest),
