@@ -17,6 +17,10 @@ use broker::Broker;
 use measure::{Cost, Stage};
 use project::Sample;
 
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
