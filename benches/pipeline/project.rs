@@ -102,9 +102,15 @@ impl Sample {
     }
 
     /// `smelt run` of all or some models into a new lake.
-    pub async fn run(&self, lake: &str, selected: Option<&[&str]>) -> Result<Ran, Failure> {
+    pub async fn run(
+        &self,
+        lake: &str,
+        selected: Option<&[&str]>,
+        epoch_rows: Option<usize>,
+    ) -> Result<Ran, Failure> {
         let env = Env::real();
-        let (project, compilation) = self.compile(&env, lake)?;
+        let (mut project, compilation) = self.compile(&env, lake)?;
+        project.target.epoch_max_rows = epoch_rows.unwrap_or(project.target.epoch_max_rows);
         let ran = Arc::new(Mutex::new(Ran::default()));
         let runner = Runner {
             env,
