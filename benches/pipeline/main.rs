@@ -1,7 +1,7 @@
 //! The sample project on a real Kafka broker: a backlog into bronze and through gold (rows/s, CPU per row, where it goes),
 //! the time from produce to the gold commit, and start-up.
 //!
-//! `cargo bench --bench pipeline [-- EVENTS] [--stages fetch,decode,bronze,gold,start,latency] [--rates 1000,10000] [--epoch-rows N]`;
+//! `cargo bench --bench pipeline [-- EVENTS] [--stages fetch,decode,bronze,gold,start,latency] [--rates 1000,10000] [--epoch-rows N] [--verbose]`;
 //! default 3,000,000 events, about 0.5 KB each, and all stages. The broker runs beside smelt on the same cores; its CPU is not counted,
 //! its presence is.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, dead_code)]
@@ -15,7 +15,7 @@ mod traffic;
 
 use broker::Broker;
 use measure::{Cost, Stage};
-use project::Sample;
+use project::{How, Sample};
 
 /// That of the binary.
 #[global_allocator]
@@ -39,21 +39,21 @@ struct Arguments {
     /// None: all.
     stages: Option<Vec<String>>,
     rates: Vec<u64>,
-    /// None: the project's.
-    epoch_rows: Option<usize>,
+    how: How,
 }
 
 impl Arguments {
     fn parse() -> Result<Self, Failure> {
         let rates = vec![1_000, 10_000, 100_000];
-        let mut arguments = Arguments { events: 3_000_000, stages: None, rates, epoch_rows: None };
+        let mut arguments = Arguments { events: 3_000_000, stages: None, rates, how: How::default() };
         let mut given = std::env::args().skip(1);
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--stages" => arguments.stages = Some(value()?.split(',').map(str::to_string).collect()),
                 "--rates" => arguments.rates = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
-                "--epoch-rows" => arguments.epoch_rows = Some(value()?.parse()?),
+                "--epoch-rows" => arguments.how.epoch_rows = Some(value()?.parse()?),
+                "--verbose" => arguments.how.verbose = true,
                 // What `cargo bench` adds.
                 "--bench" => {}
                 number => arguments.events = number.parse().map_err(|_| format!("`{number}` is not known here"))?,
@@ -99,12 +99,12 @@ async fn backlog(servers: &str, sample: &Sample, arguments: &Arguments) -> Resul
     }
     if arguments.wants("bronze") {
         let models = ["bronze_call_events", "bronze_sms_events"];
-        let bronze = Stage::measure(|| sample.run("bronze", Some(&models), arguments.epoch_rows)).await?;
+        let bronze = Stage::measure(|| sample.run("bronze", Some(&models), &arguments.how)).await?;
         println!("into bronze            {}", bronze.per(count));
         split(&bronze, fetched, decoded, count);
     }
     if arguments.wants("gold") {
-        let gold = Stage::measure(|| sample.run("gold", None, arguments.epoch_rows)).await?;
+        let gold = Stage::measure(|| sample.run("gold", None, &arguments.how)).await?;
         println!("through gold           {}", gold.per(count));
         split(&gold, fetched, decoded, count);
         gold.value.print_models();

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use smelt::env::Env;
 use smelt::plan::Compilation;
 use smelt::project::{LoadOptions, Project};
-use smelt::runtime::{Event, Options, Runner, Watcher};
+use smelt::runtime::{EpochReport, Event, Options, Runner, Watcher};
 use smelt::types::{Poll, PollLimit, Positions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,15 @@ use super::measure::Percentiles;
 /// A copy of the sample project that reads from `servers`.
 pub struct Sample {
     dir: tempfile::TempDir,
+}
+
+/// How a run goes.
+#[derive(Default)]
+pub struct How {
+    /// None: as the project has it.
+    pub epoch_rows: Option<usize>,
+    /// Prints a line for each epoch.
+    pub verbose: bool,
 }
 
 /// What a run reported.
@@ -106,11 +115,11 @@ impl Sample {
         &self,
         lake: &str,
         selected: Option<&[&str]>,
-        epoch_rows: Option<usize>,
+        how: &How,
     ) -> Result<Ran, Failure> {
         let env = Env::real();
         let (mut project, compilation) = self.compile(&env, lake)?;
-        project.target.epoch_max_rows = epoch_rows.unwrap_or(project.target.epoch_max_rows);
+        project.target.epoch_max_rows = how.epoch_rows.unwrap_or(project.target.epoch_max_rows);
         let ran = Arc::new(Mutex::new(Ran::default()));
         let runner = Runner {
             env,
@@ -120,7 +129,7 @@ impl Sample {
                 selected: selected.map(|names| names.iter().map(|n| (*n).to_string()).collect()),
                 ..Options::default()
             },
-            watcher: watcher(&ran),
+            watcher: watcher(&ran, how.verbose),
         };
         let summary = runner.run().await?;
         if let Some((model, error)) = summary.parked.first() {
@@ -161,10 +170,13 @@ impl Sample {
 }
 
 /// Sums up what the epochs report.
-fn watcher(ran: &Arc<Mutex<Ran>>) -> Watcher {
+fn watcher(ran: &Arc<Mutex<Ran>>, verbose: bool) -> Watcher {
     let ran = Arc::clone(ran);
     Arc::new(move |event: &Event<'_>| match event {
         Event::Epoch { report, .. } => {
+            if verbose {
+                print_epoch(report);
+            }
             let mut ran = ran.lock();
             ran.upload += report.upload;
             ran.commit += report.commit;
@@ -178,6 +190,15 @@ fn watcher(ran: &Arc<Mutex<Ran>>) -> Watcher {
         Event::Restarting { error, .. } => println!("restarted: {error}"),
         _ => {}
     })
+}
+
+fn print_epoch(report: &EpochReport) {
+    let parts = [report.compute, report.upload, report.commit].map(|part| part.as_millis().to_string()).join(" + ");
+    println!("  epoch {}: {} rows read; {parts} ms (operators, uploads, commits)", report.epoch, report.rows_read);
+    for model in report.models.iter().filter(|m| m.busy >= Duration::from_millis(50)) {
+        let (busy, name) = (model.busy.as_millis(), &model.model);
+        println!("    {busy:>6} ms {name} {} in, {} inserted, {} deleted", model.rows_in, model.inserted, model.deleted);
+    }
 }
 
 fn first(errors: Vec<smelt::error::Error>) -> Failure {
