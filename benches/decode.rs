@@ -4,7 +4,7 @@
 //! `cargo bench --bench decode [-- SECONDS]`
 #![allow(clippy::print_stdout)]
 
-use arrow::array::{BinaryArray, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use smelt::decode::{DecodeFormat, DecodeOptions, decoder};
 use smelt::types::{RawChunk, parse_sql_type};
@@ -99,7 +99,7 @@ fn main() -> Result<(), Failure> {
         topic: "call_event".into(),
         partition: 0,
         file: None,
-        values: BinaryArray::from_iter_values(&records),
+        values: records.iter().map(Some).collect(),
         keys: None,
         offsets: Int64Array::from_iter_values(0..ROWS as i64),
         timestamps: TimestampMicrosecondArray::from(vec![None; ROWS]),
@@ -142,7 +142,7 @@ fn main() -> Result<(), Failure> {
         Ok(())
     })?;
     measure("UTF-8 check alone", time, bytes, || {
-        black_box(std::str::from_utf8(black_box(chunk.values.value_data()))?);
+        black_box(std::str::from_utf8(black_box(chunk.values.texts().value_data()))?);
         Ok(())
     })
 }

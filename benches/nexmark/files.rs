@@ -1,12 +1,12 @@
 //! The events as files: lines of JSON, as a generator that is a program of its own sends them, or Parquet. One for every stream and block.
 
-use arrow::array::{Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use smelt::decode::{DecodeFormat, DecodeOptions, Decoder, decoder};
 use smelt::source::datagen::nexmark::Stream;
-use smelt::types::RawChunk;
+use smelt::types::{PayloadsBuilder, RawChunk};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::ops::Range;
@@ -66,10 +66,10 @@ impl Files {
 
 /// The next `count` lines of `rest`, as a source hands them to its decoder.
 fn decoded(decoder: &mut dyn Decoder, stream: Stream, count: usize, rest: &mut &[u8]) -> Result<RecordBatch, Failure> {
-    let mut values = arrow::array::BinaryBuilder::new();
+    let mut values = PayloadsBuilder::default();
     for _ in 0..count {
         let end = memchr::memchr(b'\n', rest).ok_or("a line is missing")?;
-        values.append_value(&rest[..end]);
+        values.push(Some(&rest[..end]));
         *rest = &rest[end + 1..];
     }
     let chunk = RawChunk {

@@ -1,7 +1,8 @@
 //! The sample project on a real Kafka broker: a backlog into bronze and through gold (rows/s, CPU per row, where it goes),
 //! the time from produce to the gold commit, and start-up.
 //!
-//! `cargo bench --bench pipeline [-- EVENTS] [--stages fetch,decode,bronze,gold,start,latency] [--rates 1000,10000] [--epoch-rows N] [--verbose]`;
+//! `cargo bench --bench pipeline [-- EVENTS] [--stages fetch,decode,bronze,gold,start,latency] [--rates 1000,10000] [--epoch-rows N] [--verbose]
+//! [--save]`;
 //! default 3,000,000 events, about 0.5 KB each, and all stages. The broker runs beside smelt on the same cores; its CPU is not counted,
 //! its presence is.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, dead_code)]
@@ -11,11 +12,13 @@ mod broker;
 mod latency;
 mod measure;
 mod project;
+mod ratios;
 mod traffic;
 
 use broker::Broker;
 use measure::{Cost, Stage};
 use project::{How, Sample};
+use ratios::Ratios;
 
 /// That of the binary.
 #[global_allocator]
@@ -40,12 +43,14 @@ struct Arguments {
     stages: Option<Vec<String>>,
     rates: Vec<u64>,
     how: How,
+    /// Stores the ratios instead of comparing them.
+    save: bool,
 }
 
 impl Arguments {
     fn parse() -> Result<Self, Failure> {
         let rates = vec![1_000, 10_000, 100_000];
-        let mut arguments = Arguments { events: 3_000_000, stages: None, rates, how: How::default() };
+        let mut arguments = Arguments { events: 3_000_000, stages: None, rates, how: How::default(), save: false };
         let mut given = std::env::args().skip(1);
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -53,6 +58,7 @@ impl Arguments {
                 "--stages" => arguments.stages = Some(value()?.split(',').map(str::to_string).collect()),
                 "--rates" => arguments.rates = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 "--epoch-rows" => arguments.how.epoch_rows = Some(value()?.parse()?),
+                "--save" => arguments.save = true,
                 "--verbose" => arguments.how.verbose = true,
                 // What `cargo bench` adds.
                 "--bench" => {}
@@ -82,37 +88,45 @@ async fn run(servers: &str, arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn backlog(servers: &str, sample: &Sample, arguments: &Arguments) -> Result<(), Failure> {
+    let mut ratios = Ratios::default();
+    let reference = ratios::reference(sample)?;
+    println!("reference: {:.2} µs per record (arrow-json, parquet-rs)", reference * 1e6);
     let records = traffic::backlog(servers, sample.path(), arguments.events).await?;
     println!("{} records, {} bytes each on average", records.count, records.bytes / records.count.max(1));
     let count = records.count;
+    let reference = reference * count as f64;
     let mut fetched = 0.0;
     if arguments.wants("fetch") {
         let fetch = Stage::measure(|| traffic::fetch(servers)).await?;
         println!("fetch alone            {}", fetch.per(count));
         fetched = fetch.cpu;
+        ratios.note("fetch", fetch.cpu, reference);
     }
     let mut decoded = fetched;
     if arguments.wants("decode") {
         let decode = Stage::measure(|| sample.decode()).await?;
         println!("fetch and decode       {}", decode.per(count));
         decoded = decode.cpu;
+        ratios.note("fetch and decode", decode.cpu, reference);
     }
     if arguments.wants("bronze") {
         let models = ["bronze_call_events", "bronze_sms_events"];
         let bronze = Stage::measure(|| sample.run("bronze", Some(&models), &arguments.how)).await?;
         println!("into bronze            {}", bronze.per(count));
         split(&bronze, fetched, decoded, count);
+        ratios.note("into bronze", bronze.cpu, reference);
     }
     if arguments.wants("gold") {
         let gold = Stage::measure(|| sample.run("gold", None, &arguments.how)).await?;
         println!("through gold           {}", gold.per(count));
         split(&gold, fetched, decoded, count);
         gold.value.print_models();
+        ratios.note("through gold", gold.cpu, reference);
     }
     if arguments.wants("start") {
         sample.start_up()?;
     }
-    Ok(())
+    ratios.compare(arguments.save)
 }
 
 /// Where a run's CPU went. Fetching (`fetched`), and that and decoding (`decoded`), were measured alone, operators and log puts

@@ -111,12 +111,7 @@ impl Sample {
     }
 
     /// `smelt run` of all or some models into a new lake.
-    pub async fn run(
-        &self,
-        lake: &str,
-        selected: Option<&[&str]>,
-        how: &How,
-    ) -> Result<Ran, Failure> {
+    pub async fn run(&self, lake: &str, selected: Option<&[&str]>, how: &How) -> Result<Ran, Failure> {
         let env = Env::real();
         let (mut project, compilation) = self.compile(&env, lake)?;
         project.target.epoch_max_rows = how.epoch_rows.unwrap_or(project.target.epoch_max_rows);
@@ -197,7 +192,10 @@ fn print_epoch(report: &EpochReport) {
     println!("  epoch {}: {} rows read; {parts} ms (operators, uploads, commits)", report.epoch, report.rows_read);
     for model in report.models.iter().filter(|m| m.busy >= Duration::from_millis(50)) {
         let (busy, name) = (model.busy.as_millis(), &model.model);
-        println!("    {busy:>6} ms {name} {} in, {} inserted, {} deleted", model.rows_in, model.inserted, model.deleted);
+        println!(
+            "    {busy:>6} ms {name} {} in, {} inserted, {} deleted",
+            model.rows_in, model.inserted, model.deleted
+        );
     }
 }
 

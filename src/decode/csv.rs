@@ -9,7 +9,7 @@ use super::json::column::Column;
 use super::json::fault::{Fault, Step};
 use super::json::keys::{Keys, UNKNOWN};
 use super::json::scan::{Rescued, Scan};
-use super::json::{Payloads, Records};
+use super::json::{Records, TOMBSTONE, payload};
 use super::{DecodeOptions, Decoder};
 use crate::error::{Error, Result};
 use crate::types::{DecodedChunk, RawChunk, RecordError};
@@ -239,24 +239,24 @@ fn rescued(field: u32, name: &str, text: &[u8]) -> Rescued {
 
 impl Decoder for CsvDecoder {
     fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk> {
-        // One broken record must not hide in its neighbours' bytes: cells need not end at ASCII bytes.
-        let payloads = Payloads::strict(&chunk.values);
         let mut s = self.records.scan();
         let mut records = Vec::with_capacity(chunk.len());
         let mut errors = Vec::new();
         for i in 0..chunk.len() {
-            let Some(payload) = payloads.get(i) else {
-                errors.push(RecordError { record: i as u32, reason: "tombstone (null value)".into() });
-                continue;
-            };
             let row = self.records.len();
-            match self.record(&mut s, payload) {
-                Ok(()) => records.push(i as u32),
-                Err(fault) => {
-                    self.records.truncate(row);
-                    errors.push(RecordError { record: i as u32, reason: fault.reason(chunk.values.value(i)) });
+            let read = match payload(chunk, i) {
+                Some(payload) => {
+                    self.record(&mut s, payload).map_err(|fault| fault.reason(chunk.values.get(i).bytes()))
+                }
+                None => Err(TOMBSTONE.to_string()),
+            };
+            if let Err(reason) = read {
+                errors.push(RecordError { record: i as u32, reason });
+                if !self.records.give_up(row) {
+                    continue;
                 }
             }
+            records.push(i as u32);
         }
         let (rows, rescued) = self.records.finish()?;
         Ok(DecodedChunk { rows, records: UInt32Array::from(records), weights: None, rescued, errors })

@@ -14,7 +14,7 @@ use arrow::array::{Array, BinaryArray, Int64Array, UInt32Array};
 
 use super::json::fault::{Fault, Step};
 use super::json::scan::Scan;
-use super::json::{Payloads, Records};
+use super::json::{Records, payload};
 use super::{DecodeOptions, Decoder};
 use crate::error::{Error, Result, did_you_mean};
 use crate::types::{DecodedChunk, RawChunk, RecordError};
@@ -273,7 +273,6 @@ fn key_of(keys: Option<&BinaryArray>, i: usize) -> Option<&[u8]> {
 
 impl Decoder for DebeziumJsonDecoder {
     fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk> {
-        let payloads = Payloads::new(&chunk.values);
         let mut s = self.records.scan();
         let mut records: Vec<u32> = Vec::with_capacity(chunk.len());
         let mut errors = Vec::new();
@@ -281,14 +280,16 @@ impl Decoder for DebeziumJsonDecoder {
         for i in 0..chunk.len() {
             let row = self.records.len();
             let key = key_of(chunk.keys.as_ref(), i);
-            let read = match payloads.get(i) {
+            let read = match payload(chunk, i) {
                 None => self.tombstone(&mut s, key),
                 Some(payload) => self.event(&mut s, payload, key),
             };
             if let Err(fault) = read {
-                self.truncate(row);
-                let payload = if chunk.values.is_null(i) { &[] } else { chunk.values.value(i) };
-                errors.push(RecordError { record: i as u32, reason: fault.reason(payload) });
+                errors.push(RecordError { record: i as u32, reason: fault.reason(chunk.values.get(i).bytes()) });
+                self.weights.truncate(row);
+                if self.records.give_up(row) {
+                    self.weights.push(1);
+                }
             }
             records.resize(self.records.len(), i as u32);
         }

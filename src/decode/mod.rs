@@ -48,6 +48,8 @@ pub struct DecodeOptions {
     /// Fill [`DecodedChunk::rescued`]: unknown fields, and fields that do not fit, which then are NULL instead of making
     /// the record bad.
     pub rescued: bool,
+    /// A bad record is a row too, of NULLs, beside its error.
+    pub keep: bool,
     /// Debezium: rows are upserts and deletes by these columns. Empty: `before` counts −1 and `after` +1.
     pub primary_key: Vec<String>,
     pub csv: CsvOptions,
@@ -60,6 +62,7 @@ impl DecodeOptions {
             columns,
             formats: Formats::new(),
             rescued: false,
+            keep: false,
             primary_key: Vec::new(),
             csv: CsvOptions::default(),
         }

@@ -20,7 +20,7 @@ fn chunk(records: &[(Option<&str>, Option<&str>)]) -> RawChunk {
         topic: "t".into(),
         partition: 0,
         file: None,
-        values: BinaryArray::from_iter(records.iter().map(|(_, v)| *v)),
+        values: records.iter().map(|(_, v)| *v).collect(),
         keys: Some(BinaryArray::from_iter(records.iter().map(|(k, _)| *k))),
         offsets: Int64Array::from_iter_values(0..records.len() as i64),
         timestamps: TimestampMicrosecondArray::from(vec![None; records.len()]),
@@ -103,7 +103,7 @@ fn csv_without_header_goes_by_position_and_rescues() {
 #[test]
 fn csv_bad_utf8_does_not_hide_between_neighbours() {
     let mut chunk = values(&["x", "y"]);
-    chunk.values = BinaryArray::from_vec(vec![b"a\xc3", b"\xa9b"]);
+    chunk.values = BinaryArray::from_vec(vec![b"a\xc3", b"\xa9b"]).into();
     let decoded = decoder(DecodeFormat::Csv, &options(&[("a", "STRING")])).unwrap().decode(&chunk).unwrap();
     assert_eq!(show(&decoded), ["0: ! line 1 column 2: invalid UTF-8", "1: ! line 1 column 1: invalid UTF-8"]);
 }

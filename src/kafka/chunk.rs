@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::native::Message;
-use crate::types::RawChunk;
+use crate::types::{PayloadsBuilder, RawChunk};
 
 /// Builder of chunks of one partition.
 pub(super) struct ChunkBuilder {
-    values: BinaryBuilder,
+    values: PayloadsBuilder,
     keys: BinaryBuilder,
     keyed: bool,
     offsets: Int64Builder,
@@ -23,7 +23,7 @@ impl ChunkBuilder {
     /// With record headers when asked for.
     pub fn new(headers: bool) -> Self {
         ChunkBuilder {
-            values: BinaryBuilder::new(),
+            values: PayloadsBuilder::default(),
             keys: BinaryBuilder::new(),
             keyed: false,
             offsets: Int64Builder::new(),
@@ -37,7 +37,7 @@ impl ChunkBuilder {
     pub fn push(&mut self, message: &Message<'_>) -> usize {
         let (value, key) = (message.payload(), message.key());
         let mut bytes = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + 32;
-        self.values.append_option(value);
+        self.values.push(value);
         self.keys.append_option(key);
         self.keyed |= key.is_some();
         self.offsets.append_value(message.offset());

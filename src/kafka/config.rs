@@ -64,7 +64,7 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("isolation.level", "read_committed"),
     ("allow.auto.create.topics", "false"),
     // Fetched and not yet taken, over all partitions: 64 MB.
-    ("queued.max.messages.kbytes", "65536"),
+    ("queued.max.messages.kbytes", "32768"),
     ("fetch.queue.backoff.ms", "100"),
     // A broker that comes back is noticed within two seconds.
     ("reconnect.backoff.max.ms", "2000"),

@@ -4,8 +4,8 @@
 //! Floats never (NaN stands outside any bound), longer decimals never (readers take JSON numbers through a double), binary and
 //! booleans never. Timestamps are floored and ceiled to milliseconds, which is all the log can hold. Null counts always.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{cast, max, max_string, min, min_string};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
 use serde_json::{Map, Value, json};
@@ -206,9 +206,10 @@ impl Bounds {
                 let values = array.as_primitive::<Decimal128Type>();
                 widen(range, min(values), max(values));
             }
+            // Neither side will have a bound again.
+            Bounds::Text(Some((None, None))) => {}
             Bounds::Text(range) => {
-                let values = array.as_string::<i32>();
-                if let (Some(low), Some(high)) = (min_string(values), max_string(values)) {
+                if let Some((low, high)) = extremes(array.as_string()) {
                     let short = |text: &str| (text.len() <= MAX_STRING).then(|| text.to_string());
                     *range = Some(match range.take() {
                         None => (short(low), short(high)),
@@ -237,6 +238,33 @@ impl Bounds {
             _ => (None, None),
         }
     }
+}
+
+/// The least and the greatest of the texts. Most values are between those found so far, which their first eight bytes tell.
+fn extremes(values: &StringArray) -> Option<(&str, &str)> {
+    let mut found: Option<((u64, &str), (u64, &str))> = None;
+    for text in values.iter().flatten() {
+        let prefix = prefix(text.as_bytes());
+        let Some((low, high)) = &mut found else {
+            found = Some(((prefix, text), (prefix, text)));
+            continue;
+        };
+        if prefix <= low.0 && (prefix, text) < *low {
+            *low = (prefix, text);
+        } else if prefix >= high.0 && (prefix, text) > *high {
+            *high = (prefix, text);
+        }
+    }
+    found.map(|((_, low), (_, high))| (low, high))
+}
+
+/// The first eight bytes, zeros where there are fewer, as a number in the order of texts.
+#[inline]
+fn prefix(text: &[u8]) -> u64 {
+    if let Some(first) = text.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    text.iter().enumerate().fold(0, |prefix, (i, byte)| prefix | u64::from(*byte) << (56 - 8 * i))
 }
 
 /// Years outside 0..=9999 have no ISO text that every reader understands.
@@ -313,6 +341,17 @@ mod tests {
         assert_eq!(span("d"), Some((-day, day + 999)));
         assert_eq!((span("t"), span("n")), (Some((-1000, 2999)), Some((0, 999))));
         assert_eq!((span("s"), span("i"), span("f")), (None, None, None));
+    }
+
+    #[test]
+    fn extremes_of_texts() {
+        let texts = ["b", "ab", "abcdefgh", "abcdefgha", "abcdefghb", "", "a\0", "a", "z\u{e9}", "zz", "bcdefghij"];
+        for skip in 0..texts.len() {
+            let values: StringArray = texts.iter().skip(skip).map(|t| Some(*t)).chain([None]).collect();
+            let (low, high) = (texts[skip..].iter().min(), texts[skip..].iter().max());
+            assert_eq!(extremes(&values), low.copied().zip(high.copied()), "{skip}");
+        }
+        assert_eq!(extremes(&StringArray::new_null(2)), None);
     }
 
     #[test]

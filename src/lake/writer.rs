@@ -3,12 +3,13 @@
 //! Files are encoded in memory and put whole, under names nobody else uses; until a log entry names them they do not
 //! exist for any reader.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use indexmap::IndexMap;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use super::actions::PartitionValues;
@@ -48,19 +49,29 @@ struct Open {
 /// Takes batches of the table's schema, makes files.
 pub struct Writer {
     target: Target,
-    properties: WriterProperties,
     open: IndexMap<PartitionValues, Open>,
     done: Vec<Written>,
 }
 
-fn properties(schema: &Schema, codec: Codec) -> Result<WriterProperties> {
+/// How a file of `schema` whose rows begin with `first` is written.
+fn properties(schema: &Schema, first: &RecordBatch, codec: Codec) -> Result<WriterProperties> {
     let (compression, _) = codec_of(codec)?;
-    let mut builder =
-        WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false).set_created_by(engine());
-    for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
+    let mut builder = WriterProperties::builder()
+        .set_compression(compression)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by(engine());
+    let mut leaves = Vec::new();
+    first.columns().iter().for_each(|column| leaves_of(column, &mut leaves));
+    let schema = ArrowSchemaConverter::new().convert(schema)?;
+    for (leaf, values) in schema.columns().iter().zip(leaves) {
         match leaf.physical_type() {
-            // Numbers of a stream rarely repeat within a file; strings (countries, statuses, types) do.
-            PhysicalType::BYTE_ARRAY => builder = builder.set_column_dictionary_enabled(leaf.path().clone(), true),
+            // Numbers of a stream rarely repeat within a file; many texts (countries, statuses, types) do.
+            PhysicalType::BYTE_ARRAY => {
+                builder = builder.set_column_dictionary_enabled(leaf.path().clone(), repeats(&values));
+                // The log has bounds of short texts; of long ones nobody needs any.
+                builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
+            }
             // Parquet bounds leave NaN out, so a reader that trusts them would lose NaN rows.
             PhysicalType::FLOAT | PhysicalType::DOUBLE => {
                 builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
@@ -68,7 +79,32 @@ fn properties(schema: &Schema, codec: Codec) -> Result<WriterProperties> {
             _ => {}
         }
     }
-    Ok(builder.set_statistics_enabled(EnabledStatistics::Chunk).build())
+    Ok(builder.build())
+}
+
+/// The arrays below a column that Parquet has columns for, in its order.
+fn leaves_of(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
+    match array.data_type() {
+        DataType::Struct(_) => array.as_struct().columns().iter().for_each(|member| leaves_of(member, leaves)),
+        DataType::List(_) => leaves_of(array.as_list::<i32>().values(), leaves),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            leaves_of(map.keys(), leaves);
+            leaves_of(map.values(), leaves);
+        }
+        _ => leaves.push(Arc::clone(array)),
+    }
+}
+
+/// Rows that tell whether a column's values repeat.
+const SAMPLE: usize = 1024;
+
+/// Whether a dictionary of the texts is worth making: half of the first ones are repeated.
+fn repeats(values: &ArrayRef) -> bool {
+    let Some(texts) = values.as_string_opt::<i32>() else { return true };
+    let first: Vec<&str> = texts.iter().take(SAMPLE).flatten().collect();
+    let distinct: HashSet<&str> = first.iter().copied().collect();
+    first.len() < SAMPLE / 8 || distinct.len() * 2 <= first.len()
 }
 
 /// What we call ourselves in files and log entries.
@@ -85,8 +121,7 @@ fn codec_of(codec: Codec) -> Result<(Compression, &'static str)> {
 
 impl Writer {
     pub fn new(target: Target) -> Result<Self> {
-        let properties = properties(&target.file_schema, target.options.codec)?;
-        Ok(Writer { target, properties, open: IndexMap::new(), done: Vec::new() })
+        Ok(Writer { target, open: IndexMap::new(), done: Vec::new() })
     }
 
     /// Takes rows; `hashes` has one per row, or is `None` for all batches.
@@ -108,8 +143,8 @@ impl Writer {
 
     async fn append(&mut self, values: PartitionValues, rows: RecordBatch, hashes: Option<Vec<u128>>) -> Result<()> {
         if !self.open.contains_key(&values) {
-            let parquet =
-                ArrowWriter::try_new(Vec::new(), Arc::clone(&self.target.file_schema), Some(self.properties.clone()))?;
+            let properties = properties(&self.target.file_schema, &rows, self.target.options.codec)?;
+            let parquet = ArrowWriter::try_new(Vec::new(), Arc::clone(&self.target.file_schema), Some(properties))?;
             let stats = Collector::new(&self.target.file_schema);
             let hashes = hashes.is_some().then(Vec::new);
             self.open.insert(values.clone(), Open { parquet, stats, rows: 0, hashes });

@@ -4,7 +4,7 @@
 //! the one found is not the one wanted. What a column becomes: BIGINT, DOUBLE, BOOLEAN, DATE or TIMESTAMP when every value reads as one,
 //! else STRING; numbers with leading zeros (`007`) are codes and stay text.
 
-use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use chrono::{NaiveDate, NaiveDateTime};
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ impl File<'_> {
             topic: "seed".into(),
             partition: 0,
             file: None,
-            values: BinaryArray::from_iter_values(records.iter().map(|r| &bytes[r.clone()])),
+            values: records.iter().map(|r| Some(&bytes[r.clone()])).collect(),
             keys: None,
             offsets: Int64Array::from_iter_values(0..records.len() as i64),
             timestamps: TimestampMicrosecondArray::new_null(records.len()),

@@ -43,7 +43,7 @@ pub(super) fn nowhere(name: &str) -> Target {
         lake: String::new(),
         database: DEFAULT_DATABASE.to_string(),
         commit_interval: Duration::from_secs(1),
-        epoch_max_rows: 1_000_000,
+        epoch_max_rows: 131_072,
         epoch_max_files: 1_000,
         heartbeat: Duration::from_secs(60),
         deleted_file_retention: Duration::from_secs(3600),

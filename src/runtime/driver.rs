@@ -77,6 +77,9 @@ const ATTEMPTS: u32 = 5;
 /// Between two times `up` says what its circuits did and hold.
 const MEASURES: Duration = Duration::from_secs(10);
 
+/// For taking over what sources have read already, at least.
+const AT_HAND: Duration = Duration::from_millis(2);
+
 /// A project being run.
 pub struct Runner {
     pub env: Env,
@@ -277,6 +280,8 @@ impl Runner {
         let mut ended: BTreeSet<usize> =
             (0..pipeline.sources.len()).filter(|source| !pipeline.is_read(*source)).collect();
         let mut measured: Option<Instant> = None;
+        // When the next epoch begins, if there is input by then.
+        let mut due = tokio::time::Instant::now() + self.project.target.commit_interval;
         loop {
             if self.fails_fast(bounded, summary) {
                 self.leave_undone(pipeline, &ended, summary);
@@ -286,7 +291,8 @@ impl Runner {
                 break;
             }
             pipeline.start_backfill().await?;
-            let collected = self.collect(pipeline, bounded, &mut ended, stop, edited).await?;
+            let collected = self.collect(pipeline, bounded, &mut ended, stop, edited, due).await?;
+            due = tokio::time::Instant::now() + self.project.target.commit_interval;
             let all_ended =
                 bounded && pipeline.sources.iter().enumerate().all(|(i, s)| s.feed.is_none() || ended.contains(&i));
             let (runs, due) = match self.options.runs {
@@ -429,7 +435,8 @@ impl Runner {
         Ok(())
     }
 
-    /// The input of one epoch: whatever arrives within the commit interval, at most the target's rows and files.
+    /// The input of one epoch, at most the target's rows and files: whatever arrives until it is `due`, which is one commit interval after the last one
+    /// began. Where that took longer, what has come meanwhile; if nothing has, or in a bounded run, what arrives within another interval.
     async fn collect(
         &self,
         pipeline: &mut Pipeline,
@@ -437,12 +444,18 @@ impl Runner {
         ended: &mut BTreeSet<usize>,
         stop: &mut watch::Receiver<bool>,
         edited: &mut Option<watch::Receiver<bool>>,
+        due: tokio::time::Instant,
     ) -> Result<HashMap<usize, Vec<SourceBatch>>> {
         let target = &self.project.target;
         let mut collected: HashMap<usize, Vec<SourceBatch>> = HashMap::new();
         let mut rows = 0;
         let mut batches = 0;
-        let deadline = tokio::time::Instant::now() + target.commit_interval;
+        let now = tokio::time::Instant::now();
+        let has_come = pipeline.sources.iter().any(|s| s.feed.as_ref().is_some_and(|feed| !feed.receiver.is_empty()));
+        let deadline = match bounded || (due <= now && !has_come) {
+            true => now + target.commit_interval,
+            false => due.max(now + AT_HAND),
+        };
         loop {
             let mut waiting: Vec<_> = pipeline
                 .sources

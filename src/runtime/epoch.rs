@@ -22,7 +22,7 @@ use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::project::Materialization;
 use crate::state::is_over;
-use crate::types::{Positions, RejectKind, SourceBatch};
+use crate::types::{Positions, RejectKind, SignedBatch, SourceBatch};
 
 impl Pipeline {
     /// Runs one epoch over `sources` (by source index). An error here ends the pipeline: it restarts from the lake.
@@ -33,6 +33,7 @@ impl Pipeline {
         recovery: bool,
     ) -> Result<EpochReport> {
         let started = Instant::now();
+        let rows_read = sources.values().flatten().map(|b| b.rows.num_rows()).sum();
         let mut state = self.begin(sources, runs).await?;
         let mut reports: Vec<ModelReport> = Vec::with_capacity(self.nodes.len());
         for index in 0..self.nodes.len() {
@@ -64,6 +65,7 @@ impl Pipeline {
                     }
                 }
             }
+            self.release(index, &mut state);
             report.busy = begun.elapsed();
             reports.push(report);
         }
@@ -78,7 +80,7 @@ impl Pipeline {
             epoch: self.epoch,
             recovery,
             changed,
-            rows_read: state.sources.values().flatten().map(|b| b.rows.num_rows()).sum(),
+            rows_read,
             models: reports,
             compute: computed,
             upload: uploaded - computed,
@@ -92,6 +94,24 @@ impl Pipeline {
             }
         }
         Ok(report)
+    }
+
+    /// Lets go of the rows that no model behind `index` reads.
+    fn release(&self, index: usize, state: &mut EpochState) {
+        let later = &self.nodes[index + 1..];
+        let is_read = |upstream: &Upstream| later.iter().any(|node| node.upstreams.contains(upstream));
+        for upstream in self.nodes[index].upstreams.iter().chain([&Upstream::Node(index)]) {
+            match upstream {
+                _ if is_read(upstream) => {}
+                Upstream::Node(up) => state.deltas[*up] = Vec::new(),
+                Upstream::Source(source) => {
+                    for batch in state.sources.get_mut(source).into_iter().flatten() {
+                        batch.rows = SignedBatch::empty(batch.rows.rows.schema());
+                    }
+                }
+                Upstream::Foreign(_) | Upstream::This => {}
+            }
+        }
     }
 
     async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>, runs: EpochRuns) -> Result<EpochState> {
@@ -112,7 +132,7 @@ impl Pipeline {
     }
 
     /// Changes of foreign tables since they were last looked at.
-    async fn poll_foreign(&mut self) -> Result<Vec<Vec<crate::types::SignedBatch>>> {
+    async fn poll_foreign(&mut self) -> Result<Vec<Vec<SignedBatch>>> {
         let mut all = Vec::with_capacity(self.foreign.len());
         for foreign in &mut self.foreign {
             let newest = match self.keeps_foreign {

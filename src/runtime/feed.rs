@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::types::{Poll, PollLimit, Positions, Source, SourceBatch};
 
 /// Polls waiting in the channel; each holds at most [`PollLimit::max_rows`] rows, roughly.
-const CHANNEL: usize = 2;
+/// While an epoch is encoded and committed, about as much is read for the next one.
+const CHANNEL: usize = 4;
 
 /// What a feed says.
 #[derive(Debug)]

@@ -13,13 +13,16 @@ use crate::project::{Connector, SourceTable, Start};
 use crate::source::OpenContext;
 use crate::types::{Ledger, PollLimit, Positions};
 
+/// Rows a feed hands over at once: some ten megabytes, so that what waits for an epoch is bounded finely.
+const POLL_ROWS: usize = 16_384;
+
 impl Pipeline {
     /// Opens the sources that models at work read, at the lowest position of their readers, and starts their feeds.
     /// Returns what the sources warn of.
     pub(super) async fn start_sources(&mut self, bounded: bool, course: &mut Course<'_>) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         let limit = PollLimit {
-            max_rows: self.project.target.epoch_max_rows.min(131_072),
+            max_rows: self.project.target.epoch_max_rows.min(POLL_ROWS),
             max_files: self.project.target.epoch_max_files,
             wait: self.project.target.commit_interval.min(std::time::Duration::from_millis(200)),
         };

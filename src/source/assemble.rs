@@ -29,6 +29,8 @@ fn decode_options(table: &SourceTable, declared: &Fields, csv: CsvOptions) -> De
     DecodeOptions {
         formats: table.columns.iter().filter_map(|c| Some((c.name.clone(), c.format.clone()?))).collect(),
         rescued: table.rescued_data.is_some(),
+        // Their offsets stay ascending.
+        keep: table.on_error == OnError::Keep,
         primary_key: table.primary_key.clone(),
         csv,
         ..DecodeOptions::new(Arc::new(Schema::new(declared.clone())))
@@ -147,39 +149,12 @@ impl Assembler {
                 Ok(Assembled { rows, records: decoded.records, rejects: Some(rejects) })
             }
             OnError::Keep => {
-                // Bad records become rows of NULLs at their place: offsets stay ascending.
-                let good = decoded.records.values();
-                let mut records: Vec<u32> = Vec::with_capacity(good.len() + decoded.errors.len());
-                let mut at: Vec<Option<u32>> = Vec::with_capacity(records.capacity());
-                let mut row = 0;
-                for error in &decoded.errors {
-                    while row < good.len() && good[row] < error.record {
-                        records.push(good[row]);
-                        at.push(Some(row as u32));
-                        row += 1;
-                    }
-                    records.push(error.record);
-                    at.push(None);
-                }
-                for (i, record) in good.iter().enumerate().skip(row) {
-                    records.push(*record);
-                    at.push(Some(i as u32));
-                }
-                let at = UInt32Array::from(at);
-                let columns: Vec<ArrayRef> =
-                    decoded.rows.columns().iter().map(|c| Ok(take(c, &at, None)?)).collect::<Result<_>>()?;
-                let rescued = match &decoded.rescued {
-                    None => None,
-                    Some(rescued) => take(rescued, &at, None)?.as_any().downcast_ref::<StringArray>().cloned(),
-                };
-                let weights = decoded.weights.as_ref().map(|weights| -> Int64Array {
-                    at.iter().map(|row| row.map_or(1, |row| weights.value(row as usize))).collect::<Vec<_>>().into()
-                });
                 let reasons: HashMap<u32, &str> =
                     decoded.errors.iter().map(|e| (e.record, e.reason.as_str())).collect();
-                let records = UInt32Array::from(records);
-                let rows = self.rows(chunk, &columns, &records, rescued.as_ref(), &reasons, processing_time)?;
-                Ok(Assembled { rows: signed(rows, weights)?, records, rejects: None })
+                let columns = decoded.rows.columns();
+                let rescued = decoded.rescued.as_ref();
+                let rows = self.rows(chunk, columns, &decoded.records, rescued, &reasons, processing_time)?;
+                Ok(Assembled { rows: signed(rows, decoded.weights)?, records: decoded.records, rejects: None })
             }
         }
     }
@@ -230,8 +205,8 @@ impl Assembler {
                     Some(keys) => pick(&texts(keys))?,
                     None => new_null_array(&DataType::Utf8, count),
                 },
-                Include::Value => pick(&texts(&chunk.values))?,
-                Include::ValueBytes => pick(&not_texts(&chunk.values))?,
+                Include::Value => pick(chunk.values.texts())?,
+                Include::ValueBytes => pick(&chunk.values.others())?,
                 Include::Topic => {
                     Arc::new(StringArray::from_iter_values(std::iter::repeat_n(chunk.topic.as_ref(), count)))
                 }
@@ -249,6 +224,7 @@ impl Assembler {
                     Some(file) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(file.as_ref(), count))),
                     None => new_null_array(&DataType::Utf8, count),
                 },
+                Include::Error if reasons.is_empty() => new_null_array(&DataType::Utf8, count),
                 Include::Error => {
                     Arc::new(records.values().iter().map(|r| reasons.get(r).copied()).collect::<StringArray>())
                 }
@@ -290,11 +266,6 @@ fn texts(values: &BinaryArray) -> StringArray {
     out.finish()
 }
 
-/// Bytes that are not text; NULL elsewhere.
-fn not_texts(values: &BinaryArray) -> BinaryArray {
-    values.iter().map(|v| v.filter(|v| std::str::from_utf8(v).is_err())).collect()
-}
-
 fn coordinates(chunk: &RawChunk, record: u32) -> String {
     let offset = chunk.offsets.value(record as usize);
     match &chunk.file {
@@ -315,8 +286,8 @@ fn dead_letters(chunk: &RawChunk, errors: &[RecordError]) -> Result<(RecordBatch
             Ok(match field.name().as_str() {
                 "kind" => Arc::new(StringArray::from(vec![RejectKind::DeadLetter.name(); count])),
                 "reason" => Arc::new(errors.iter().map(|e| Some(e.reason.as_str())).collect::<StringArray>()),
-                "raw_data" => at(&texts(&chunk.values))?,
-                "raw_bytes" => at(&not_texts(&chunk.values))?,
+                "raw_data" => at(chunk.values.texts())?,
+                "raw_bytes" => at(&chunk.values.others())?,
                 "topic" => Arc::new(StringArray::from(vec![chunk.topic.as_ref(); count])),
                 "partition" => Arc::new(Int32Array::from(vec![chunk.partition; count])),
                 "offset" => at(&chunk.offsets)?,

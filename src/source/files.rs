@@ -296,7 +296,7 @@ fn chunk_of(table: &str, entry: &FileEntry, values: BinaryArray) -> RawChunk {
         offsets: Int64Array::from_iter_values(0..count as i64),
         timestamps: TimestampMicrosecondArray::from(vec![None; count]),
         headers: None,
-        values,
+        values: values.into(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 mod keyed;
 mod pooled;
+mod texts;
 
-use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ pub use keyed::{Keyed, Keying, PooledKeys};
 pub(super) use pooled::failed;
 pub use pooled::{PoolName, PooledRows, RowPools};
 
-/// Chunks are merged up to this many rows.
+/// Chunks are merged up to this many rows. One of more than half of them is not merged again, and its texts are packed.
 const CHUNK: usize = 1 << 16;
 
 /// Distinct rows with weights. Small epochs append small chunks, which are merged as they come (the last two whenever they are
@@ -50,6 +51,8 @@ struct Chunk {
     live: usize,
     /// Bytes of the columns.
     column_bytes: usize,
+    /// Texts that repeat stand in its columns once: [`texts`].
+    is_packed: bool,
 }
 
 /// What [`RowStore::apply`] did.
@@ -334,10 +337,10 @@ impl RowStore {
             let rows = ids.iter().map(|id| self.locations[*id as usize].1);
             let chunk = &self.chunks[0];
             if ids.len() == chunk.ids.len() && rows.clone().enumerate().all(|(i, r)| i as u32 == r) {
-                return Ok(columns.iter().map(|c| chunk.columns[*c].clone()).collect());
+                return columns.iter().map(|c| texts::plain(&chunk.columns[*c])).collect();
             }
             let rows = UInt32Array::from_iter_values(rows);
-            return columns.iter().map(|c| Ok(take(&chunk.columns[*c], &rows, None)?)).collect();
+            return columns.iter().map(|c| texts::plain(&take(&chunk.columns[*c], &rows, None)?)).collect();
         }
         let null = (self.chunks.len(), 0);
         let indices: Vec<(usize, usize)> = ids
@@ -351,8 +354,14 @@ impl RowStore {
             })
             .collect();
         let gather = |c: &usize| -> Result<ArrayRef> {
+            let chunks = || self.chunks.iter().map(|chunk| &chunk.columns[*c]);
+            if chunks().any(|column| column.as_any_dictionary_opt().is_some())
+                && let Some(texts) = texts::gathered(chunks(), &indices)
+            {
+                return Ok(texts);
+            }
             let nulls = new_null_array(&self.types[*c], 1);
-            let mut arrays: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk.columns[*c].as_ref()).collect();
+            let mut arrays: Vec<&dyn Array> = chunks().map(AsRef::as_ref).collect();
             arrays.push(nulls.as_ref());
             Ok(interleave(&arrays, &indices)?)
         };
@@ -427,7 +436,7 @@ impl RowStore {
 
     fn merge_tail(&mut self) -> Result<()> {
         while let [.., a, b] = self.chunks.as_slice() {
-            if a.ids.len() > 2 * b.ids.len() || a.ids.len() + b.ids.len() > CHUNK {
+            if a.is_packed || b.is_packed || a.ids.len() > 2 * b.ids.len() || a.ids.len() + b.ids.len() > CHUNK {
                 break;
             }
             self.chunk_bytes -= a.bytes() + b.bytes();
@@ -443,6 +452,14 @@ impl RowStore {
             self.chunks.truncate(self.chunks.len() - 2);
             self.push(Chunk::new(columns, ids));
             self.relocate(self.chunks.len() - 1);
+        }
+        if let Some(last) = self.chunks.last_mut()
+            && !last.is_packed
+            && last.ids.len() > CHUNK / 2
+        {
+            let before = last.bytes();
+            last.pack()?;
+            self.chunk_bytes = self.chunk_bytes + last.bytes() - before;
         }
         Ok(())
     }
@@ -503,7 +520,8 @@ impl RowStore {
             // The columns share one allocation: each by its part of it.
             let column_bytes = columns.iter().map(|c| c.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
             self.live += alive;
-            self.push(Chunk { columns, ids, live: alive, column_bytes });
+            let is_packed = columns.iter().any(|column| column.as_any_dictionary_opt().is_some());
+            self.push(Chunk { columns, ids, live: alive, column_bytes, is_packed });
         }
         if self.live != live {
             return Err(damaged("rows are missing"));
@@ -546,7 +564,15 @@ impl Chunk {
     /// Rows that are all there.
     fn new(columns: Vec<ArrayRef>, ids: Vec<u32>) -> Self {
         let column_bytes = columns.iter().map(|a| a.get_array_memory_size()).sum();
-        Chunk { live: ids.len(), columns, ids, column_bytes }
+        Chunk { live: ids.len(), columns, ids, column_bytes, is_packed: false }
+    }
+
+    /// It stays as it is from now on, but for rows that go.
+    fn pack(&mut self) -> Result<()> {
+        self.columns = self.columns.iter().map(texts::packed).collect::<Result<Vec<_>>>()?;
+        self.column_bytes = self.columns.iter().map(|a| a.get_array_memory_size()).sum();
+        self.is_packed = true;
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
@@ -564,5 +590,5 @@ fn compacted(chunk: &Chunk) -> Result<Chunk> {
     let ids: Vec<u32> = rows.iter().map(|r| chunk.ids[*r as usize]).collect();
     let rows = UInt32Array::from(rows);
     let columns = chunk.columns.iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<Vec<_>>>()?;
-    Ok(Chunk::new(columns, ids))
+    Ok(Chunk { is_packed: chunk.is_packed, ..Chunk::new(columns, ids) })
 }

@@ -377,13 +377,16 @@ impl StateReader {
         Strings::new(name, lengths, self.bytes(name)?)
     }
 
-    /// Columns of these types, and how many rows they have.
+    /// Columns of these types, and how many rows they have. Texts that were packed are dictionaries still.
     pub fn columns(&mut self, name: &str, types: &[DataType]) -> Result<(Vec<ArrayRef>, usize)> {
         let mut bytes = self.bytes(name)?;
         let mut decoder = StreamDecoder::new();
         let batch = decoder.decode(&mut bytes)?.ok_or_else(|| damaged(&format!("`{name}` has no rows")))?;
-        let same = batch.num_columns() == types.len()
-            && batch.columns().iter().zip(types).all(|(column, data_type)| column.data_type() == data_type);
+        let is = |column: &ArrayRef, wanted: &DataType| match column.data_type() {
+            DataType::Dictionary(_, values) => **values == *wanted,
+            other => other == wanted,
+        };
+        let same = batch.num_columns() == types.len() && batch.columns().iter().zip(types).all(|(c, t)| is(c, t));
         if !same {
             return Err(damaged(&format!("`{name}` has other columns")));
         }

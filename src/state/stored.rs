@@ -30,12 +30,12 @@ use super::sections::Section;
 use crate::error::{Error, Result};
 
 /// Number of this format. What it means never changes; another layout gets another number.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"smeltSTA";
 const BLOCK: usize = 4 << 20;
-/// Of zstd: writing must keep up with a disk, reading is as fast at any level.
-const LEVEL: i32 = 1;
+/// Of zstd, below its first: writing must keep up with a disk and leaves the cores to the pipeline.
+const LEVEL: i32 = -3;
 /// Magic, format, length of the header.
 const PREFIX: usize = 16;
 /// Stored bytes of a part, about.
@@ -119,6 +119,8 @@ pub enum Packing {
 pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing) -> Result<Vec<Bytes>> {
     let mut directory = Vec::with_capacity(sections.len());
     let mut body: Vec<Bytes> = Vec::new();
+    let mut zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|e| bad(e.to_string()))?;
+    let mut scratch = Vec::new();
     for section in sections {
         let name = section.name.clone();
         let (width, bytes) = section.into_stored()?;
@@ -128,9 +130,11 @@ pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing) -> Resu
             let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
             let packed = match packing {
                 Packing::Compressed => {
-                    let packed = zstd::bulk::compress(&raw, LEVEL).map_err(|e| bad(format!("`{name}`: {e}")))?;
+                    scratch.clear();
+                    scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+                    zstd.compress_to_buffer(&raw, &mut scratch).map_err(|e| bad(format!("`{name}`: {e}")))?;
                     // A block that gains less than a sixteenth is kept as it is.
-                    (packed.len() < raw.len() - raw.len() / 16).then(|| Bytes::from(packed))
+                    (scratch.len() < raw.len() - raw.len() / 16).then(|| Bytes::copy_from_slice(&scratch))
                 }
                 Packing::Plain => None,
             };
@@ -397,7 +401,7 @@ mod tests {
         let mut bytes = stored(3).to_vec();
         bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
         let error = Directory::read(&bytes).unwrap_err();
-        assert_eq!(error.message(), "it has format 9; this version reads format 2");
+        assert_eq!(error.message(), "it has format 9; this version reads format 3");
         assert_eq!(decode(&bytes.into()).unwrap_err().message(), error.message());
         assert_eq!(Directory::read(b"something else entirely").unwrap_err().message(), "it is no snapshot of state");
     }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod instant;
+mod payloads;
 mod position;
 mod record;
 mod reject;
@@ -12,6 +13,7 @@ mod traits;
 
 pub use batch::{SignedBatch, Weight};
 pub use instant::parse_instant;
+pub use payloads::{Payload, Payloads, PayloadsBuilder};
 pub use position::{Positions, SourcePartition};
 pub use record::{DecodedChunk, RawChunk, RecordError};
 pub use reject::{RejectKind, reject_schema};

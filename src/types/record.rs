@@ -3,6 +3,8 @@
 use arrow::array::{BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
 use std::sync::Arc;
 
+use super::payloads::Payloads;
+
 /// A run of records of one partition, columnar and still undecoded: every payload was copied once, into `values`.
 #[derive(Debug, Clone)]
 pub struct RawChunk {
@@ -12,8 +14,8 @@ pub struct RawChunk {
     pub partition: i32,
     /// The file the records came from, for files sources.
     pub file: Option<Arc<str>>,
-    /// Payloads; null for a tombstone.
-    pub values: BinaryArray,
+    /// Payloads.
+    pub values: Payloads,
     /// Record keys; `None` when no record of the chunk has one.
     pub keys: Option<BinaryArray>,
     /// Offsets, ascending, not necessarily dense. For files the number of the record in its file.
@@ -48,7 +50,7 @@ pub struct RecordError {
 /// What a decoder makes of a [`RawChunk`].
 #[derive(Debug, Clone)]
 pub struct DecodedChunk {
-    /// Rows in the declared columns' schema. Bad records have no row here.
+    /// Rows in the declared columns' schema. Bad records have no row here, unless the decoder keeps them.
     pub rows: RecordBatch,
     /// For each row the index of its record in the chunk; ascending, repeated where one record gives several rows
     /// (a Debezium update gives −before and +after).

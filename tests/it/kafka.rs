@@ -71,7 +71,7 @@ impl Read {
                 assert!(chunk.offsets.values().windows(2).all(|w| w[0] < w[1]));
                 assert!(next > chunk.offsets.value(chunk.len() - 1));
                 let values = self.values.entry(chunk.partition).or_default();
-                values.extend(chunk.values.iter().map(|v| String::from_utf8(v.unwrap().to_vec()).unwrap()));
+                values.extend(chunk.values.texts().iter().map(|v| v.unwrap().to_string()));
                 self.positions.insert(partition, next);
             }
             Delivery::End { partition, next } => {
@@ -161,7 +161,9 @@ async fn keys_timestamps_headers_and_tombstones_arrive() {
         for i in 0..chunk.len() {
             let key = chunk.keys.as_ref().and_then(|keys| text(keys, i));
             let headers = chunk.headers.as_ref().filter(|h| h.is_valid(i)).map(|h| h.value(i).to_string());
-            records.push((key, text(&chunk.values, i), chunk.timestamps.value(i), headers));
+            let values = chunk.values.texts();
+            let value = values.is_valid(i).then(|| values.value(i).to_string());
+            records.push((key, value, chunk.timestamps.value(i), headers));
         }
         end = next;
     }

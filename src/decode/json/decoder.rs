@@ -1,8 +1,6 @@
 //! The decoders over whole chunks and arrays.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array};
 use arrow::datatypes::{DataType, Fields, SchemaRef};
 use std::sync::Arc;
 
@@ -12,7 +10,7 @@ use super::object::{Object, to_object};
 use super::scan::Scan;
 use crate::decode::{DecodeOptions, Decoder, Formats};
 use crate::error::{Error, Result};
-use crate::types::{DecodedChunk, RawChunk, RecordError};
+use crate::types::{DecodedChunk, Payload, RawChunk, RecordError};
 
 /// Rows being built from records' objects: what every format over JSON shares.
 #[derive(Debug)]
@@ -20,13 +18,14 @@ pub(crate) struct Records {
     pub root: Object,
     schema: SchemaRef,
     rescued: Option<Bytes>,
+    keep: bool,
 }
 
 impl Records {
     pub fn new(options: &DecodeOptions) -> Result<Self> {
         let root = Object::new(options.columns.fields(), "", &options.formats)?;
         let schema = Arc::clone(&options.columns);
-        Ok(Records { root, schema, rescued: options.rescued.then(Bytes::default) })
+        Ok(Records { root, schema, rescued: options.rescued.then(Bytes::default), keep: options.keep })
     }
 
     /// A scanner that rescues if these rows want it.
@@ -68,6 +67,19 @@ impl Records {
         }
     }
 
+    /// After a record that is bad: drops what it has left behind the first `len` rows, and puts a row of NULLs in its place if bad records are kept. Returns whether it did.
+    #[cold]
+    pub fn give_up(&mut self, len: usize) -> bool {
+        self.truncate(len);
+        if self.keep {
+            self.root.push_null();
+            if let Some(rescued) = &mut self.rescued {
+                rescued.push_null();
+            }
+        }
+        self.keep
+    }
+
     /// Drops everything behind the first `len` rows.
     pub fn truncate(&mut self, len: usize) {
         self.root.truncate(len);
@@ -102,35 +114,16 @@ pub(crate) fn not_an_object(s: &mut Scan<'_>) -> Box<Fault> {
     }
 }
 
-/// The payloads of a chunk, with whether each is valid UTF-8: found out for all at once, which is cheaper, and again one by
-/// one only if they are not.
-pub(crate) struct Payloads<'a> {
-    values: &'a BinaryArray,
-    valid: bool,
-}
+/// Why a tombstone is a bad record, where rows are not changes by key.
+pub(crate) const TOMBSTONE: &str = "tombstone (null value)";
 
-impl<'a> Payloads<'a> {
-    pub fn new(values: &'a BinaryArray) -> Self {
-        let offsets = values.value_offsets();
-        let (first, last) = (offsets[0] as usize, offsets[values.len()] as usize);
-        // A record whose neighbours complete its broken characters cannot pass as good: what stands outside its braces must be
-        // white space, and what stands inside them ends at ASCII bytes.
-        Payloads { values, valid: std::str::from_utf8(&values.value_data()[first..last]).is_ok() }
-    }
-
-    /// Checks each payload by itself.
-    pub fn strict(values: &'a BinaryArray) -> Self {
-        Payloads { values, valid: false }
-    }
-
-    /// Payload `i`; `None` for a tombstone.
-    #[inline]
-    pub fn get(&self, i: usize) -> Option<Step<&'a [u8]>> {
-        if self.values.is_null(i) {
-            return None;
-        }
-        let bytes = self.values.value(i);
-        Some(if self.valid { Ok(bytes) } else { check_utf8(bytes) })
+/// Payload `i` of a chunk for a decoder; `None` for a tombstone.
+#[inline]
+pub(crate) fn payload(chunk: &RawChunk, i: usize) -> Option<Step<&[u8]>> {
+    match chunk.values.get(i) {
+        Payload::Text(text) => Some(Ok(text.as_bytes())),
+        Payload::Bytes(bytes) => Some(check_utf8(bytes)),
+        Payload::Tombstone => None,
     }
 }
 
@@ -163,23 +156,24 @@ impl JsonDecoder {
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, chunk: &RawChunk) -> Result<DecodedChunk> {
-        let payloads = Payloads::new(&chunk.values);
         let mut s = self.records.scan();
         let mut records = Vec::with_capacity(chunk.len());
         let mut errors = Vec::new();
         for i in 0..chunk.len() {
-            let Some(payload) = payloads.get(i) else {
-                errors.push(RecordError { record: i as u32, reason: "tombstone (null value)".into() });
-                continue;
-            };
             let row = self.records.len();
-            match self.record(&mut s, payload) {
-                Ok(()) => records.push(i as u32),
-                Err(fault) => {
-                    self.records.truncate(row);
-                    errors.push(RecordError { record: i as u32, reason: fault.reason(chunk.values.value(i)) });
+            let read = match payload(chunk, i) {
+                Some(payload) => {
+                    self.record(&mut s, payload).map_err(|fault| fault.reason(chunk.values.get(i).bytes()))
+                }
+                None => Err(TOMBSTONE.to_string()),
+            };
+            if let Err(reason) = read {
+                errors.push(RecordError { record: i as u32, reason });
+                if !self.records.give_up(row) {
+                    continue;
                 }
             }
+            records.push(i as u32);
         }
         let (rows, rescued) = self.records.finish()?;
         Ok(DecodedChunk { rows, records: UInt32Array::from(records), weights: None, rescued, errors })

@@ -26,4 +26,4 @@ mod value;
 mod tests;
 
 pub use decoder::{FromJson, JsonDecoder, decode_texts};
-pub(crate) use decoder::{Payloads, Records, not_an_object};
+pub(crate) use decoder::{Records, TOMBSTONE, not_an_object, payload};

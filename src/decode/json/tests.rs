@@ -19,7 +19,7 @@ fn chunk<T: AsRef<[u8]>>(values: &[Option<T>]) -> RawChunk {
         topic: "t".into(),
         partition: 0,
         file: None,
-        values: BinaryArray::from_iter(values.iter().map(|v| v.as_ref().map(|v| v.as_ref()))),
+        values: values.iter().map(|v| v.as_ref().map(|v| v.as_ref())).collect(),
         keys: None,
         offsets: Int64Array::from_iter_values(0..values.len() as i64),
         timestamps: TimestampMicrosecondArray::from(vec![None; values.len()]),

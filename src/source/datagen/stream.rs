@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::types::{ChangeKind, Poll, PollLimit, Positions, RawChunk, Source, SourceBatch, SourcePartition};
+use crate::types::{
+    ChangeKind, PayloadsBuilder, Poll, PollLimit, Positions, RawChunk, Source, SourceBatch, SourcePartition,
+};
 
 /// One record of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +245,7 @@ impl RecordStream for SkipTo {
 /// Records of one partition becoming a chunk.
 #[derive(Default)]
 struct ChunkBuilder {
-    values: BinaryBuilder,
+    values: PayloadsBuilder,
     keys: BinaryBuilder,
     keyed: bool,
     offsets: Int64Builder,
@@ -252,7 +254,7 @@ struct ChunkBuilder {
 
 impl ChunkBuilder {
     fn push(&mut self, record: &RawRecord, offset: i64) {
-        self.values.append_value(&record.value);
+        self.values.push(Some(&record.value));
         self.keys.append_option(record.key.as_deref());
         self.keyed |= record.key.is_some();
         self.offsets.append_value(offset);

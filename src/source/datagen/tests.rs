@@ -54,7 +54,7 @@ fn source(env: &Env, table: &Arc<SourceTable>, options: serde_json::Value) -> Re
     let options: BTreeMap<String, Value> = serde_json::from_value(options).unwrap();
     let of_chunk = Arc::clone(&schema);
     open(table, &options, env, schema, move |chunk, _| {
-        let values: StringArray = chunk.values.iter().map(|v| std::str::from_utf8(v?).ok()).collect();
+        let values: StringArray = chunk.values.texts().clone();
         let rows = RecordBatch::try_new(Arc::clone(&of_chunk), vec![Arc::new(values)])?;
         Ok(SourceBatch {
             partition: SourcePartition { topic: Arc::clone(&chunk.topic), partition: chunk.partition },

@@ -308,7 +308,7 @@ fn decode(described: &Described, records: &[Record]) -> Result<Vec<RecordError>>
         topic: described.table.as_str().into(),
         partition: 0,
         file: None,
-        values: records.iter().map(|r| r.value.as_deref()).collect::<BinaryArray>(),
+        values: records.iter().map(|r| r.value.as_deref()).collect(),
         keys: Some(records.iter().map(|r| r.key.as_deref()).collect::<BinaryArray>()),
         offsets: Int64Array::from_iter_values(0..records.len() as i64),
         timestamps: TimestampMicrosecondArray::from(vec![None; records.len()]),

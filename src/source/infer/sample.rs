@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::kafka::{Consumer, ConsumerConfig, Delivery, OnLoss, StartAt, TopicChoice};
 use crate::project::Format;
 use crate::source::files::{Place, lines};
-use crate::types::Positions;
+use crate::types::{Payload, Positions};
 
 /// Of a file that is no Parquet so much is looked at.
 const HEAD: u64 = 8 << 20;
@@ -99,7 +99,10 @@ async fn kafka(place: &str, request: &Request) -> Result<Sample> {
             Delivery::Chunk { chunk, .. } => {
                 for i in 0..chunk.len().min(request.records - records.len()) {
                     let key = chunk.keys.as_ref().filter(|k| k.is_valid(i)).map(|k| k.value(i).to_vec());
-                    let value = chunk.values.is_valid(i).then(|| chunk.values.value(i).to_vec());
+                    let value = match chunk.values.get(i) {
+                        Payload::Tombstone => None,
+                        payload => Some(payload.bytes().to_vec()),
+                    };
                     records.push(Record { key, value });
                 }
             }
