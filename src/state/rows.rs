@@ -569,7 +569,7 @@ impl Chunk {
 
     /// It stays as it is from now on, but for rows that go.
     fn pack(&mut self) -> Result<()> {
-        self.columns = self.columns.iter().map(texts::packed).collect::<Result<Vec<_>>>()?;
+        self.columns = self.columns.iter().map(|column| tight(texts::packed(column)?)).collect::<Result<Vec<_>>>()?;
         self.column_bytes = self.columns.iter().map(|a| a.get_array_memory_size()).sum();
         self.is_packed = true;
         Ok(())
@@ -579,6 +579,15 @@ impl Chunk {
         // Of the ids by their number, not by what the vector reserves: that may change without notice.
         self.ids.len() * 4 + self.column_bytes
     }
+}
+
+/// The column in memory of its own, unless that is about what it takes already: it may be a part of much more.
+fn tight(column: ArrayRef) -> Result<ArrayRef> {
+    let needed = column.to_data().get_slice_memory_size()?;
+    if column.get_array_memory_size() <= needed + needed / 4 {
+        return Ok(column);
+    }
+    Ok(take(&column, &UInt32Array::from_iter_values(0..column.len() as u32), None)?)
 }
 
 /// The chunk without the rows that are gone.

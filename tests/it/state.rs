@@ -93,7 +93,7 @@ fn damaged_state_is_named_and_rebuilt() {
     feed(&shop, 1);
     let said = run(&shop);
     let table = |at: usize| files[at].parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-    for (at, why) in [(1, "cut off"), (2, "it has format 77; this version reads format 2")] {
+    for (at, why) in [(1, "cut off"), (2, "it has format 77; this version reads format 3")] {
         let line = said.lines().find(|l| l.contains(&format!("the stored state of {} is rebuilt", table(at))));
         assert!(line.is_some_and(|l| l.contains(why)), "{}: {said}", table(at));
     }
