@@ -242,7 +242,8 @@ impl Bounds {
 
 /// The least and the greatest of the texts. Most values are between those found so far, which their first eight bytes tell.
 fn extremes(values: &StringArray) -> Option<(&str, &str)> {
-    let mut found: Option<((u64, &str), (u64, &str))> = None;
+    type Known<'a> = (u64, &'a str);
+    let mut found: Option<(Known<'_>, Known<'_>)> = None;
     for text in values.iter().flatten() {
         let prefix = prefix(text.as_bytes());
         let Some((low, high)) = &mut found else {
