@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_secs(4);
 /// For the last ones to land.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Topics and the models that take them in.
-const BRONZE: [(&str, &str); 2] = [("call_event", "bronze_call_events"), ("sms_event", "bronze_sms_events")];
+pub const BRONZE: [(&str, &str); 2] = [("call_event", "bronze_call_events"), ("sms_event", "bronze_sms_events")];
 
 type Partition = (&'static str, i32);
 /// When a commit became visible, and its `txn` actions.
@@ -86,7 +86,7 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rename_topics(sample: &Sample, suffix: &str) -> Result<(), Failure> {
+pub fn rename_topics(sample: &Sample, suffix: &str) -> Result<(), Failure> {
     let path = sample.path().join("models/sources.yml");
     let mut text = std::fs::read_to_string(&path)?;
     for topic in telecom::Topic::ALL {

@@ -49,12 +49,27 @@ impl std::fmt::Display for Cost {
 }
 
 /// User and system seconds of this process.
-fn cpu() -> Result<f64, Failure> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+pub fn cpu() -> Result<f64, Failure> {
+    cpu_of(std::process::id())
+}
+
+/// The same of another process.
+pub fn cpu_of(process: u32) -> Result<f64, Failure> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // Fields 14 and 15, counted from 1; the second one may hold spaces, but ends with the last parenthesis.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).ok_or("unexpected /proc/self/stat");
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).ok_or("unexpected /proc/…/stat");
     Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// Leaves this process, and what it starts from now on, the first `cores` cores.
+pub fn pin_to(cores: usize) -> Result<(), Failure> {
+    let (list, process) = (format!("0-{}", cores.max(1) - 1), std::process::id().to_string());
+    let done = std::process::Command::new("taskset").args(["-a", "-p", "-c", &list, &process]).output()?;
+    if !done.status.success() {
+        return Err(format!("taskset: {}", String::from_utf8_lossy(&done.stderr)).into());
+    }
+    Ok(())
 }
 
 fn reset_peak() {
@@ -63,9 +78,18 @@ fn reset_peak() {
 }
 
 fn peak() -> Result<u64, Failure> {
+    status("VmHWM:")
+}
+
+/// Resident bytes.
+pub fn resident() -> Result<u64, Failure> {
+    status("VmRSS:")
+}
+
+fn status(name: &str) -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.split_whitespace().nth(1).ok_or("no VmHWM")?.parse::<u64>()? * 1024)
+    let line = status.lines().find(|l| l.starts_with(name)).ok_or("unexpected /proc/self/status")?;
+    Ok(line.split_whitespace().nth(1).ok_or("unexpected /proc/self/status")?.parse::<u64>()? * 1024)
 }
 
 /// What a durable write costs on this machine, whoever asks.

@@ -21,12 +21,14 @@ pub struct Sample {
 }
 
 /// How a run goes.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct How {
     /// None: as the project has it.
     pub epoch_rows: Option<usize>,
     /// Prints a line for each epoch.
     pub verbose: bool,
+    /// Files are not synced.
+    pub no_fsync: bool,
 }
 
 /// What a run reported.
@@ -76,6 +78,38 @@ impl Sample {
         self.path().join(format!("lake-{name}"))
     }
 
+    /// The same without its models' expectations.
+    pub fn without_expectations(servers: &str) -> Result<Self, Failure> {
+        let sample = Self::new(servers)?;
+        let path = sample.path().join("models/silver.yml");
+        let text = std::fs::read_to_string(&path)?;
+        let mut kept = String::new();
+        let mut within = false;
+        for line in text.lines() {
+            within = line == "    expectations:" || (within && line.starts_with("      "));
+            if !within {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+        std::fs::write(&path, kept)?;
+        Ok(sample)
+    }
+
+    /// The same, bad records not kept as rows but set aside as dead letters.
+    pub fn with_dead_letters(servers: &str) -> Result<Self, Failure> {
+        let sample = Self::new(servers)?;
+        let path = sample.path().join("models/sources.yml");
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::write(path, text.replace("on_error: keep ", "on_error: dead_letter "))?;
+        Ok(sample)
+    }
+
+    /// Reads the reference data of another one.
+    pub fn share_data(&self, other: &Sample) -> Result<(), Failure> {
+        Ok(std::os::unix::fs::symlink(other.path().join("data"), self.path().join("data"))?)
+    }
+
     /// Compiled against an empty lake of that name.
     pub fn compile(&self, env: &Env, lake: &str) -> Result<(Project, Compilation), Failure> {
         let options = LoadOptions {
@@ -115,6 +149,7 @@ impl Sample {
         let env = Env::real();
         let (mut project, compilation) = self.compile(&env, lake)?;
         project.target.epoch_max_rows = how.epoch_rows.unwrap_or(project.target.epoch_max_rows);
+        project.target.fsync &= !how.no_fsync;
         let ran = Arc::new(Mutex::new(Ran::default()));
         let runner = Runner {
             env,

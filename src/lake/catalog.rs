@@ -7,6 +7,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use tokio::sync::Semaphore;
 
 use super::actions::{Commit, Format, Line, Metadata, Txn};
 use super::docs::TableDocs;
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     pub store_url: ObjectStoreUrl,
     /// The number this process has claimed; 0 while it has none.
     pub instance: AtomicI64,
+    /// One compaction at a time: each has a file of the size that files should have in memory.
+    pub compactions: Arc<Semaphore>,
 }
 
 /// What a new table is.
@@ -83,6 +86,7 @@ impl Lake {
             root,
             store_url,
             instance: AtomicI64::new(0),
+            compactions: Arc::new(Semaphore::new(1)),
         })))
     }
 
@@ -119,6 +123,7 @@ impl Lake {
             self.store_at(path)?,
             self.0.store_url.clone(),
             state,
+            Arc::clone(&self.0.compactions),
         )
     }
 

@@ -1,7 +1,7 @@
 //! Compaction: many small files become few large ones, files with many deleted rows lose them.
 //!
 //! Files are merged by size class, sixteen of one class into one of a higher class, so that every row is rewritten a
-//! logarithmic number of times and few small files stay. The merge runs beside the committer from a fixed snapshot; rows keep their
+//! logarithmic number of times and few small files stay. Files that are large enough are joined without being decoded ([`splice`]). The merge runs beside the committer from a fixed snapshot; rows keep their
 //! order, so a row's new place can be computed ([`Redirect`]), and rows deleted meanwhile become the new file's vector.
 
 use object_store::path::Path;
@@ -16,6 +16,7 @@ use super::locator::Redirect;
 use super::maintain::Optimized;
 use super::reader::Layout;
 use super::snapshot::SnapshotFile;
+use super::splice;
 use super::stage::merge;
 use super::table::Table;
 use super::vector::{self, Vector};
@@ -42,7 +43,7 @@ struct Input {
     ordinal: Ordinal,
     location: Path,
     rows: u64,
-    /// Rows that were gone in the snapshot, and so were not copied.
+    /// Rows that were gone in the snapshot and were not copied: none where files are joined as they are.
     skipped: Arc<RoaringBitmap>,
     /// Row of the output that its first copied row became.
     base: u32,
@@ -134,10 +135,17 @@ pub fn forecast(files: &[SnapshotFile], target: u64) -> Optimized {
 pub async fn run(layout: &Layout, target: &Target, groups: Vec<Vec<SnapshotFile>>) -> Result<Vec<Compacted>> {
     let mut done = Vec::with_capacity(groups.len());
     for group in groups {
+        let mut spliced = None;
+        if splice::may_be_spliced(&group, target.options.target_file_size) {
+            spliced = splice::splice(target, &group).await?;
+        }
         let mut inputs = Vec::with_capacity(group.len());
         let mut base = 0u64;
         for file in &group {
-            let skipped = file.deleted.rows(&layout.store).await?.unwrap_or_default();
+            let skipped = match spliced {
+                Some(_) => Arc::default(),
+                None => file.deleted.rows(&layout.store).await?.unwrap_or_default(),
+            };
             let left = file.file.rows - skipped.len();
             inputs.push(Input {
                 ordinal: file.ordinal,
@@ -148,7 +156,10 @@ pub async fn run(layout: &Layout, target: &Target, groups: Vec<Vec<SnapshotFile>
             });
             base += left;
         }
-        let output = merge(layout, target.clone(), &group).await?.map(|w| w.file);
+        let output = match spliced {
+            Some(written) => Some(written.file),
+            None => merge(layout, target.clone(), &group).await?.map(|w| w.file),
+        };
         if output.as_ref().map_or(0, |f| f.rows) != base {
             return Err(Error::diverged("compaction did not find the rows it expected"));
         }

@@ -137,7 +137,12 @@ impl Table {
         target.file_schema = Arc::clone(&self.state.file_schema);
         target.partition_columns.clone_from(&self.state.metadata.partition_columns);
         let layout = snapshot.layout.clone();
-        let job = async move { Ok(Done::Compaction(compact::run(&layout, &target, groups).await?)) };
+        let turns = Arc::clone(&self.compactions);
+        let job = async move {
+            // Nobody closes it.
+            let _turn = turns.acquire().await.ok();
+            Ok(Done::Compaction(compact::run(&layout, &target, groups).await?))
+        };
         self.maintenance.job = Some(tokio::spawn(job));
         true
     }

@@ -10,7 +10,7 @@
 //! 3. [`Table::commit`] packs deletion vectors ([`vector`]), writes one log entry at exactly the next version ([`commit`]) and,
 //!    when it has landed, turns the delta into state.
 //! 4. [`Table::diff`] compares with a wanted content, [`Table::changes`] reads the log backwards into signed rows.
-//! 5. Between commits: [`maintain`] and [`compact`].
+//! 5. Between commits: [`maintain`] and [`compact`], which joins large files as they are ([`splice`]).
 //!
 //! Beside the models' tables a lake has its [`instances`], its [`epochs`], the [`ledger`] of each files source and snapshots of
 //! state ([`states`]).
@@ -46,6 +46,7 @@ mod runs;
 mod scan;
 mod schema;
 mod snapshot;
+mod splice;
 mod stage;
 mod state;
 mod states;

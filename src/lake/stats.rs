@@ -9,6 +9,8 @@ use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
 use serde_json::{Map, Value, json};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use crate::error::Result;
 
@@ -126,6 +128,66 @@ pub fn wide(stats: &str) -> String {
         }
         Err(_) => stats.to_string(),
     }
+}
+
+/// The statistics of a file with all rows of files with these, all of them made by a [`Collector`]; None where they are not.
+pub fn joined(all: &[&str]) -> Option<String> {
+    let all: Vec<Map<String, Value>> = all.iter().map(|s| serde_json::from_str(s).ok()).collect::<Option<_>>()?;
+    let rows = all.iter().map(|stats| stats.get("numRecords")?.as_u64()).sum::<Option<u64>>()?;
+    let tight = all.iter().all(|stats| stats.get("tightBounds") == Some(&Value::Bool(true)));
+    let counts: Vec<&Value> = all.iter().map(|stats| stats.get("nullCount")).collect::<Option<_>>()?;
+    let bounds = |of: &str, wins: Ordering| -> Option<Map<String, Value>> {
+        let mut joined: BTreeMap<&String, Option<&Value>> = BTreeMap::new();
+        let columns = all.iter().filter_map(|stats| stats.get(of)?.as_object()).flat_map(Map::keys);
+        columns.for_each(|column| {
+            joined.insert(column, None);
+        });
+        joined.retain(|column, bound| {
+            for stats in &all {
+                let count = |of: Option<&Value>| of?.get(column.as_str())?.as_u64();
+                match stats.get(of).and_then(|bounds| bounds.get(column.as_str())) {
+                    Some(new) if bound.is_none_or(|known| order(new, known) == Some(wins)) => *bound = Some(new),
+                    Some(_) => {}
+                    // A file whose rows are all NULL there has none, and needs none; one of long texts has none for the whole.
+                    None if count(stats.get("nullCount")) == stats.get("numRecords").and_then(Value::as_u64) => {}
+                    None => return false,
+                }
+            }
+            true
+        });
+        Some(joined.into_iter().filter_map(|(column, bound)| Some((column.clone(), bound?.clone()))).collect())
+    };
+    let mins = bounds("minValues", Ordering::Less)?;
+    let maxs = bounds("maxValues", Ordering::Greater)?;
+    let nulls = total(&counts)?;
+    Some(
+        json!({"numRecords": rows, "minValues": mins, "maxValues": maxs, "nullCount": nulls, "tightBounds": tight})
+            .to_string(),
+    )
+}
+
+/// Bounds of one column, as they are ordered in it: whole numbers, texts (dates and instants among them), decimals.
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        _ => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => Some(a.cmp(&b)),
+            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        },
+    }
+}
+
+/// Counts of NULLs, added up member by member.
+fn total(counts: &[&Value]) -> Option<Value> {
+    let first = counts.first()?;
+    let Some(members) = first.as_object() else {
+        return Some(json!(counts.iter().map(|count| count.as_u64()).sum::<Option<u64>>()?));
+    };
+    let member = |name: &String| {
+        let counts: Vec<&Value> = counts.iter().map(|count| count.get(name)).collect::<Option<_>>()?;
+        Some((name.clone(), total(&counts)?))
+    };
+    Some(Value::Object(members.keys().map(member).collect::<Option<_>>()?))
 }
 
 impl Nulls {
@@ -342,6 +404,49 @@ mod tests {
         assert_eq!(span("d"), Some((-day, day + 999)));
         assert_eq!((span("t"), span("n")), (Some((-1000, 2999)), Some((0, 999))));
         assert_eq!((span("s"), span("i"), span("f")), (None, None, None));
+    }
+
+    /// Of parts of the same rows.
+    #[test]
+    fn joined_statistics_are_those_of_all_rows() {
+        let texts = [Some("b"), None, Some("a"), Some("x"), None, Some("zz"), Some("c"), None];
+        let columns = |from: usize, to: usize| -> Vec<(&str, ArrayRef)> {
+            let rows = from as i64..to as i64;
+            let at = TimestampMicrosecondArray::from_iter_values(rows.clone().map(|i| (i - 4) * 1_500_700));
+            let amount = Decimal128Array::from_iter_values(rows.clone().map(|i| i128::from(i * 37 % 11) - 5));
+            let inner: ArrayRef =
+                Arc::new(rows.clone().map(|i| (i % 3 != 0).then_some(i as i32)).collect::<Int32Array>());
+            let fields = vec![arrow::datatypes::Field::new("x", DataType::Int32, true)].into();
+            vec![
+                (
+                    "i",
+                    Arc::new(
+                        rows.clone().map(|i| (i > 2).then_some(1 << (i * 8))).collect::<arrow::array::Int64Array>(),
+                    ),
+                ),
+                ("s", Arc::new(texts[from..to].iter().copied().collect::<StringArray>())),
+                ("t", Arc::new(at.with_timezone("UTC"))),
+                ("p", Arc::new(amount.with_precision_and_scale(15, 2).unwrap())),
+                ("f", Arc::new(Float64Array::from_iter_values(rows.map(|i| i as f64)))),
+                ("g", Arc::new(arrow::array::StructArray::new(fields, vec![inner], None))),
+            ]
+        };
+        for cuts in [vec![0, 8], vec![0, 3, 8], vec![0, 1, 2, 3, 4, 5, 6, 7, 8], vec![0, 4, 5, 8]] {
+            let parts: Vec<String> = cuts.windows(2).map(|cut| stats(columns(cut[0], cut[1])).to_string()).collect();
+            let found = joined(&parts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), stats(columns(0, 8)), "{cuts:?}");
+        }
+        // What is too long for a bound could be the least or the greatest.
+        let texts = ["x".repeat(65), "a".to_string()].map(|s| stats(vec![("s", Arc::new(StringArray::from(vec![s])))]));
+        let found: Value =
+            serde_json::from_str(&joined(&texts.map(|s| s.to_string()).each_ref().map(String::as_str)).unwrap())
+                .unwrap();
+        assert_eq!(
+            (&found["minValues"], &found["maxValues"], &found["numRecords"]),
+            (&json!({}), &json!({}), &json!(2))
+        );
+        assert_eq!(joined(&["{}"]), None);
+        assert!(joined(&[&wide(&stats(columns(0, 1)).to_string())]).unwrap().contains(r#""tightBounds":false"#));
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl TableStore {
         Ok(self.store.get(&self.path(relative)?).await?.bytes().await?)
     }
 
+    /// The content of the object at a whole path.
+    pub async fn get_at(&self, path: &Path) -> Result<Bytes> {
+        Ok(self.store.get(path).await?.bytes().await?)
+    }
+
     /// The object's content, or `None` when there is none.
     pub async fn try_get(&self, relative: &str) -> Result<Option<Bytes>> {
         match self.store.get(&self.path(relative)?).await {

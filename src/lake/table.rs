@@ -5,6 +5,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 use super::commit::Prepared;
 use super::docs::TableDocs;
@@ -46,6 +47,8 @@ pub struct Table {
     /// The state in memory may not be the table's any more.
     pub(super) lost: bool,
     pub(super) maintenance: Maintenance,
+    /// The turn that a compaction waits for.
+    pub(super) compactions: Arc<Semaphore>,
     /// What it should say about itself.
     pub(super) docs: Option<TableDocs>,
     /// What it says may be something else.
@@ -66,6 +69,7 @@ impl Table {
         store: TableStore,
         url: ObjectStoreUrl,
         state: State,
+        compactions: Arc<Semaphore>,
     ) -> Result<Self> {
         let hasher = Arc::new(RowHasher::new(&state.schema)?);
         Ok(Table {
@@ -82,6 +86,7 @@ impl Table {
             unresolved: None,
             lost: false,
             maintenance: Maintenance::default(),
+            compactions,
             docs: None,
             docs_differ: false,
         })

@@ -180,21 +180,32 @@ impl Writer {
 
 async fn close(target: &Target, values: PartitionValues, open: Open) -> Result<Written> {
     let bytes = open.parquet.into_inner()?;
+    let file = put(target, values, bytes, open.rows, open.stats.to_json()).await?;
+    Ok(Written { file, hashes: open.hashes })
+}
+
+/// Puts a new file of `rows` rows.
+pub(super) async fn put(
+    target: &Target,
+    values: PartitionValues,
+    bytes: Vec<u8>,
+    rows: u64,
+    stats: String,
+) -> Result<Arc<DataFile>> {
     let directory = partition::directory(&values, &target.partition_columns);
     let (_, suffix) = codec_of(target.options.codec)?;
     let path = format!("{directory}part-00000-{}.{suffix}.parquet", target.env.new_uuid());
     let size = bytes.len() as u64;
     target.store.put(&path, bytes).await?;
-    let file = DataFile {
+    Ok(Arc::new(DataFile {
         location: target.store.path(&path)?,
         // Directories are made of characters that need no encoding, except the `=`, which needs none either.
         log_path: path,
         partition_values: values,
         size,
-        rows: open.rows,
-        stats: Some(Arc::from(open.stats.to_json())),
+        rows,
+        stats: Some(Arc::from(stats)),
         modified: target.env.now_millis(),
         wide_stats: OnceLock::new(),
-    };
-    Ok(Written { file: Arc::new(file), hashes: open.hashes })
+    }))
 }

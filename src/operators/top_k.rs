@@ -16,7 +16,7 @@ use super::eval::{self, Exprs};
 use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
-use crate::state::{Encoded, GroupIndex, RowCodec, RowStore, StateReader, StateWriter, canonical};
+use crate::state::{Encoded, GroupIndex, NONE, Paged, RowCodec, RowStore, StateReader, StateWriter, canonical};
 use crate::types::{SelectedBatch, SignedBatch};
 
 /// The first bytes of an encoded order, filled up with zeros: what is smaller here stands before; equal ones may still differ.
@@ -28,6 +28,10 @@ struct Entry {
     lead: Lead,
     /// In the store.
     row: u32,
+}
+
+impl Entry {
+    const ABSENT: Entry = Entry { lead: [0; 16], row: NONE };
 }
 
 /// A row of the epoch that may be one of the first.
@@ -65,8 +69,75 @@ pub(super) struct TopK {
     /// The input's columns, then the row number as often as it is asked for.
     schema: SchemaRef,
     keys: GroupIndex,
-    partitions: Vec<Vec<Entry>>,
+    partitions: Partitions,
     rows: RowStore,
+}
+
+/// The entries of each partition, in order.
+enum Partitions {
+    /// No more than one each, as deduplication has it: without an allocation for every row. One that has no row is empty.
+    One(Paged<Entry>),
+    Many(Vec<Vec<Entry>>),
+}
+
+impl Partitions {
+    /// None yet; `most` entries each.
+    fn new(most: usize) -> Self {
+        if most == 1 { Partitions::One(Paged::default()) } else { Partitions::Many(Vec::new()) }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Partitions::One(entries) => entries.len(),
+            Partitions::Many(entries) => entries.len(),
+        }
+    }
+
+    /// Another one, after the last.
+    fn push(&mut self, entries: Vec<Entry>) {
+        match self {
+            Partitions::One(all) => all.push(entries.first().copied().unwrap_or(Entry::ABSENT)),
+            Partitions::Many(all) => all.push(entries),
+        }
+    }
+
+    #[inline]
+    fn of(&self, partition: u32) -> &[Entry] {
+        match self {
+            Partitions::One(entries) => match &entries[partition as usize] {
+                Entry { row: NONE, .. } => &[],
+                entry => std::slice::from_ref(entry),
+            },
+            Partitions::Many(entries) => &entries[partition as usize],
+        }
+    }
+
+    /// Other entries for a partition; those it had.
+    fn replace(&mut self, partition: u32, with: Vec<Entry>) -> Vec<Entry> {
+        match self {
+            Partitions::One(entries) => {
+                let with = with.first().copied().unwrap_or(Entry::ABSENT);
+                let old = std::mem::replace(&mut entries[partition as usize], with);
+                if old.row == NONE { Vec::new() } else { vec![old] }
+            }
+            Partitions::Many(entries) => std::mem::replace(&mut entries[partition as usize], with),
+        }
+    }
+
+    /// All partitions, in order.
+    fn iter(&self) -> impl Iterator<Item = &[Entry]> {
+        (0..self.len() as u32).map(|partition| self.of(partition))
+    }
+
+    fn heap_size(&self) -> usize {
+        match self {
+            Partitions::One(entries) => entries.heap_size(),
+            Partitions::Many(all) => {
+                let entries: usize = all.iter().map(Vec::capacity).sum();
+                entries * size_of::<Entry>() + all.capacity() * size_of::<Vec<Entry>>()
+            }
+        }
+    }
 }
 
 /// Whole encodings of what leads do not tell apart.
@@ -84,7 +155,7 @@ impl Ties {
         let mut ties = Ties::default();
         let (mut tied, mut entries): (Vec<&Candidate>, Vec<u32>) = (vec![], vec![]);
         for (first, run) in runs(candidates) {
-            let there = &node.partitions[run[0].partition as usize];
+            let there = node.partitions.of(run[0].partition);
             let mut index = first;
             for same in run.chunk_by(|a, b| a.lead == b.lead) {
                 let lead = same[0].lead;
@@ -158,7 +229,7 @@ impl TopK {
             input,
             schema,
             keys: GroupIndex::new(),
-            partitions: Vec::new(),
+            partitions: Partitions::new(most),
         })
     }
 
@@ -178,7 +249,7 @@ impl TopK {
                     self.partitions.push(Vec::new());
                 }
                 let lead = lead(leads.row(row));
-                let first = &self.partitions[partition as usize];
+                let first = self.partitions.of(partition);
                 if first.len() == self.most && first.last().is_some_and(|last| last.lead < lead) {
                     continue;
                 }
@@ -208,7 +279,7 @@ impl TopK {
 
     /// The first rows of a partition, of its entries and of `run`, which begins at candidate `first`.
     fn merged(&self, partition: u32, first: u32, run: &[Candidate], all: &[Candidate], ties: &Ties) -> Vec<Place> {
-        let entries = &self.partitions[partition as usize];
+        let entries = self.partitions.of(partition);
         let mut order: Vec<u32> = (first..first + run.len() as u32).collect();
         if !ties.is_empty() {
             order.sort_by(|a, b| {
@@ -264,7 +335,7 @@ impl TopK {
         let numbered = self.schema.fields().len() > self.input.fields().len();
         let mut forgotten: Vec<u32> = Vec::new();
         for (partition, merged) in changed {
-            let old = std::mem::take(&mut self.partitions[*partition as usize]);
+            let old = self.partitions.replace(*partition, Vec::new());
             let mut stays = vec![false; old.len()];
             let mut entries = Vec::with_capacity(merged.len());
             for (place, number) in merged.iter().zip(0u32..) {
@@ -290,7 +361,7 @@ impl TopK {
                 gone.push((entry.row, number));
                 forgotten.push(entry.row);
             }
-            self.partitions[*partition as usize] = entries;
+            self.partitions.replace(*partition, entries);
         }
         let mut output = Vec::with_capacity(2);
         if !gone.is_empty() {
@@ -338,7 +409,7 @@ impl TopK {
         for (first, run) in runs(&candidates) {
             let partition = run[0].partition;
             let merged = self.merged(partition, first, run, &candidates, &ties);
-            let old = self.partitions[partition as usize].len();
+            let old = self.partitions.of(partition).len();
             if merged.len() != old || merged.iter().zip(0..).any(|(place, at)| *place != Place::Entry(at)) {
                 changed.push((partition, merged));
             }
@@ -356,15 +427,19 @@ impl Forgetting for TopK {
     fn forget(&mut self, stays: &Stays<'_>) -> Result<()> {
         let decode = |ids: &[u32]| self.key_codec.decode(ids.iter().map(|id| self.keys.key(*id)));
         let Some(kept) = kept(&self.keys, decode, stays)? else { return Ok(()) };
-        let partitions = kept.iter().map(|id| std::mem::take(&mut self.partitions[*id as usize]));
-        let mut partitions: Vec<Vec<Entry>> = partitions.collect();
-        let old: Vec<u32> = partitions.iter().flatten().map(|entry| entry.row).collect();
+        let old: Vec<u32> = kept.iter().flat_map(|id| self.partitions.of(*id)).map(|entry| entry.row).collect();
         let mut rows = RowStore::unindexed(&self.input);
+        let mut new = Vec::new();
         if !old.is_empty() {
             let columns = self.rows.columns(&old, &(0..self.input.fields().len()).collect::<Vec<_>>())?;
-            let new = rows.apply(&[SignedBatch::inserts(eval::rows(&self.input, columns, old.len())?)])?.ids;
-            partitions.iter_mut().flatten().zip(new).for_each(|(entry, row)| entry.row = row);
+            new = rows.apply(&[SignedBatch::inserts(eval::rows(&self.input, columns, old.len())?)])?.ids;
             rows.sweep()?;
+        }
+        let mut partitions = Partitions::new(self.most);
+        let mut new = new.into_iter();
+        for id in &kept {
+            let moved = self.partitions.of(*id).iter().zip(&mut new).map(|(entry, row)| Entry { row, ..*entry });
+            partitions.push(moved.collect());
         }
         (self.keys, self.partitions, self.rows) = (self.keys.picked(&kept)?, partitions, rows);
         Ok(())
@@ -392,7 +467,13 @@ impl Shard for TopK {
         let leads = from.exactly::<u128>("top.leads", count)?;
         let entry = |(row, lead): (u32, u128)| Entry { lead: lead.to_le_bytes(), row };
         let mut entries = rows.into_iter().zip(leads).map(entry);
-        self.partitions = lengths.iter().map(|length| entries.by_ref().take(*length as usize).collect()).collect();
+        if lengths.iter().any(|length| *length as usize > self.most) {
+            return Err(Error::internal("a stored partition has more rows than were asked for"));
+        }
+        self.partitions = Partitions::new(self.most);
+        for length in lengths {
+            self.partitions.push(entries.by_ref().take(length as usize).collect());
+        }
         self.rows.restore(from)?;
         match self.rows.len() == count && self.partitions.iter().flatten().all(|e| self.rows.contains(e.row)) {
             true => Ok(()),
@@ -405,8 +486,7 @@ impl Shard for TopK {
     }
 
     fn state_bytes(&self) -> usize {
-        let entries = self.rows.len() * size_of::<Entry>() + self.partitions.capacity() * size_of::<Vec<Entry>>();
-        self.keys.heap_size() + entries + self.rows.heap_size()
+        self.keys.heap_size() + self.partitions.heap_size() + self.rows.heap_size()
     }
 }
 

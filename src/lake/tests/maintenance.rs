@@ -50,8 +50,9 @@ async fn many_commits_keep_few_files_a_short_log_and_a_small_checkpoint() {
 
 #[tokio::test]
 async fn rows_deleted_during_a_compaction_stay_deleted() {
-    for deletion_vectors in [true, false] {
-        let world = World::new(2);
+    // Encoded anew, then joined as they are.
+    for (seed, deletion_vectors) in [(2, true), (2, false), (5, true), (5, false)] {
+        let world = World::new(seed);
         let mut table = world.lake().create_table("s", "t", spec(deletion_vectors)).await.unwrap();
         for i in 0..20 {
             table.stage(&[signed(&[(2 * i, 1), (2 * i + 1, 1)])]).await.unwrap();
@@ -80,6 +81,46 @@ async fn rows_deleted_during_a_compaction_stay_deleted() {
         expected.remove(&38);
         assert_eq!(content(&world.lake().table("s", "t").await.unwrap().unwrap()).await, expected);
     }
+}
+
+#[tokio::test]
+async fn files_that_are_large_enough_are_joined_as_they_are() {
+    let world = World::new(7);
+    let mut table = world.lake().create_table("s", "t", spec(true)).await.unwrap();
+    for i in 0..5 {
+        table.stage(&[signed(&(0..40).map(|k| (100 * i + k, 1)).collect::<Vec<_>>())]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+    }
+    // A tenth of a file's rows are gone before, some of another afterwards; the last one is too empty to be kept as it is.
+    let gone: Vec<i64> = vec![0, 1, 39, 139];
+    table.stage(&[signed(&gone.iter().map(|k| (*k, -1)).collect::<Vec<_>>())]).await.unwrap();
+    table.commit(instance(1)).await.unwrap();
+    let bytes: u64 = table.state.files.values().map(|f| f.file.size).sum();
+    table.optimize().await.unwrap();
+    let joined: Vec<_> = table.state.files.values().cloned().collect();
+    let [joined] = joined.as_slice() else { panic!("{} files", joined.len()) };
+    assert_eq!((joined.file.rows, joined.live_rows()), (200, 196), "rows that are gone are in it, with their vector");
+    assert!(joined.file.size < bytes);
+    let stats: serde_json::Value = serde_json::from_str(joined.file.stats.as_deref().unwrap()).unwrap();
+    assert_eq!((&stats["minValues"]["id"], &stats["maxValues"]["id"]), (&0.into(), &439.into()));
+    let file = world.store.get(&joined.file.location).await.unwrap().bytes().await.unwrap();
+    let footer = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+    assert_eq!(footer.num_row_groups(), 5);
+    // Rows are found where they are now.
+    table.stage(&[signed(&[(2, -1), (438, -1), (7, 1)])]).await.unwrap();
+    table.commit(instance(1)).await.unwrap();
+    let mut expected: Model = (0..5).flat_map(|i| (0..40).map(move |k| (100 * i + k, 1))).collect();
+    gone.iter().chain(&[2, 438]).for_each(|k| drop(expected.remove(k)));
+    *expected.entry(7).or_default() += 1;
+    assert_eq!(content(&world.lake().table("s", "t").await.unwrap().unwrap()).await, expected);
+    // With most of its rows gone it is encoded anew.
+    let most: Vec<(i64, i64)> = (0..5).flat_map(|i| (8..38).map(move |k| (100 * i + k, -1))).collect();
+    table.stage(&[signed(&most)]).await.unwrap();
+    table.commit(instance(1)).await.unwrap();
+    most.iter().for_each(|(k, _)| drop(expected.remove(k)));
+    table.optimize().await.unwrap();
+    assert!(table.state.files.values().all(|f| f.vector.is_none()), "{:?}", table.state.files);
+    assert_eq!(content(&table).await, expected);
 }
 
 #[tokio::test]

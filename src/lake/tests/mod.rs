@@ -112,6 +112,8 @@ pub fn stream(batches: Vec<RecordBatch>) -> futures::stream::BoxStream<'static, 
 pub struct World {
     pub env: Env,
     pub store: FaultyStore,
+    /// Of data files. Where it is small, the few rows of a file are as many as compaction joins without decoding them.
+    pub target_file_size: u64,
 }
 
 impl World {
@@ -119,7 +121,8 @@ impl World {
         let store = FaultyStore::new(FaultPlan::default());
         // The in-memory store stamps objects with the real time: simulated time starts there.
         let env = Env::simulated(seed, Env::real().now_micros(), BTreeMap::new(), store.clone());
-        World { env, store }
+        let target_file_size = if seed % 2 == 1 { 64 << 10 } else { LakeOptions::default().target_file_size };
+        World { env, store, target_file_size }
     }
 
     /// The same store seen by a process that crashes at `point`.
@@ -134,13 +137,16 @@ impl World {
 
     /// Whose locators may take so many bytes of memory each.
     pub fn lake_with(&self, locator_memory: usize) -> Lake {
-        let options = LakeOptions { put_retries: 1, locator_memory, ..LakeOptions::default() };
+        let options = LakeOptions { locator_memory, ..self.options() };
         Lake::open(&self.env, "memory://lake", options).unwrap()
     }
 
     pub fn lake_of(&self, env: &Env) -> Lake {
-        let options = LakeOptions { put_retries: 1, ..LakeOptions::default() };
-        Lake::open(env, "memory://lake", options).unwrap()
+        Lake::open(env, "memory://lake", self.options()).unwrap()
+    }
+
+    fn options(&self) -> LakeOptions {
+        LakeOptions { put_retries: 1, target_file_size: self.target_file_size, ..LakeOptions::default() }
     }
 }
 
