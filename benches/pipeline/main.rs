@@ -157,7 +157,7 @@ async fn backlog(servers: &str, sample: &Sample, arguments: &Arguments) -> Resul
         ratios.note("through gold", gold.cpu, reference);
     }
     if arguments.names("costs") {
-        costs(servers, &sample, arguments, count).await?;
+        costs(servers, sample, arguments, count).await?;
     }
     if arguments.wants("start") {
         sample.start_up()?;
