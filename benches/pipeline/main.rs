@@ -111,7 +111,7 @@ async fn run(servers: &str, arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     if arguments.wants("many") {
-        many::measure(servers)?;
+        many::measure(servers).await?;
     }
     if arguments.names("steady") {
         let interval = std::time::Duration::from_secs(1);

@@ -3,9 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Failure;
 use super::measure::{Percentiles, cpu_of};
 use super::project::Sample;
+use super::{Failure, traffic};
 
 /// Besides those of the sample.
 const MARTS: usize = 36;
@@ -31,7 +31,8 @@ fn project(servers: &str) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-pub fn measure(servers: &str) -> Result<(), Failure> {
+pub async fn measure(servers: &str) -> Result<(), Failure> {
+    traffic::topics(servers, "").await?;
     let sample = project(servers)?;
     let smelt = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_smelt"));
@@ -55,6 +56,9 @@ pub fn measure(servers: &str) -> Result<(), Failure> {
     let before = cpu_of(up.id())?;
     std::thread::sleep(IDLE);
     let used = cpu_of(up.id())? - before;
+    if up.try_wait()?.is_some() {
+        return Err("smelt up ended".into());
+    }
     up.kill()?;
     up.wait()?;
     println!("smelt up of the same, idle: {:.2} % of a core", used / IDLE.as_secs_f64() * 100.0);
