@@ -5,7 +5,6 @@
 
 use serde_json::Value;
 use smelt::env::Env;
-use smelt::kafka::{Producer, Record};
 use smelt::runtime::{Event, NoHooks, Options, Runner};
 use smelt::source::datagen::telecom::{self, Options as Traffic, Telecom};
 use std::collections::BTreeMap;
@@ -68,14 +67,18 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
         let (servers, suffix) = (servers.to_string(), suffix.clone());
         async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            let sent = send(telecom, &servers, &suffix, rate).await.map_err(|e| e.to_string());
-            let count: usize = sent.iter().flat_map(BTreeMap::values).map(Vec::len).sum();
+            let mut sent: BTreeMap<Partition, Vec<SystemTime>> = BTreeMap::new();
+            let sending = traffic::send(telecom, &servers, &suffix, rate as f64, |_, record| {
+                sent.entry((record.topic, record.partition)).or_default().push(SystemTime::now());
+            });
+            let sending = sending.await.map_err(|e| e.to_string());
+            let count: usize = sent.values().map(Vec::len).sum();
             let patience = tokio::time::Instant::now() + PATIENCE;
             while landed.load(Ordering::Relaxed) < count as u64 && tokio::time::Instant::now() < patience {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             let _ = stop.send(true);
-            sent
+            sending.map(|()| sent)
         }
     });
     runner.up(stopped, edited, &NoHooks).await?;
@@ -93,36 +96,6 @@ pub fn rename_topics(sample: &Sample, suffix: &str) -> Result<(), Failure> {
         text = text.replace(&format!("topic: {}\n", topic.name()), &format!("topic: {}{suffix}\n", topic.name()));
     }
     Ok(std::fs::write(path, text)?)
-}
-
-/// Sends at `rate`; returns when each record of each partition went out.
-async fn send(
-    telecom: Telecom,
-    servers: &str,
-    suffix: &str,
-    rate: u64,
-) -> smelt::error::Result<BTreeMap<Partition, Vec<SystemTime>>> {
-    let mut producer = Producer::new(servers)?;
-    let mut sent: BTreeMap<Partition, Vec<SystemTime>> = BTreeMap::new();
-    let started = tokio::time::Instant::now();
-    for (n, record) in telecom.enumerate() {
-        let due = started + Duration::from_secs_f64(n as f64 / rate as f64);
-        if due > tokio::time::Instant::now() + Duration::from_millis(1) {
-            tokio::time::sleep_until(due).await;
-        }
-        sent.entry((record.topic, record.partition)).or_default().push(SystemTime::now());
-        let topic = format!("{}{suffix}", record.topic);
-        let record = Record {
-            topic: &topic,
-            partition: record.partition,
-            key: Some(&record.key),
-            value: Some(&record.value),
-            timestamp_millis: Some(record.timestamp_micros / 1000),
-        };
-        producer.send(record).await?;
-    }
-    producer.flush().await?;
-    Ok(sent)
 }
 
 /// Seconds each record waited for its epoch's commit of the fact table.

@@ -5,7 +5,6 @@
 
 use parking_lot::Mutex;
 use smelt::env::Env;
-use smelt::kafka::{Producer, Record};
 use smelt::runtime::{Event, NoHooks, Options, Runner};
 use smelt::source::datagen::telecom::{self, Options as Traffic, Telecom};
 use std::collections::{BTreeMap, VecDeque};
@@ -69,7 +68,17 @@ pub async fn measure(servers: &str, rate: u64, minutes: u64, commit_interval: Du
     };
     println!("{rate} events/s, commit_interval {commit_interval:?}, retention {RETENTION:?}: per minute");
     let lake = sample.lake("steady");
-    let sending = tokio::spawn(send(telecom, servers.to_string(), suffix, rate, Arc::clone(&waiting)));
+    let sending = tokio::spawn({
+        let (servers, waiting) = (servers.to_string(), Arc::clone(&waiting));
+        async move {
+            let note = |n: u64, _: &telecom::GeneratedRecord| {
+                if n.is_multiple_of(EVERY) {
+                    waiting.lock().sent.push_back((n, Instant::now()));
+                }
+            };
+            traffic::send(telecom, &servers, suffix, rate as f64, note).await
+        }
+    });
     let telling = tokio::spawn(async move {
         let mut used = cpu().unwrap_or(0.0);
         for minute in 1..=minutes {
@@ -112,36 +121,6 @@ impl Waiting {
             self.waits.push(now.duration_since(at).as_secs_f64());
         }
     }
-}
-
-async fn send(
-    telecom: Telecom,
-    servers: String,
-    suffix: &'static str,
-    rate: u64,
-    waiting: Arc<Mutex<Waiting>>,
-) -> smelt::error::Result<()> {
-    let mut producer = Producer::new(&servers)?;
-    let started = tokio::time::Instant::now();
-    for (n, record) in (0u64..).zip(telecom) {
-        let due = started + Duration::from_secs_f64(n as f64 / rate as f64);
-        if due > tokio::time::Instant::now() + Duration::from_millis(1) {
-            tokio::time::sleep_until(due).await;
-        }
-        if n % EVERY == 0 {
-            waiting.lock().sent.push_back((n, Instant::now()));
-        }
-        let topic = format!("{}{suffix}", record.topic);
-        let record = Record {
-            topic: &topic,
-            partition: record.partition,
-            key: Some(&record.key),
-            value: Some(&record.value),
-            timestamp_millis: Some(record.timestamp_micros / 1000),
-        };
-        producer.send(record).await?;
-    }
-    producer.flush().await
 }
 
 /// Files of a lake.

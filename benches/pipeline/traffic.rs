@@ -7,6 +7,7 @@ use smelt::source::datagen::telecom::{self, Options, Telecom};
 use smelt::types::Positions;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Failure;
 
@@ -29,23 +30,42 @@ pub async fn backlog(servers: &str, dir: &Path, events: u64) -> Result<Backlog, 
     let telecom = Telecom::new(Options { events, ..Options::default() })?;
     telecom::write_reference(&telecom, &dir.join("data"))?;
     topics(servers, "").await?;
-    let mut producer = Producer::new(servers)?;
     let mut backlog = Backlog { count: 0, bytes: 0 };
-    for record in telecom {
-        producer
-            .send(Record {
-                topic: record.topic,
-                partition: record.partition,
-                key: Some(&record.key),
-                value: Some(&record.value),
-                timestamp_millis: Some(record.timestamp_micros / 1000),
-            })
-            .await?;
+    send(telecom, servers, "", f64::INFINITY, |_, record| {
         backlog.count += 1;
         backlog.bytes += record.value.len() as u64;
-    }
-    producer.flush().await?;
+    })
+    .await?;
     Ok(backlog)
+}
+
+/// Sends `rate` records a second to the topics followed by `suffix`; `going` sees each of them, with its number, as it goes out.
+pub async fn send(
+    telecom: Telecom,
+    servers: &str,
+    suffix: &str,
+    rate: f64,
+    mut going: impl FnMut(u64, &telecom::GeneratedRecord),
+) -> smelt::error::Result<()> {
+    let mut producer = Producer::new(servers)?;
+    let started = tokio::time::Instant::now();
+    for (n, record) in (0..).zip(telecom) {
+        let due = started + Duration::from_secs_f64(n as f64 / rate);
+        if due > tokio::time::Instant::now() + Duration::from_millis(1) {
+            tokio::time::sleep_until(due).await;
+        }
+        going(n, &record);
+        let topic = format!("{}{suffix}", record.topic);
+        let record = Record {
+            topic: &topic,
+            partition: record.partition,
+            key: Some(&record.key),
+            value: Some(&record.value),
+            timestamp_millis: Some(record.timestamp_micros / 1000),
+        };
+        producer.send(record).await?;
+    }
+    producer.flush().await
 }
 
 /// Reads every record of both topics and does nothing with it.
