@@ -159,6 +159,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("Kafka's log:\n{}", self.log());
+        }
         self.kill();
     }
 }
@@ -213,10 +216,25 @@ fn jars() -> PathBuf {
     jars
 }
 
+/// Ports that nobody listens on, and that the system gives to nobody: a broker that is down for a while finds its own free
+/// again. One process takes none of them twice.
 fn free_ports<const N: usize>() -> [u16; N] {
-    // All at once, so that they differ.
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    const FIRST: u16 = 10_000;
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).filter(|low| *low > 2 * FIRST);
+    let count = end.unwrap_or(32_768) - FIRST;
+    let mut next = NEXT.lock().unwrap_or_else(|e| e.into_inner());
+    std::array::from_fn(|_| {
+        loop {
+            // Processes beside this one begin somewhere else.
+            let tried = next.map_or((std::process::id() % u32::from(count)) as u16, |next| (next + 1) % count);
+            *next = Some(tried);
+            if TcpListener::bind(("127.0.0.1", FIRST + tried)).is_ok() {
+                return FIRST + tried;
+            }
+        }
+    })
 }
 
 /// A self-signed certificate for 127.0.0.1.

@@ -197,6 +197,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what smelt printed:\n{}", self.log());
+        }
         self.kill();
     }
 }
