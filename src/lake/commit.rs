@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::actions::{Commit, INFO_MEMBER, Line, Metadata, PAYLOAD_MEMBER, Protocol, Remove, Txn};
+use super::encode::engine;
 use super::files::{LiveFile, Ordinal};
 use super::pending::{Pending, Undo};
 use super::reader;
@@ -28,7 +29,6 @@ use super::state::Tombstone;
 use super::store::{Created, TableStore};
 use super::table::{INSTANCE, Table};
 use super::vector::{self, Vector};
-use super::writer::engine;
 use crate::error::{Error, ErrorKind, Result};
 use futures::TryStreamExt;
 

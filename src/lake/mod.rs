@@ -5,7 +5,7 @@
 //! 1. [`Lake::table`] replays a table's log once ([`log`], [`checkpoint`]) into a [`state::State`]: version, live files with their
 //!    deletion vectors, tombstones, positions (`txn` actions).
 //! 2. [`Table::stage`] brings signed rows to the table's exact types ([`schema`]), nets them ([`net`]), finds retracted
-//!    rows by their hash ([`hash`], [`locator`]), writes inserted ones ([`writer`], [`stats`]) and keeps all of it as a delta over
+//!    rows by their hash ([`hash`], [`locator`]), writes inserted ones ([`writer`], [`encode`], [`stats`]) and keeps all of it as a delta over
 //!    the state ([`pending`]). [`Table::snapshot`] shows it to queries ([`snapshot`], [`scan`]); [`Table::discard`] takes it back.
 //! 3. [`Table::commit`] packs deletion vectors ([`vector`]), writes one log entry at exactly the next version ([`commit`]) and,
 //!    when it has landed, turns the delta into state.
@@ -27,6 +27,7 @@ mod commit;
 mod compact;
 mod diff;
 mod docs;
+mod encode;
 mod epochs;
 mod files;
 mod hash;

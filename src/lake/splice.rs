@@ -13,6 +13,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
 use std::sync::Arc;
 
+use super::encode::engine;
 use super::files::DataFile;
 use super::snapshot::SnapshotFile;
 use super::stats;
@@ -40,7 +41,7 @@ pub async fn splice(target: &Target, files: &[SnapshotFile]) -> Result<Option<Wr
     let Some(values) = files.first().map(|f| f.partition_values.clone()) else { return Ok(None) };
 
     let schema = ArrowSchemaConverter::new().convert(&target.file_schema)?;
-    let mut properties = WriterProperties::builder().set_created_by(writer::engine()).build();
+    let mut properties = WriterProperties::builder().set_created_by(engine()).build();
     add_encoded_arrow_schema_to_metadata(&target.file_schema, &mut properties);
     let bytes = files.iter().map(|f| f.size as usize).sum();
     let out = Vec::with_capacity(bytes);

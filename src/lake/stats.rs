@@ -4,7 +4,9 @@
 //! Floats never (NaN stands outside any bound), longer decimals never (readers take JSON numbers through a double), binary and
 //! booleans never. Timestamps are floored and ceiled to milliseconds, which is all the log can hold. Null counts always.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+#[cfg(test)]
+use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
@@ -72,14 +74,23 @@ impl Collector {
         Collector { rows: 0, columns }
     }
 
+    /// Takes so many rows in, whose columns follow.
+    pub fn add_rows(&mut self, rows: usize) {
+        self.rows += rows as u64;
+    }
+
+    /// Takes values of a column in, by its place in the schema.
+    pub fn add_column(&mut self, at: usize, values: &ArrayRef) -> Result<()> {
+        let Some(column) = self.columns.get_mut(at) else { return Ok(()) };
+        column.nulls.add(values, None);
+        column.bounds.add(values)
+    }
+
     /// Takes the rows of `batch` in.
+    #[cfg(test)]
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.rows += batch.num_rows() as u64;
-        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
-            column.nulls.add(array, None);
-            column.bounds.add(array)?;
-        }
-        Ok(())
+        self.add_rows(batch.num_rows());
+        (0..batch.num_columns()).try_for_each(|at| self.add_column(at, batch.column(at)))
     }
 
     /// The statistics as the log holds them.
@@ -304,30 +315,35 @@ impl Bounds {
 
 /// The least and the greatest of the texts. Most values are between those found so far, which their first eight bytes tell.
 fn extremes(values: &StringArray) -> Option<(&str, &str)> {
-    type Known<'a> = (u64, &'a str);
-    let mut found: Option<(Known<'_>, Known<'_>)> = None;
-    for text in values.iter().flatten() {
-        let prefix = prefix(text.as_bytes());
-        let Some((low, high)) = &mut found else {
-            found = Some(((prefix, text), (prefix, text)));
-            continue;
-        };
-        if prefix <= low.0 && (prefix, text) < *low {
-            *low = (prefix, text);
-        } else if prefix >= high.0 && (prefix, text) > *high {
-            *high = (prefix, text);
+    let (offsets, bytes) = (values.value_offsets(), values.value_data());
+    let length = |i: usize| (offsets[i + 1] - offsets[i]) as usize;
+    // By prefix and place. Of two short ones with the same prefix, only zeros at the end can tell one from the other.
+    let is_less = |(a_prefix, a): (u64, usize), (b_prefix, b): (u64, usize)| {
+        let may_differ = length(a) > 8 || length(a) != length(b);
+        a_prefix < b_prefix || (a_prefix == b_prefix && may_differ && values.value(a) < values.value(b))
+    };
+    let mut found: Option<[(u64, usize); 2]> = None;
+    for i in (0..values.len()).filter(|i| values.is_valid(*i)) {
+        let new = (prefix(bytes, offsets[i] as usize, length(i)), i);
+        match &mut found {
+            None => found = Some([new, new]),
+            Some([low, _]) if is_less(new, *low) => *low = new,
+            Some([_, high]) if is_less(*high, new) => *high = new,
+            Some(_) => {}
         }
     }
-    found.map(|((_, low), (_, high))| (low, high))
+    found.map(|[(_, low), (_, high)]| (values.value(low), values.value(high)))
 }
 
-/// The first eight bytes, zeros where there are fewer, as a number in the order of texts.
+/// The first eight bytes of the text that stands there, zeros where there are fewer, as a number in the order of texts.
 #[inline]
-fn prefix(text: &[u8]) -> u64 {
-    if let Some(first) = text.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
+fn prefix(bytes: &[u8], start: usize, length: usize) -> u64 {
+    match bytes.get(start..).and_then(|rest| rest.first_chunk::<8>()) {
+        Some(word) if length >= 8 => u64::from_be_bytes(*word),
+        Some(word) if length > 0 => u64::from_be_bytes(*word) & (u64::MAX << (64 - 8 * length)),
+        // The last ones of the array.
+        _ => (0..length).fold(0, |prefix, i| prefix | u64::from(bytes[start + i]) << (56 - 8 * i)),
     }
-    text.iter().enumerate().fold(0, |prefix, (i, byte)| prefix | u64::from(*byte) << (56 - 8 * i))
 }
 
 /// Years outside 0..=9999 have no ISO text that every reader understands.

@@ -1,22 +1,18 @@
 //! Writing data files: Parquet with our own log statistics, one file per partition value, several beyond the target size.
 //!
-//! Files are encoded in memory and put whole, under names nobody else uses; until a log entry names them they do not
-//! exist for any reader.
+//! Rows are gathered until they make a row group ([`super::encode`]). Files are encoded in memory and put whole, under names
+//! nobody else uses; until a log entry names them they do not exist for any reader.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{Array as _, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use indexmap::IndexMap;
-use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use super::actions::PartitionValues;
+use super::encode::{Encoded, Encoder};
 use super::files::DataFile;
 use super::options::{Codec, LakeOptions};
 use super::partition;
-use super::stats::Collector;
 use super::store::TableStore;
 use crate::env::Env;
 use crate::error::Result;
@@ -39,9 +35,16 @@ pub struct Written {
     pub hashes: Option<Vec<u128>>,
 }
 
+/// Rows of a row group at most, and the bytes of rows that wait for theirs, those of all open files together.
+const GROUP_ROWS: usize = 1 << 17;
+const WAITING: usize = 128 << 20;
+
+/// A file that rows are written to.
 struct Open {
-    parquet: ArrowWriter<Vec<u8>>,
-    stats: Collector,
+    encoder: Encoder,
+    waiting: Vec<RecordBatch>,
+    waiting_rows: usize,
+    waiting_bytes: usize,
     rows: u64,
     hashes: Option<Vec<u128>>,
 }
@@ -50,78 +53,14 @@ struct Open {
 pub struct Writer {
     target: Target,
     open: IndexMap<PartitionValues, Open>,
+    /// Bytes of the rows that wait in all of them.
+    waiting: usize,
     done: Vec<Written>,
-}
-
-/// How a file of `schema` whose rows begin with `first` is written.
-fn properties(schema: &Schema, first: &RecordBatch, codec: Codec) -> Result<WriterProperties> {
-    let (compression, _) = codec_of(codec)?;
-    let mut builder = WriterProperties::builder()
-        .set_compression(compression)
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by(engine());
-    let mut leaves = Vec::new();
-    first.columns().iter().for_each(|column| leaves_of(column, &mut leaves));
-    let schema = ArrowSchemaConverter::new().convert(schema)?;
-    for (leaf, values) in schema.columns().iter().zip(leaves) {
-        match leaf.physical_type() {
-            // Numbers of a stream rarely repeat within a file; many texts (countries, statuses, types) do.
-            PhysicalType::BYTE_ARRAY => {
-                builder = builder.set_column_dictionary_enabled(leaf.path().clone(), repeats(&values));
-                // The log has bounds of short texts; of long ones nobody needs any.
-                builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
-            }
-            // Parquet bounds leave NaN out, so a reader that trusts them would lose NaN rows.
-            PhysicalType::FLOAT | PhysicalType::DOUBLE => {
-                builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
-            }
-            _ => {}
-        }
-    }
-    Ok(builder.build())
-}
-
-/// The arrays below a column that Parquet has columns for, in its order.
-fn leaves_of(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
-    match array.data_type() {
-        DataType::Struct(_) => array.as_struct().columns().iter().for_each(|member| leaves_of(member, leaves)),
-        DataType::List(_) => leaves_of(array.as_list::<i32>().values(), leaves),
-        DataType::Map(..) => {
-            let map = array.as_map();
-            leaves_of(map.keys(), leaves);
-            leaves_of(map.values(), leaves);
-        }
-        _ => leaves.push(Arc::clone(array)),
-    }
-}
-
-/// Rows that tell whether a column's values repeat.
-const SAMPLE: usize = 1024;
-
-/// Whether a dictionary of the texts is worth making: half of the first ones are repeated.
-fn repeats(values: &ArrayRef) -> bool {
-    let Some(texts) = values.as_string_opt::<i32>() else { return true };
-    let first: Vec<&str> = texts.iter().take(SAMPLE).flatten().collect();
-    let distinct: HashSet<&str> = first.iter().copied().collect();
-    first.len() < SAMPLE / 8 || distinct.len() * 2 <= first.len()
-}
-
-/// What we call ourselves in files and log entries.
-pub fn engine() -> String {
-    format!("smelt/{}", env!("CARGO_PKG_VERSION"))
-}
-
-fn codec_of(codec: Codec) -> Result<(Compression, &'static str)> {
-    Ok(match codec {
-        Codec::Snappy => (Compression::SNAPPY, "snappy"),
-        Codec::Zstd => (Compression::ZSTD(ZstdLevel::try_new(1)?), "zstd"),
-    })
 }
 
 impl Writer {
     pub fn new(target: Target) -> Result<Self> {
-        Ok(Writer { target, open: IndexMap::new(), done: Vec::new() })
+        Ok(Writer { target, open: IndexMap::new(), waiting: 0, done: Vec::new() })
     }
 
     /// Takes rows; `hashes` has one per row, or is `None` for all batches.
@@ -142,27 +81,41 @@ impl Writer {
     }
 
     async fn append(&mut self, values: PartitionValues, rows: RecordBatch, hashes: Option<Vec<u128>>) -> Result<()> {
+        let Target { file_schema, options, .. } = &self.target;
         if !self.open.contains_key(&values) {
-            let properties = properties(&self.target.file_schema, &rows, self.target.options.codec)?;
-            let parquet = ArrowWriter::try_new(Vec::new(), Arc::clone(&self.target.file_schema), Some(properties))?;
-            let stats = Collector::new(&self.target.file_schema);
+            let encoder = Encoder::new(file_schema, &rows, options.codec)?;
             let hashes = hashes.is_some().then(Vec::new);
-            self.open.insert(values.clone(), Open { parquet, stats, rows: 0, hashes });
+            let open = Open { encoder, waiting: Vec::new(), waiting_rows: 0, waiting_bytes: 0, rows: 0, hashes };
+            self.open.insert(values.clone(), open);
         }
         let Some(open) = self.open.get_mut(&values) else { return Ok(()) };
-        open.parquet.write(&rows)?;
-        open.stats.add(&rows)?;
+        let bytes = memory(&rows)?;
         open.rows += rows.num_rows() as u64;
+        open.waiting_rows += rows.num_rows();
+        open.waiting_bytes += bytes;
+        open.waiting.push(rows);
         if let (Some(all), Some(new)) = (&mut open.hashes, hashes) {
             all.extend(new);
         }
-        // What is buffered compresses a little further: the target is a size to aim at.
-        let size = (open.parquet.bytes_written() + open.parquet.in_progress_size()) as u64;
-        if size >= self.target.options.target_file_size
+        self.waiting += bytes;
+        let target_size = options.target_file_size;
+        if open.waiting_rows >= GROUP_ROWS || open.waiting_bytes as u64 >= target_size {
+            self.waiting -= open.waiting_bytes;
+            open.encode()?;
+        }
+        // Never exact, since rows do not take as much in a file as in memory: the target is a size to aim at.
+        if open.encoder.size() >= target_size
             && let Some(open) = self.open.shift_remove(&values)
         {
+            self.waiting -= open.waiting_bytes;
             let written = close(&self.target, values, open).await?;
             self.done.push(written);
+        }
+        while self.waiting > WAITING
+            && let Some(open) = self.open.values_mut().max_by_key(|open| open.waiting_bytes)
+        {
+            self.waiting -= open.waiting_bytes;
+            open.encode()?;
         }
         Ok(())
     }
@@ -178,9 +131,25 @@ impl Writer {
     }
 }
 
-async fn close(target: &Target, values: PartitionValues, open: Open) -> Result<Written> {
-    let bytes = open.parquet.into_inner()?;
-    let file = put(target, values, bytes, open.rows, open.stats.to_json()).await?;
+impl Open {
+    /// Makes what waits a row group.
+    fn encode(&mut self) -> Result<()> {
+        (self.waiting_rows, self.waiting_bytes) = (0, 0);
+        let rows = std::mem::take(&mut self.waiting);
+        if rows.is_empty() { Ok(()) } else { self.encoder.row_group(&rows) }
+    }
+}
+
+/// Bytes that rows take, without those of the rows around them that share their buffers.
+fn memory(rows: &RecordBatch) -> Result<usize> {
+    let bytes = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    Ok(bytes.sum::<Result<usize, _>>()?)
+}
+
+async fn close(target: &Target, values: PartitionValues, mut open: Open) -> Result<Written> {
+    open.encode()?;
+    let Encoded { bytes, stats } = open.encoder.finish()?;
+    let file = put(target, values, bytes, open.rows, stats).await?;
     Ok(Written { file, hashes: open.hashes })
 }
 
@@ -193,7 +162,10 @@ pub(super) async fn put(
     stats: String,
 ) -> Result<Arc<DataFile>> {
     let directory = partition::directory(&values, &target.partition_columns);
-    let (_, suffix) = codec_of(target.options.codec)?;
+    let suffix = match target.options.codec {
+        Codec::Snappy => "snappy",
+        Codec::Zstd => "zstd",
+    };
     let path = format!("{directory}part-00000-{}.{suffix}.parquet", target.env.new_uuid());
     let size = bytes.len() as u64;
     target.store.put(&path, bytes).await?;
