@@ -13,6 +13,7 @@ use datafusion::execution::SessionState;
 use std::sync::Arc;
 
 use super::eval::Predicate;
+use super::linear::in_parts;
 use crate::error::{Error, Result};
 use crate::plan::CompiledExpectation;
 use crate::project::OnViolation;
@@ -21,6 +22,7 @@ use crate::types::{RejectKind, SignedBatch, reject_schema};
 /// The expectations of one model.
 pub struct Expectations {
     expectations: Vec<(String, OnViolation, Predicate)>,
+    threads: usize,
 }
 
 /// A change after its expectations.
@@ -51,7 +53,8 @@ impl Expectations {
         let compile = |e: &CompiledExpectation| {
             Ok((e.name.clone(), e.on_violation, Predicate::new(&e.predicate, &schema, session)?))
         };
-        Ok(Expectations { expectations: expectations.iter().map(compile).collect::<Result<_>>()? })
+        let threads = session.config().target_partitions();
+        Ok(Expectations { expectations: expectations.iter().map(compile).collect::<Result<_>>()?, threads })
     }
 
     /// Whether there is none.
@@ -98,8 +101,12 @@ impl Expectations {
         Ok(newly)
     }
 
-    /// Splits `change`, rows of the model `model` in stored types.
-    pub fn apply(&self, model: &str, change: SignedBatch) -> Result<Applied> {
+    /// Splits `change`, rows of the model `model` in stored types: one part after the other, in their order.
+    pub fn apply(&self, model: &str, change: Vec<SignedBatch>) -> Result<Vec<Applied>> {
+        in_parts(change, self.threads, |part| self.split(model, part).map(Some))
+    }
+
+    fn split(&self, model: &str, change: SignedBatch) -> Result<Applied> {
         let rows = change.num_rows();
         let mut keep = vec![true; rows];
         // The first violated expectation, by quarantined row.

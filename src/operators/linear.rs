@@ -40,15 +40,15 @@ impl Filter {
     }
 }
 
-/// Rows from which on threads are worth starting.
-const LARGE: usize = 1 << 14;
+/// Rows from which on threads are worth starting. Tests have few.
+pub(super) const LARGE: usize = if cfg!(test) { 8 } else { 1 << 14 };
 
 /// What `of` makes of every batch, in order; large ones are cut and dealt out to threads.
-pub(super) fn in_parts(
+pub(super) fn in_parts<T: Send>(
     input: Vec<SignedBatch>,
     threads: usize,
-    of: impl Fn(SignedBatch) -> Result<Option<SignedBatch>> + Sync,
-) -> Result<Vec<SignedBatch>> {
+    of: impl Fn(SignedBatch) -> Result<Option<T>> + Sync,
+) -> Result<Vec<T>> {
     let rows: usize = input.iter().map(SignedBatch::num_rows).sum();
     if threads <= 1 || rows < LARGE {
         return input.into_iter().filter_map(|batch| of(batch).transpose()).collect();
@@ -71,7 +71,8 @@ pub(super) fn in_parts(
         }
     }
     let work = |lot: Vec<SignedBatch>| lot.into_iter().filter_map(|batch| of(batch).transpose()).collect();
-    Ok(in_threads(lots, work)?.into_iter().collect::<Result<Vec<Vec<SignedBatch>>>>()?.concat())
+    let made = in_threads(lots, work)?.into_iter().collect::<Result<Vec<Vec<T>>>>()?;
+    Ok(made.into_iter().flatten().collect())
 }
 
 /// Rows of a batch above which it is cut: what is made of it on the way should stay in the caches.

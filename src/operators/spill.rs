@@ -29,7 +29,7 @@ impl Place {
     pub fn write(&self, shard: &impl Shard) -> Result<()> {
         let mut state = StateWriter::new();
         shard.save(&mut state)?;
-        let blocks = encode(&Header::default(), state.finish(), Packing::Plain)?;
+        let blocks = encode(&Header::default(), state.finish(), Packing::Plain, 1)?;
         let path = self.path()?;
         let write = || -> std::io::Result<()> {
             // Truncating it first would have the system write it to the disk when it is closed.

@@ -394,8 +394,7 @@ pub(super) fn apply_expectations_to(
         return Ok(());
     }
     let name = &compiled.model.name;
-    for batch in rows {
-        let applied = expectations.apply(name, batch)?;
+    for applied in expectations.apply(name, rows)? {
         if let Some(failed) = applied.failed {
             return Err(Error::user(
                 "expectation-failed",

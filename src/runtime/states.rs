@@ -258,7 +258,7 @@ impl Pipeline {
         };
         let next = (0..self.nodes.len()).filter(|i| self.is_worth_keeping(*i) && due(&self.nodes[*i]));
         if let Some(index) = next.min_by_key(|i| self.nodes[*i].since.written) {
-            self.start_writing(index)?;
+            self.start_writing(index, 1)?;
         }
         Ok(())
     }
@@ -269,12 +269,18 @@ impl Pipeline {
             return Ok(());
         }
         self.finish_writing().await;
+        let threads = self.planner.session_state().config().target_partitions();
         for index in 0..self.nodes.len() {
             if self.is_worth_keeping(index) && !self.is_near(index) {
-                self.start_writing(index)?;
+                // One is captured while the one before is packed and written.
+                let before = self.writing.take();
+                self.start_writing(index, threads)?;
+                let this = std::mem::replace(&mut self.writing, before);
                 self.finish_writing().await;
+                self.writing = this;
             }
         }
+        self.finish_writing().await;
         Ok(())
     }
 
@@ -316,8 +322,8 @@ impl Pipeline {
         held >= LARGE && node.since.rows < held / 16 && node.kept.as_ref().is_some_and(serves)
     }
 
-    /// Captures the model's state as it is between two epochs, and starts a task that writes it.
-    fn start_writing(&mut self, index: usize) -> Result<()> {
+    /// Captures the model's state as it is between two epochs, and starts a task that writes it, packed by so many threads.
+    fn start_writing(&mut self, index: usize, threads: usize) -> Result<()> {
         let Some((mut header, entries)) = self.state_header(index)? else { return Ok(()) };
         let node = &self.nodes[index];
         let (Some(circuit), Some(main)) = (&node.circuit, &node.main) else { return Ok(()) };
@@ -340,7 +346,7 @@ impl Pipeline {
                     position.entry = entry;
                 }
             }
-            let (header, pieces) = encoded(header, sections).await?;
+            let (header, pieces) = encoded(header, sections, threads).await?;
             let name = format!("{:020}-{:010}.state", header.epoch, header.instance);
             env.crash_point("before-state-put")?;
             lake.put_state(&table, &name, pieces).await?;
@@ -447,7 +453,7 @@ fn sections(lake: &Lake, stored: &StoredState, directory: &Directory, threads: u
     Ok(sections)
 }
 
-async fn encoded(header: Header, sections: Vec<Section>) -> Result<(Header, Vec<Bytes>)> {
-    let work = move || encode(&header, sections, Packing::Compressed).map(|pieces| (header, pieces));
+async fn encoded(header: Header, sections: Vec<Section>, threads: usize) -> Result<(Header, Vec<Bytes>)> {
+    let work = move || encode(&header, sections, Packing::Compressed, threads).map(|pieces| (header, pieces));
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("encoding state: {e}")))?
 }

@@ -1,7 +1,7 @@
 //! State as bytes: what a stateful node keeps is written as a list of named sections and read back in the same order.
 //!
 //! Numbers become little-endian words, as narrow as the widest of a section allows, keys and rows lengths and bytes, columns Arrow
-//! IPC. Writing copies numbers and bytes and shares columns, so that it is quick and can happen between two epochs; the rest is done
+//! IPC. Writing copies numbers and bytes and shares columns, so that it is quick and can happen between two epochs; columns are encoded
 //! later, by whoever stores the sections ([`Section::into_stored`]). Stored sections are unpacked when they are asked for, straight to
 //! where they will stay. A reader asks for each section by name: one that has another name, or another length than the rest
 //! implies, is damage and nothing of it is used.
@@ -29,11 +29,10 @@ pub struct Section {
 #[derive(Debug)]
 enum Content {
     Bytes(Buffer),
-    /// Numbers in full width, and how they are narrowed.
+    /// Numbers of `width` bytes each.
     Words {
         bytes: Buffer,
         width: usize,
-        narrow: fn(&[u8]) -> Narrowed,
     },
     Columns(RecordBatch),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
@@ -52,10 +51,7 @@ impl Section {
     /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
     pub fn into_stored(self) -> Result<(usize, Buffer)> {
         match self.content {
-            Content::Words { bytes, width, narrow } => Ok(match narrow(&bytes) {
-                Some((width, bytes)) => (width, Buffer::from_vec(bytes)),
-                None => (width, bytes),
-            }),
+            Content::Words { bytes, width } => Ok((width, bytes)),
             _ => Ok((0, self.into_bytes(1)?)),
         }
     }
@@ -84,7 +80,7 @@ impl Section {
     fn into_words<T: Word>(self, threads: usize) -> Result<Vec<T>> {
         let others = || damaged(&format!("`{}` holds other numbers, or none", self.name));
         match self.content {
-            Content::Words { bytes, width, .. } if width == T::WIDTH => {
+            Content::Words { bytes, width } if width <= T::WIDTH => {
                 let mut all = vec![T::default(); bytes.len() / width];
                 T::widen(&bytes, width, &mut all);
                 Ok(all)
@@ -142,17 +138,13 @@ pub(crate) fn damaged(what: &str) -> Error {
         .permanent()
 }
 
-/// Bytes that each of some numbers takes, and the numbers. None: they need their full width.
-pub type Narrowed = Option<(usize, Vec<u8>)>;
-
 /// A number of fixed width.
 pub trait Word: Copy + Default + Send {
     const WIDTH: usize;
-    fn put(self, out: &mut Vec<u8>);
-    /// Numbers in full width.
-    fn append(words: &[Self], out: &mut Vec<u8>);
-    /// Numbers of full width in as few bytes each as the widest needs: 1, 2, 4, 8 or 16.
-    fn narrow(bytes: &[u8]) -> Narrowed;
+    /// Bytes that the widest of them needs: 1, 2, 4, 8 or 16.
+    fn width(words: &[Self]) -> usize;
+    /// Numbers of `width` bytes each, which is enough for them.
+    fn append(words: &[Self], width: usize, out: &mut Vec<u8>);
     /// Numbers of `width` bytes each, 1, 2, 4, 8 or 16 but no more than the full width.
     fn widen(bytes: &[u8], width: usize, out: &mut [Self]);
 }
@@ -162,41 +154,35 @@ macro_rules! words {
         impl Word for $word {
             const WIDTH: usize = size_of::<$word>();
 
-            fn put(self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
-            }
-
-            fn append(words: &[Self], out: &mut Vec<u8>) {
-                let start = out.len();
-                out.resize(start + words.len() * Self::WIDTH, 0);
-                out[start..].as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = w.to_le_bytes());
-            }
-
-            fn narrow(bytes: &[u8]) -> Narrowed {
-                let (words, _) = bytes.as_chunks::<{ size_of::<$word>() }>();
-                let words = words.iter().map(|word| <$word>::from_le_bytes(*word));
+            fn width(words: &[Self]) -> usize {
                 let signed = <$word>::MIN != 0;
                 // Bits that only carry the sign on need not be kept.
                 let sign = |word: $word| if signed { word >> (<$word>::BITS - 1) } else { 0 };
-                let used = words.clone().fold(0, |used: $word, word| used | (word ^ sign(word)));
+                let used = words.iter().fold(0, |used: $word, word| used | (word ^ sign(*word)));
                 let bits = <$word>::BITS - used.leading_zeros() + u32::from(signed);
-                let width = (bits.div_ceil(8).max(1) as usize).next_power_of_two();
-                if width >= Self::WIDTH {
-                    return None;
-                }
-                let mut out = vec![0u8; words.len() * width];
+                (bits.div_ceil(8).max(1) as usize).next_power_of_two()
+            }
+
+            fn append(words: &[Self], width: usize, out: &mut Vec<u8>) {
+                let start = out.len();
+                out.resize(start + words.len() * width, 0);
                 macro_rules! put {
                     ($narrow:ty) => {
-                        out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(o, w)| *o = (w as $narrow).to_le_bytes())
+                        out[start..]
+                            .as_chunks_mut()
+                            .0
+                            .iter_mut()
+                            .zip(words)
+                            .for_each(|(o, w)| *o = (*w as $narrow).to_le_bytes())
                     };
                 }
                 match width {
                     1 => put!($w1),
                     2 => put!($w2),
                     4 => put!($w4),
-                    _ => put!($w8),
+                    8 => put!($w8),
+                    _ => put!($w16),
                 }
-                Some((width, out))
             }
 
             fn widen(bytes: &[u8], width: usize, out: &mut [Self]) {
@@ -259,27 +245,23 @@ impl StateWriter {
     /// Numbers that stand in these slices.
     pub fn slices<'a, T: Word + 'a>(&mut self, name: &str, slices: impl IntoIterator<Item = &'a [T]>) {
         let slices: Vec<&[T]> = slices.into_iter().collect();
-        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| size_of_val(*slice)).sum());
-        slices.into_iter().for_each(|slice| T::append(slice, &mut bytes));
-        self.numbers::<T>(name, bytes);
-    }
-
-    /// Numbers in their full width.
-    fn numbers<T: Word>(&mut self, name: &str, bytes: Vec<u8>) {
-        let content = Content::Words { bytes: Buffer::from_vec(bytes), width: T::WIDTH, narrow: T::narrow };
+        let width = slices.iter().map(|slice| T::width(slice)).max().unwrap_or(1);
+        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len() * width).sum());
+        slices.into_iter().for_each(|slice| T::append(slice, width, &mut bytes));
+        let content = Content::Words { bytes: Buffer::from_vec(bytes), width };
         self.sections.push(Section { name: name.to_string(), content });
     }
 
     /// Byte strings.
     pub fn strings<'a>(&mut self, name: &str, strings: impl IntoIterator<Item = &'a [u8]>) {
-        let mut lengths: Vec<u8> = Vec::new();
+        let mut lengths: Vec<u32> = Vec::new();
         let mut bytes = Vec::new();
         for string in strings {
             // Row bytes are limited by what an Arrow row may be: far below 4 GiB.
-            u32::try_from(string.len()).unwrap_or(u32::MAX).put(&mut lengths);
+            lengths.push(u32::try_from(string.len()).unwrap_or(u32::MAX));
             bytes.extend_from_slice(string);
         }
-        self.numbers::<u32>(name, lengths);
+        self.slices(name, [lengths.as_slice()]);
         self.bytes(name, bytes);
     }
 
@@ -294,19 +276,18 @@ impl StateWriter {
 
     /// Multisets of byte strings.
     pub fn multisets<'a>(&mut self, name: &str, sets: impl IntoIterator<Item = &'a Multiset>) {
-        let (mut counts, mut lengths, mut weights, mut bytes): (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) =
-            Default::default();
+        let (mut counts, mut lengths, mut weights, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for set in sets {
-            u32::try_from(set.len()).unwrap_or(u32::MAX).put(&mut counts);
+            counts.push(u32::try_from(set.len()).unwrap_or(u32::MAX));
             for (value, weight) in set.iter() {
-                u32::try_from(value.len()).unwrap_or(u32::MAX).put(&mut lengths);
-                weight.put(&mut weights);
+                lengths.push(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                weights.push(weight);
                 bytes.extend_from_slice(value);
             }
         }
-        self.numbers::<u32>(name, counts);
-        self.numbers::<u32>(name, lengths);
-        self.numbers::<i64>(name, weights);
+        self.slices(name, [counts.as_slice()]);
+        self.slices(name, [lengths.as_slice()]);
+        self.slices(name, [weights.as_slice()]);
         self.bytes(name, bytes);
     }
 }

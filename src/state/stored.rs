@@ -18,6 +18,7 @@
 
 use arrow::buffer::Buffer;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::parallel::in_threads;
 use super::sections::Section;
 use crate::error::{Error, Result};
 
@@ -115,34 +117,12 @@ pub enum Packing {
     Plain,
 }
 
-/// The stored bytes, in pieces.
-pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing) -> Result<Vec<Bytes>> {
-    let mut directory = Vec::with_capacity(sections.len());
-    let mut body: Vec<Bytes> = Vec::new();
-    let mut zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|e| bad(e.to_string()))?;
-    let mut scratch = Vec::new();
-    for section in sections {
-        let name = section.name.clone();
-        let (width, bytes) = section.into_stored()?;
-        let bytes = Bytes::from_owner(Shared(bytes));
-        let mut blocks = Vec::new();
-        for start in (0..bytes.len()).step_by(BLOCK) {
-            let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
-            let packed = match packing {
-                Packing::Compressed => {
-                    scratch.clear();
-                    scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-                    zstd.compress_to_buffer(&raw, &mut scratch).map_err(|e| bad(format!("`{name}`: {e}")))?;
-                    // A block that gains less than a sixteenth is kept as it is.
-                    (scratch.len() < raw.len() - raw.len() / 16).then(|| Bytes::copy_from_slice(&scratch))
-                }
-                Packing::Plain => None,
-            };
-            let (length, stored) = (raw.len(), packed.unwrap_or(raw));
-            blocks.push(Block { raw: length, stored: stored.len(), check: xxh3_64(&stored) });
-            body.push(stored);
-        }
-        directory.push(StoredSection { name, width, blocks });
+/// The stored bytes, in pieces, made by so many threads.
+pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing, threads: usize) -> Result<Vec<Bytes>> {
+    let (mut directory, mut body) = (Vec::with_capacity(sections.len()), Vec::new());
+    for (section, blocks) in packed(sections, packing, threads)? {
+        directory.push(section);
+        body.extend(blocks);
     }
     let contents = Contents { header: header.clone(), sections: directory };
     let json = serde_json::to_vec(&contents).map_err(|e| Error::internal(e.to_string()))?;
@@ -156,6 +136,66 @@ pub fn encode(header: &Header, sections: Vec<Section>, packing: Packing) -> Resu
     let mut pieces = vec![Bytes::from(head)];
     pieces.append(&mut body);
     Ok(pieces)
+}
+
+/// The blocks of each section, in order, and what the directory says of them. Threads take one section after the other.
+fn packed(sections: Vec<Section>, packing: Packing, threads: usize) -> Result<Vec<(StoredSection, Vec<Bytes>)>> {
+    let threads = threads.clamp(1, sections.len().max(1));
+    let left = Mutex::new(sections.into_iter().enumerate());
+    let work = |()| -> Result<Vec<_>> {
+        let mut packer = Packer::new(packing)?;
+        let mut done = Vec::new();
+        loop {
+            let Some((place, section)) = left.lock().next() else { return Ok(done) };
+            done.push((place, packer.pack(section)?));
+        }
+    };
+    let mut all = Vec::new();
+    for done in in_threads(vec![(); threads], work)? {
+        all.extend(done?);
+    }
+    all.sort_by_key(|(place, _)| *place);
+    Ok(all.into_iter().map(|(_, packed)| packed).collect())
+}
+
+/// Makes blocks of sections.
+struct Packer {
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    scratch: Vec<u8>,
+}
+
+impl Packer {
+    fn new(packing: Packing) -> Result<Self> {
+        let zstd = match packing {
+            Packing::Compressed => Some(zstd::bulk::Compressor::new(LEVEL).map_err(|e| bad(e.to_string()))?),
+            Packing::Plain => None,
+        };
+        Ok(Packer { zstd, scratch: Vec::new() })
+    }
+
+    fn pack(&mut self, section: Section) -> Result<(StoredSection, Vec<Bytes>)> {
+        let name = section.name.clone();
+        let (width, bytes) = section.into_stored()?;
+        let bytes = Bytes::from_owner(Shared(bytes));
+        let (mut blocks, mut body) = (Vec::new(), Vec::new());
+        for start in (0..bytes.len()).step_by(BLOCK) {
+            let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
+            let length = raw.len();
+            let stored = self.compressed(&raw).map_err(|e| bad(format!("`{name}`: {e}")))?.unwrap_or(raw);
+            blocks.push(Block { raw: length, stored: stored.len(), check: xxh3_64(&stored) });
+            body.push(stored);
+        }
+        Ok((StoredSection { name, width, blocks }, body))
+    }
+
+    /// A block that gains less than a sixteenth is kept as it is.
+    fn compressed(&mut self, raw: &[u8]) -> std::io::Result<Option<Bytes>> {
+        let Packer { zstd: Some(zstd), scratch } = self else { return Ok(None) };
+        scratch.clear();
+        scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        zstd.compress_to_buffer(raw, scratch)?;
+        Ok((scratch.len() < raw.len() - raw.len() / 16).then(|| Bytes::copy_from_slice(scratch)))
+    }
 }
 
 /// Bytes that blocks share.
@@ -342,7 +382,7 @@ mod tests {
         let texts: ArrayRef = Arc::new((0..rows).map(|i| (i % 3 > 0).then(|| i.to_string())).collect::<StringArray>());
         state.columns("texts", &[texts], rows as usize).unwrap();
         let header = Header { model: "gold".into(), epoch: 7, inputs: vec![None], ..Header::default() };
-        encode(&header, state.finish(), packing).unwrap().concat().into()
+        encode(&header, state.finish(), packing, 2).unwrap().concat().into()
     }
 
     #[test]

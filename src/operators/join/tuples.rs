@@ -55,14 +55,7 @@ impl Tuples {
         if parts.len() <= 1 {
             return parts.pop();
         }
-        let mut all = Tuples::new(parts[0].arms.len());
-        for part in parts {
-            all.base.extend(part.base);
-            all.weights.extend(part.weights);
-            for (column, more) in all.arms.iter_mut().zip(part.arms) {
-                column.extend(more);
-            }
-        }
+        let all = Tuples::one_after_the_other(parts.into_iter())?;
         let mut order: Vec<u32> = (0..all.len() as u32).collect();
         let key = |i: u32| (all.base[i as usize], all.arms.iter().map(move |c| c[i as usize]));
         order.sort_unstable_by(|a, b| {
@@ -88,6 +81,45 @@ impl Tuples {
             netted = netted.pick(&left);
         }
         (!netted.is_empty()).then_some(netted)
+    }
+
+    /// The tuples in at most so many parts, one after the other.
+    pub fn divided(self, parts: usize) -> Vec<Tuples> {
+        if parts <= 1 {
+            return vec![self];
+        }
+        let each = self.len().div_ceil(parts).max(1);
+        let lengths: Vec<usize> = (0..self.len()).step_by(each).map(|from| each.min(self.len() - from)).collect();
+        self.cut(lengths)
+    }
+
+    /// Parts of these lengths, one after the other.
+    pub fn cut(self, lengths: Vec<usize>) -> Vec<Tuples> {
+        if lengths.len() == 1 {
+            return vec![self];
+        }
+        let mut from = 0;
+        let mut part = |length: usize| {
+            let range = from..from + length;
+            from += length;
+            let ids = |column: &Vec<u32>| column.get(range.clone()).map_or(vec![], <[u32]>::to_vec);
+            Tuples {
+                base: ids(&self.base),
+                arms: self.arms.iter().map(ids).collect(),
+                weights: self.weights[range.clone()].to_vec(),
+            }
+        };
+        lengths.into_iter().map(&mut part).collect()
+    }
+
+    /// All parts as one; all of them have the same columns.
+    pub fn one_after_the_other(parts: impl Iterator<Item = Tuples>) -> Option<Tuples> {
+        parts.reduce(|mut all, part| {
+            all.base.extend(part.base);
+            all.weights.extend(part.weights);
+            all.arms.iter_mut().zip(part.arms).for_each(|(column, more)| column.extend(more));
+            all
+        })
     }
 
     /// Sets `arm`'s column.

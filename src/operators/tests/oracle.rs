@@ -133,7 +133,7 @@ impl Oracle {
     pub fn restored(&self, circuit: &Circuit, mode: Mode) -> Circuit {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
-        let stored = encode(&Header::default(), state.finish(), Packing::Compressed).unwrap().concat();
+        let stored = encode(&Header::default(), state.finish(), Packing::Compressed, 2).unwrap().concat();
         let (_, sections) = decode(&stored.into()).unwrap();
         let mut reader = StateReader::new(sections, 2);
         let mut restored = self.circuit(mode);

@@ -60,7 +60,7 @@ fn expectations_split_a_signed_change() {
         (7, Some("bad"), 1.0),
     ]);
     let weights = Int64Array::from(vec![1, 1, 2, 1, 1, -1, -1]);
-    let applied = expectations.apply("m", SignedBatch::new(change, weights).unwrap()).unwrap();
+    let applied = expectations.apply("m", vec![SignedBatch::new(change, weights).unwrap()]).unwrap().remove(0);
     assert_eq!(ids(&applied.kept), [(1, 1), (13, 1), (66, -1)]);
     let counts: Vec<(&str, u64)> = applied.counts.iter().map(|(n, c)| (n.as_str(), *c)).collect();
     // NULL violates; what is retracted does not count.
@@ -79,8 +79,10 @@ fn expectations_split_a_signed_change() {
     assert_eq!(rejected.rows.column_by_name("partition").unwrap().as_primitive::<Int32Type>().value(0), 4);
     assert!(rejected.rows.column_by_name("topic").unwrap().is_null(0));
 
-    let failing =
-        expectations.apply("m", SignedBatch::inserts(rows(&[(1, Some("a"), 1.0), (66, Some("b\nc"), 1.0)]))).unwrap();
+    let failing = expectations
+        .apply("m", vec![SignedBatch::inserts(rows(&[(1, Some("a"), 1.0), (66, Some("b\nc"), 1.0)]))])
+        .unwrap()
+        .remove(0);
     let failed = failing.failed.unwrap();
     assert_eq!(failed.expectation, "never");
     assert_eq!(failed.row, r#"{"id":66,"name":"b\nc","x":1.0,"partition":4}"#);

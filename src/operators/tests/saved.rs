@@ -171,7 +171,7 @@ fn bytes_of_every_format_are_read_or_rejected_by_name() {
         let arrow = arrow::ARROW_VERSION.to_string();
         let header = Header { model: "v".into(), plan: plan.clone(), arrow, ..Header::default() };
         std::fs::create_dir_all(fixture(FORMAT).parent().unwrap()).unwrap();
-        std::fs::write(fixture(FORMAT), encode(&header, state.finish(), Packing::Compressed).unwrap().concat())
+        std::fs::write(fixture(FORMAT), encode(&header, state.finish(), Packing::Compressed, 1).unwrap().concat())
             .unwrap();
     }
     for format in 1..FORMAT {

@@ -305,14 +305,13 @@ impl Bench {
 
     /// Rows of the query in stored types, without those the model's expectations take out.
     fn kept(&self, change: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+        let stored = |batch: SignedBatch| Ok(batch.with_rows(to_stored(&batch.rows, &self.compiled.schema)?));
+        let change = change.into_iter().map(stored).collect::<Result<Vec<_>>>()?;
+        if self.expectations.is_empty() {
+            return Ok(change);
+        }
         let mut kept = Vec::with_capacity(change.len());
-        for batch in change {
-            let batch = batch.with_rows(to_stored(&batch.rows, &self.compiled.schema)?);
-            if self.expectations.is_empty() {
-                kept.push(batch);
-                continue;
-            }
-            let applied = self.expectations.apply(&self.compiled.model.name, batch)?;
+        for applied in self.expectations.apply(&self.compiled.model.name, change)? {
             if let Some(violation) = applied.failed {
                 let message = format!("expectation `{}` fails the model: {}", violation.expectation, violation.row);
                 return Err(Error::user("expectation", message));
