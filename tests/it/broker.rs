@@ -158,6 +158,7 @@ impl Broker {
 }
 
 impl Drop for Broker {
+    #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("Kafka's log:\n{}", self.log());

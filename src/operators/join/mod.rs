@@ -92,7 +92,7 @@ impl Join {
             let applied = scratch.apply(&change)?;
             let keys = self.arms.iter_mut().map(|a| a.find_base_keys(&change, &scratch)).collect::<Result<Vec<_>>>()?;
             let tuples = Tuples::of_base(applied.net, self.arms.len());
-            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, AtHand::Scratch(scratch)));
+            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, AtHand::Scratch(Box::new(scratch))));
         }
         let change = self.base.prepared(change)?;
         let applied = self.base.apply(&change)?;
@@ -179,7 +179,7 @@ impl Join {
 enum AtHand {
     Nothing,
     /// Those of a streamed base, which are not kept.
-    Scratch(Relation),
+    Scratch(Box<Relation>),
     Own(Own),
 }
 
@@ -203,7 +203,7 @@ impl Own {
         let kept = |batch: &SelectedBatch| -> Result<RecordBatch> {
             let rows = batch.materialize()?.rows;
             let columns = rows.columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;
-            Ok(eval::rows(&rows.schema(), columns, rows.num_rows())?)
+            eval::rows(&rows.schema(), columns, rows.num_rows())
         };
         Ok(Own { ids, batches: change.iter().map(kept).collect::<Result<_>>()? })
     }
