@@ -44,7 +44,7 @@ pub use memory::{Spillable, StateMemory, is_over};
 pub use multiset::{Multiset, Presence};
 pub use narrow::Narrow;
 pub use paged::Paged;
-pub use parallel::{dealt_in_order, dealt_out, in_threads};
+pub use parallel::{dealt_out, in_threads};
 pub use ranked::Rank;
 pub use relation::Relation;
 pub use rows::{Applied, Keyed, Keying, PoolName, PooledKeys, PooledRows, RowPools, RowStore};

@@ -26,16 +26,3 @@ pub fn dealt_out<T>(work: impl IntoIterator<Item = T>, lots: usize) -> Vec<Vec<T
     }
     dealt
 }
-
-/// `work` in at most `lots` lots of neighbours.
-pub fn dealt_in_order<T>(work: impl ExactSizeIterator<Item = T>, lots: usize) -> Vec<Vec<T>> {
-    let each = work.len().div_ceil(lots.max(1));
-    let mut dealt: Vec<Vec<T>> = Vec::new();
-    for (i, work) in work.enumerate() {
-        match dealt.last_mut().filter(|_| !i.is_multiple_of(each)) {
-            Some(lot) => lot.push(work),
-            None => dealt.push(vec![work]),
-        }
-    }
-    dealt
-}

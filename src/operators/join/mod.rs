@@ -19,7 +19,6 @@ mod arm;
 mod index;
 mod tuples;
 
-use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -33,10 +32,7 @@ use super::linear::LARGE;
 use super::sharded::{Part, Shard};
 use crate::error::Result;
 use crate::plan::incremental::{self, Node};
-use crate::state::{
-    Paged, PoolName, Relation, RowPools, RowStore, SharedLogs, StateReader, StateWriter, canonical, dealt_in_order,
-    in_threads,
-};
+use crate::state::{Paged, PoolName, Relation, RowPools, RowStore, SharedLogs, StateReader, StateWriter, in_threads};
 use crate::types::{SelectedBatch, SignedBatch, Weight};
 
 pub(super) struct Join {
@@ -84,15 +80,15 @@ impl Join {
         })
     }
 
-    /// Applies the base's change; the tuples it makes, and its rows as far as they are at hand.
-    fn base_change(&mut self, change: Vec<SelectedBatch>) -> Result<(Option<Tuples>, AtHand)> {
+    /// Applies the base's change; the tuples it makes, and the rows of a streamed base, which are not kept.
+    fn base_change(&mut self, change: Vec<SelectedBatch>) -> Result<(Option<Tuples>, Option<Relation>)> {
         let all: Vec<usize> = (0..self.arms.len()).collect();
         if self.streamed {
             let mut scratch = Relation::Set(RowStore::unindexed(&self.base_schema));
             let applied = scratch.apply(&change)?;
             let keys = self.arms.iter_mut().map(|a| a.find_base_keys(&change, &scratch)).collect::<Result<Vec<_>>>()?;
             let tuples = Tuples::of_base(applied.net, self.arms.len());
-            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, AtHand::Scratch(Box::new(scratch))));
+            return Ok((self.expanded(tuples, &all, &scratch, Some(&keys))?, Some(scratch)));
         }
         let change = self.base.prepared(change)?;
         let applied = self.base.apply(&change)?;
@@ -110,8 +106,7 @@ impl Join {
         for arm in &mut self.arms {
             arm.unlink_base(&applied.removed);
         }
-        let own = matches!(self.base, Relation::Set(_)).then(|| Own::new(applied.ids, &change)).transpose()?;
-        Ok((tuples, own.map_or(AtHand::Nothing, AtHand::Own)))
+        Ok((tuples, None))
     }
 
     /// `tuples` × the matches of `arms`. `keys` are those of a base that is not linked, by arm and row.
@@ -137,84 +132,27 @@ impl Join {
         if rows < LARGE { 1 } else { self.threads }
     }
 
-    fn materialise(&self, tuples: Option<Tuples>, at_hand: &AtHand) -> Result<Vec<SignedBatch>> {
+    fn materialise(&self, tuples: Option<Tuples>, base: &Relation) -> Result<Vec<SignedBatch>> {
         let Some(tuples) = tuples else { return Ok(vec![]) };
         let lots = self.lots(tuples.len());
-        let batches = match at_hand {
-            AtHand::Own(own) if own.ids == tuples.base => {
-                let parts = own.divided(tuples.len().div_ceil(lots));
-                let lengths: Vec<usize> = parts.iter().map(RecordBatch::num_rows).collect();
-                let work = dealt_in_order(tuples.cut(lengths).into_iter().zip(parts), lots);
-                let gather = |lot: Vec<(Tuples, RecordBatch)>| {
-                    let gathered = lot.into_iter().map(|(tuples, own)| self.gathered(own.columns().to_vec(), tuples));
-                    gathered.collect::<Result<Vec<_>>>()
-                };
-                in_threads(work, gather)?.into_iter().collect::<Result<Vec<_>>>()?.concat()
-            }
-            at_hand => {
-                let base = at_hand.relation().unwrap_or(&self.base);
-                let all: Vec<usize> = (0..self.base_schema.fields().len()).collect();
-                let gather = |tuples: Tuples| self.gathered(base.columns(&tuples.base, &all)?, tuples);
-                in_threads(tuples.divided(lots), gather)?.into_iter().collect::<Result<_>>()?
-            }
-        };
+        let gathered = in_threads(tuples.divided(lots), |tuples| self.gathered(tuples, base))?;
+        let batches = gathered.into_iter().collect::<Result<Vec<_>>>()?;
         if batches.iter().any(SignedBatch::has_retractions) && self.arms.iter().any(Arm::may_cancel) {
             return consolidate(&self.schema, batches);
         }
         Ok(batches)
     }
 
-    /// The rows of `tuples`, whose base has these columns.
-    fn gathered(&self, mut columns: Vec<ArrayRef>, tuples: Tuples) -> Result<SignedBatch> {
+    /// The columns of `tuples`.
+    fn gathered(&self, tuples: Tuples, base: &Relation) -> Result<SignedBatch> {
+        let all: Vec<usize> = (0..self.base_schema.fields().len()).collect();
+        let mut columns = base.columns(&tuples.base, &all)?;
         for (arm, rows) in self.arms.iter().zip(&tuples.arms) {
             columns.extend(arm.columns(rows)?);
         }
         let rows = eval::rows(&self.schema, columns, tuples.len())?;
         let weights: Vec<Weight> = tuples.weights;
         SignedBatch::new(rows, weights.into())
-    }
-}
-
-/// The base's rows of one epoch, where they need not be looked for.
-enum AtHand {
-    Nothing,
-    /// Those of a streamed base, which are not kept.
-    Scratch(Box<Relation>),
-    Own(Own),
-}
-
-impl AtHand {
-    fn relation(&self) -> Option<&Relation> {
-        match self {
-            AtHand::Scratch(rows) => Some(rows),
-            AtHand::Nothing | AtHand::Own(_) => None,
-        }
-    }
-}
-
-/// Rows as they came, and what their ids became.
-struct Own {
-    ids: Vec<u32>,
-    batches: Vec<RecordBatch>,
-}
-
-impl Own {
-    fn new(ids: Vec<u32>, change: &[SelectedBatch]) -> Result<Self> {
-        let kept = |batch: &SelectedBatch| -> Result<RecordBatch> {
-            let rows = batch.materialize()?.rows;
-            let columns = rows.columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;
-            eval::rows(&rows.schema(), columns, rows.num_rows())
-        };
-        Ok(Own { ids, batches: change.iter().map(kept).collect::<Result<_>>()? })
-    }
-
-    /// The rows in pieces of at most so many.
-    fn divided(&self, most: usize) -> Vec<RecordBatch> {
-        let pieces = |batch: &RecordBatch| -> Vec<RecordBatch> {
-            let rows = batch.num_rows();
-            (0..rows).step_by(most.max(1)).map(|from| batch.slice(from, most.min(rows - from))).collect()
-        };
-        self.batches.iter().flat_map(pieces).collect()
     }
 }
 
@@ -232,13 +170,13 @@ impl Shard for Join {
             let others: Vec<usize> = (0..arms).filter(|j| *j != i).collect();
             parts.extend(self.expanded(affected, &others, &self.base, None)?);
         }
-        let mut at_hand = AtHand::Nothing;
+        let mut scratch = None;
         if let Some(change) = inputs.into_iter().next().filter(|change| !change.is_empty()) {
-            let (tuples, own) = self.base_change(change)?;
+            let (tuples, kept) = self.base_change(change)?;
             parts.extend(tuples);
-            at_hand = own;
+            scratch = kept;
         }
-        let output = self.materialise(Tuples::consolidated(parts), &at_hand)?;
+        let output = self.materialise(Tuples::consolidated(parts), scratch.as_ref().unwrap_or(&self.base))?;
         for arm in &mut self.arms {
             arm.sweep()?;
         }

@@ -89,19 +89,8 @@ impl Tuples {
             return vec![self];
         }
         let each = self.len().div_ceil(parts).max(1);
-        let lengths: Vec<usize> = (0..self.len()).step_by(each).map(|from| each.min(self.len() - from)).collect();
-        self.cut(lengths)
-    }
-
-    /// Parts of these lengths, one after the other.
-    pub fn cut(self, lengths: Vec<usize>) -> Vec<Tuples> {
-        if lengths.len() == 1 {
-            return vec![self];
-        }
-        let mut from = 0;
-        let mut part = |length: usize| {
-            let range = from..from + length;
-            from += length;
+        let part = |from: usize| {
+            let range = from..self.len().min(from + each);
             let ids = |column: &Vec<u32>| column.get(range.clone()).map_or(vec![], <[u32]>::to_vec);
             Tuples {
                 base: ids(&self.base),
@@ -109,7 +98,7 @@ impl Tuples {
                 weights: self.weights[range.clone()].to_vec(),
             }
         };
-        lengths.into_iter().map(&mut part).collect()
+        (0..self.len()).step_by(each).map(part).collect()
     }
 
     /// All parts as one; all of them have the same columns.
