@@ -111,6 +111,11 @@ impl ConsumerConfig {
         self.millis("topic.metadata.refresh.interval.ms", 10_000).max(Duration::from_millis(100))
     }
 
+    /// How long a partition may give nothing although it has more.
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_secs(30) + self.millis("fetch.wait.max.ms", 500)
+    }
+
     pub(super) fn bootstrap(&self) -> &str {
         self.properties.get(BOOTSTRAP).map_or("", String::as_str)
     }

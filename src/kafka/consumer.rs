@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::config::{ConsumerConfig, refused};
-use super::context::Context;
-use super::discover::{Begin, Client, Discovery};
+use super::config::ConsumerConfig;
+use super::discover::{self, Begin, Client, Discovery, same_identity};
 use super::fetch::{BATCH, Fetch, Slots};
 use super::native::{self, BatchQueue, Logs};
+use super::watch::{LONGEST_SILENCE, Silence, Watch};
 use crate::error::{Error, Result};
 use crate::types::{Positions, RawChunk, SourcePartition};
 
@@ -21,6 +22,8 @@ use crate::types::{Positions, RawChunk, SourcePartition};
 const WAITING: usize = 2;
 /// Offsets for lag tools are a courtesy: they may not hold up reading longer than this.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts to connect anew.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What [`Consumer::next`] gives.
 #[derive(Debug)]
@@ -32,8 +35,15 @@ pub enum Delivery {
     End { partition: SourcePartition, next: i64 },
     /// Records were lost, and are skipped.
     Gap(Gap),
+}
+
+/// What the threads hand to the reader.
+pub(super) enum Handed {
+    Deliveries(Vec<Delivery>),
     /// Reading has ended.
     Failed(Error),
+    /// The client reads no more and does not say so: another one has to.
+    Silent(String),
 }
 
 /// Offsets `from..to` of a partition that will never be read.
@@ -49,7 +59,9 @@ pub struct Gap {
 pub struct Consumer {
     config: Arc<ConsumerConfig>,
     running: Option<Running>,
-    waiting: VecDeque<Delivery>,
+    /// Instead of `running` while a client is replaced.
+    connecting: Option<Connecting>,
+    waiting: VecDeque<Result<Delivery>>,
     identity: Vec<(String, String)>,
     /// Next offset per partition, as delivered.
     positions: Positions,
@@ -58,21 +70,33 @@ pub struct Consumer {
     /// The end of every partition at `open`; with `bounded` only.
     ends: Positions,
     bounded: bool,
+    /// How long a partition that has more may give nothing.
+    patience: Duration,
 }
 
 struct Running {
     client: Arc<Client>,
-    deliveries: mpsc::Receiver<Vec<Delivery>>,
-    stop: Arc<AtomicBool>,
-    /// Dropping it ends the discovery thread.
-    _discovery: Option<std_mpsc::Sender<()>>,
+    handed: mpsc::Receiver<Handed>,
+    /// Ends the thread that fetches. The threads hold the client: the last of them closes it, not the task that drops us.
+    _stop: StopOnDrop,
+    /// Dropping it ends the thread that watches.
+    _watch: std_mpsc::Sender<()>,
     committing: Arc<AtomicBool>,
 }
 
-impl Drop for Running {
+struct Connecting {
+    task: JoinHandle<Result<Opened>>,
+    /// Why.
+    reason: String,
+    _stop: StopOnDrop,
+}
+
+/// Tells a thread to stop when it is dropped.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        // The threads hold the client: the last of them closes it, not the task that drops us.
-        self.stop.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -81,8 +105,10 @@ impl Consumer {
     pub fn new(config: ConsumerConfig) -> Result<Self> {
         config.client()?;
         Ok(Consumer {
+            patience: config.silence(),
             config: Arc::new(config),
             running: None,
+            connecting: None,
             waiting: VecDeque::new(),
             identity: Vec::new(),
             positions: Positions::new(),
@@ -96,12 +122,13 @@ impl Consumer {
     /// Lost data is reported by [`Consumer::next`], after the caller has seen [`Consumer::identity`]: in a topic that was made anew every
     /// offset looks lost.
     pub async fn open(&mut self, from: &Positions, bounded: bool) -> Result<Positions> {
-        self.running = None;
-        let (config, from) = (Arc::clone(&self.config), from.clone());
-        let opened = tokio::task::spawn_blocking(move || Opened::connect(config, &from, bounded))
+        (self.running, self.connecting, self.bounded) = (None, None, bounded);
+        self.waiting.clear();
+        let opening =
+            Opening { config: Arc::clone(&self.config), from: from.clone(), bounded, patience: self.patience };
+        let opened = tokio::task::spawn_blocking(move || opening.connect(false))
             .await
             .map_err(|e| Error::internal(e.to_string()))??;
-        self.bounded = bounded;
         self.identity = opened.identity;
         self.positions = opened.positions;
         self.ends = self.positions.clone();
@@ -110,6 +137,39 @@ impl Consumer {
         self.waiting = opened.first;
         self.running = opened.running;
         Ok(self.positions.clone())
+    }
+
+    /// Reads on with another client.
+    fn connect_anew(&mut self, reason: String) {
+        tracing::warn!("source {}: {reason}; connecting anew", self.config.name);
+        self.running = None;
+        // Whoever is slow, and not silent, gets there in the end.
+        self.patience = (self.patience * 2).min(LONGEST_SILENCE);
+        let opening = Opening {
+            config: Arc::clone(&self.config),
+            from: self.positions.clone(),
+            bounded: self.bounded,
+            patience: self.patience,
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::task::spawn_blocking(move || {
+            loop {
+                match opening.connect(true) {
+                    Err(error) if error.is_retryable() && !stopped.load(Ordering::Relaxed) => std::thread::sleep(PAUSE),
+                    opened => return opened,
+                }
+            }
+        });
+        self.connecting = Some(Connecting { task, reason, _stop: StopOnDrop(stop) });
+    }
+
+    fn connected_anew(&mut self, opened: Opened) -> Result<()> {
+        same_identity(&self.config.name, &mut self.identity, opened.identity)?;
+        self.positions.extend(opened.positions);
+        self.waiting = opened.first;
+        self.running = opened.running;
+        Ok(())
     }
 
     /// Cluster id and topic ids, as far as the cluster has them.
@@ -131,14 +191,19 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Delivery> {
         loop {
             if let Some(delivery) = self.waiting.pop_front() {
-                return self.note(delivery);
+                return self.note(delivery?);
             }
-            let Some(running) = &mut self.running else {
+            if let Some(connecting) = &mut self.connecting {
+                let opened = (&mut connecting.task).await;
+                self.connecting = None;
+                self.connected_anew(opened.map_err(|e| Error::internal(e.to_string()))??)?;
+            } else if let Some(running) = &mut self.running {
+                match running.handed.recv().await {
+                    Some(handed) => self.take(handed),
+                    None => return Err(Error::internal("the thread that reads Kafka has ended")),
+                }
+            } else {
                 return Err(Error::internal("a Kafka consumer that is not open"));
-            };
-            match running.deliveries.recv().await {
-                Some(deliveries) => self.waiting.extend(deliveries),
-                None => return Err(Error::internal("the thread that reads Kafka has ended")),
             }
         }
     }
@@ -146,10 +211,19 @@ impl Consumer {
     /// The next delivery if it is here already.
     pub fn try_next(&mut self) -> Option<Result<Delivery>> {
         if self.waiting.is_empty() {
-            self.waiting.extend(self.running.as_mut()?.deliveries.try_recv().ok()?);
+            let handed = self.running.as_mut()?.handed.try_recv().ok()?;
+            self.take(handed);
         }
         let delivery = self.waiting.pop_front()?;
-        Some(self.note(delivery))
+        Some(delivery.and_then(|delivery| self.note(delivery)))
+    }
+
+    fn take(&mut self, handed: Handed) {
+        match handed {
+            Handed::Deliveries(deliveries) => self.waiting.extend(deliveries.into_iter().map(Ok)),
+            Handed::Failed(error) => self.waiting.push_back(Err(error)),
+            Handed::Silent(reason) => self.connect_anew(reason),
+        }
     }
 
     fn note(&mut self, delivery: Delivery) -> Result<Delivery> {
@@ -159,7 +233,6 @@ impl Consumer {
             }
             Delivery::End { partition, next } => (partition.clone(), *next, true),
             Delivery::Gap(gap) => (gap.partition.clone(), gap.to, false),
-            Delivery::Failed(error) => return Err(error.clone()),
         };
         if ended || self.left.get(&partition).is_some_and(|end| next >= *end) {
             self.left.remove(&partition);
@@ -210,49 +283,60 @@ impl Consumer {
 
     /// What is wrong with the connection right now; reading goes on by itself when it is over.
     pub fn trouble(&self) -> Option<String> {
-        self.running.as_ref()?.client.context().trouble()
+        match (&self.connecting, &self.running) {
+            (Some(connecting), _) => Some(connecting.reason.clone()),
+            (None, running) => running.as_ref()?.client.context().trouble(),
+        }
     }
+}
+
+/// What to open.
+struct Opening {
+    config: Arc<ConsumerConfig>,
+    from: Positions,
+    bounded: bool,
+    patience: Duration,
 }
 
 /// What opening gives.
 struct Opened {
     running: Option<Running>,
-    first: VecDeque<Delivery>,
+    first: VecDeque<Result<Delivery>>,
     identity: Vec<(String, String)>,
     positions: Positions,
     left: BTreeMap<SourcePartition, i64>,
 }
 
-impl Opened {
-    fn connect(config: Arc<ConsumerConfig>, from: &Positions, bounded: bool) -> Result<Self> {
-        let client: Client = config.client()?.create_with_context(Context::new(&config.name)).map_err(refused)?;
-        let client = Arc::new(client);
+impl Opening {
+    /// `again`: this is not the first time, so what was there before is there still.
+    fn connect(&self, again: bool) -> Result<Opened> {
+        let (config, bounded) = (Arc::clone(&self.config), self.bounded);
+        let client = Arc::new(discover::client(&config)?);
         let logs = Arc::new(Logs::new(&client)?);
-        let discovery = Discovery { client: &client, config: &config, logs: &logs };
+        let discovery = Discovery { client: &client, config: &config, logs: &logs, again };
         let topics = discovery.topics()?;
         if topics.is_empty() {
             tracing::warn!("source {}: no topic matches yet", config.name);
         }
         let identity = discovery.identity(topics.keys().map(AsRef::as_ref));
-        let begins = match discovery.begins(&topics, from) {
+        let begins = match discovery.begins(&topics, &self.from) {
             Ok(begins) => begins,
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => {
-                let first = VecDeque::from([Delivery::Failed(error)]);
-                let positions = from.clone();
+                let (first, positions) = (VecDeque::from([Err(error)]), self.from.clone());
                 return Ok(Opened { running: None, first, identity, positions, left: BTreeMap::new() });
             }
         };
         let known: BTreeSet<SourcePartition> = begins.iter().map(|b| b.partition.clone()).collect();
-        let positions = begins.iter().map(|b| (b.partition.clone(), b.position)).collect();
+        let positions: Positions = begins.iter().map(|b| (b.partition.clone(), b.position)).collect();
         let left =
             begins.iter().filter(|b| bounded && b.position < b.high).map(|b| (b.partition.clone(), b.high)).collect();
         let mut slots = Slots::new(config.headers);
         begins.iter().for_each(|begin| slots.add(begin));
         assign(&client, &begins, false)?;
-        let first = begins.into_iter().filter_map(|b| b.gap).map(Delivery::Gap).collect();
+        let first = begins.into_iter().filter_map(|b| b.gap).map(|gap| Ok(Delivery::Gap(gap))).collect();
 
-        let (out, deliveries) = mpsc::channel(WAITING);
+        let (out, handed) = mpsc::channel(WAITING);
         let (added_tx, added) = std_mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let fetch = Fetch {
@@ -263,22 +347,31 @@ impl Opened {
             stop: Arc::clone(&stop),
             added,
             out: out.clone(),
+            read: Arc::default(),
             slots,
         };
-        spawn("kafka-fetch", move || fetch.run())?;
-        // A bounded run reads what was there: what appears later is the next run's.
-        let discovery = if bounded {
-            None
-        } else {
-            let (quit, quitting) = std_mpsc::channel();
-            let (client, identity) = (Arc::clone(&client), identity.clone());
-            let watch = Watch { client, config, logs, known, identity, added: added_tx, out };
-            spawn("kafka-discover", move || watch.run(&quitting))?;
-            Some(quit)
+        let watch = Watch {
+            client: Arc::clone(&client),
+            config,
+            logs,
+            known,
+            identity: identity.clone(),
+            added: (!bounded).then_some(added_tx),
+            out,
+            silence: Silence::new(self.patience, positions.clone()),
+            read: Arc::clone(&fetch.read),
         };
-        let committing = Arc::new(AtomicBool::new(false));
-        let running = Some(Running { client, deliveries, stop, _discovery: discovery, committing });
-        Ok(Opened { running, first, identity, positions, left })
+        spawn("kafka-fetch", move || fetch.run())?;
+        let (quit, quitting) = std_mpsc::channel();
+        spawn("kafka-watch", move || watch.run(&quitting))?;
+        let running = Running {
+            client,
+            handed,
+            _stop: StopOnDrop(stop),
+            _watch: quit,
+            committing: Arc::new(AtomicBool::new(false)),
+        };
+        Ok(Opened { running: Some(running), first, identity, positions, left })
     }
 }
 
@@ -296,72 +389,4 @@ pub(super) fn assign(client: &Client, begins: &[Begin], more: bool) -> Result<()
     }
     let done = if more { client.incremental_assign(&list) } else { client.assign(&list) };
     done.map_err(|e| Error::internal(format!("cannot assign Kafka partitions: {e}")))
-}
-
-/// Looks for new partitions and topics, and for topics made anew, while reading goes on.
-struct Watch {
-    client: Arc<Client>,
-    config: Arc<ConsumerConfig>,
-    logs: Arc<Logs>,
-    known: BTreeSet<SourcePartition>,
-    identity: Vec<(String, String)>,
-    added: std_mpsc::Sender<Vec<Begin>>,
-    out: mpsc::Sender<Vec<Delivery>>,
-}
-
-impl Watch {
-    fn run(mut self, quitting: &std_mpsc::Receiver<()>) {
-        while let Err(std_mpsc::RecvTimeoutError::Timeout) = quitting.recv_timeout(self.config.refresh()) {
-            match self.look() {
-                Ok(()) => {}
-                // Brokers come back; the context has said that they are away.
-                Err(error) if error.is_retryable() => {}
-                Err(error) => {
-                    let _ = self.out.blocking_send(vec![Delivery::Failed(error)]);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn look(&mut self) -> Result<()> {
-        let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
-        let mut topics = discovery.topics()?;
-        let now = discovery.identity(topics.keys().map(AsRef::as_ref));
-        for (key, value) in &now {
-            match self.identity.iter().find(|(k, _)| k == key) {
-                Some((_, known)) if known != value => {
-                    return Err(Error::user(
-                        "source-recreated",
-                        format!("source {}: {key} was {known} and is {value} now: made anew", self.config.name),
-                    )
-                    .with_hint(format!(
-                        "to read the new one from its configured start and keep the rows already in the lake: --reset-source {}",
-                        self.config.name
-                    )));
-                }
-                Some(_) => {}
-                None => self.identity.push((key.clone(), value.clone())),
-            }
-        }
-        // Everything in a partition that appeared since is new: each starts at its beginning.
-        let mut fresh = Vec::new();
-        for (topic, count) in std::mem::take(&mut topics) {
-            for partition in 0..count {
-                let partition = SourcePartition { topic: Arc::clone(&topic), partition };
-                if self.known.contains(&partition) {
-                    continue;
-                }
-                let (low, high) = discovery.watermarks(&partition)?;
-                tracing::info!("source {}: found {partition}", self.config.name);
-                fresh.push(Begin { partition, position: low, fetch: low, high, gap: None });
-            }
-        }
-        if !fresh.is_empty() {
-            self.known.extend(fresh.iter().map(|b| b.partition.clone()));
-            // The reader may be gone: then this thread ends soon, too.
-            let _ = self.added.send(fresh);
-        }
-        Ok(())
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};
+use super::config::{ConsumerConfig, OnLoss, StartAt, TopicChoice, refused};
 use super::consumer::Gap;
 use super::context::Context;
 use super::native::{self, Logs};
@@ -40,6 +40,33 @@ pub(super) struct Discovery<'a> {
     pub client: &'a Client,
     pub config: &'a ConsumerConfig,
     pub logs: &'a Logs,
+    /// The topics have been read before: brokers that are just starting may not know them, and are asked again.
+    pub again: bool,
+}
+
+/// A client that has not connected yet.
+pub(super) fn client(config: &ConsumerConfig) -> Result<Client> {
+    config.client()?.create_with_context(Context::new(&config.name)).map_err(refused)
+}
+
+/// Adds what `now` knows to `known`; it is an error if the cluster or a topic is another one by now.
+pub(super) fn same_identity(source: &str, known: &mut Vec<(String, String)>, now: Vec<(String, String)>) -> Result<()> {
+    for (key, value) in now {
+        match known.iter().find(|(k, _)| *k == key) {
+            Some((_, before)) if *before != value => {
+                return Err(Error::user(
+                    "source-recreated",
+                    format!("source {source}: {key} was {before} and is {value} now: made anew"),
+                )
+                .with_hint(format!(
+                    "to read the new one from its configured start and keep the rows already in the lake: --reset-source {source}"
+                )));
+            }
+            Some(_) => {}
+            None => known.push((key, value)),
+        }
+    }
+    Ok(())
 }
 
 impl Discovery<'_> {
@@ -89,6 +116,7 @@ impl Discovery<'_> {
                 }
                 // Right after a restart a broker may not know all leaders yet.
                 (_, Some(RDKafkaErrorCode::LeaderNotAvailable)) if Instant::now() < deadline => {}
+                (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) if self.again && Instant::now() < deadline => {}
                 _ => return Err(self.unknown(name)),
             }
             std::thread::sleep(PAUSE);
@@ -240,13 +268,30 @@ impl Discovery<'_> {
     }
 
     fn offsets_at(&self, partitions: &[SourcePartition], micros: i64) -> Result<Positions> {
-        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
         // Kafka counts in ms; rounded up, so that no record before the instant is read.
         let millis = micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0);
+        self.offsets(partitions, Offset::Offset(millis))
+    }
+
+    /// One past the last offset that can be read, of each partition.
+    pub fn ends<'p>(&self, partitions: impl IntoIterator<Item = &'p SourcePartition>) -> Result<Positions> {
+        self.offsets(partitions, Offset::End)
+    }
+
+    /// The first offset of each partition at an instant, in ms; none of those that have none.
+    fn offsets<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p SourcePartition>,
+        instant: Offset,
+    ) -> Result<Positions> {
+        let mut wanted = TopicPartitionList::new();
         for partition in partitions {
             wanted
-                .add_partition_offset(&partition.topic, partition.partition, Offset::Offset(millis))
+                .add_partition_offset(&partition.topic, partition.partition, instant)
                 .map_err(|e| Error::internal(e.to_string()))?;
+        }
+        if wanted.count() == 0 {
+            return Ok(Positions::new());
         }
         let found = self.client.offsets_for_times(wanted, self.patience()).map_err(|e| self.unreachable(&e))?;
         let mut positions = Positions::new();

@@ -1,5 +1,6 @@
 //! The thread that takes records out of librdkafka.
 
+use parking_lot::Mutex;
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -12,11 +13,11 @@ use tokio::sync::mpsc;
 
 use super::chunk::ChunkBuilder;
 use super::config::ConsumerConfig;
-use super::consumer::{Delivery, Gap};
+use super::consumer::{Delivery, Gap, Handed};
 use super::discover::{Begin, Client, Discovery};
 use super::native::{BatchQueue, Logs, Message};
 use crate::error::{Error, Result};
-use crate::types::SourcePartition;
+use crate::types::{Positions, SourcePartition};
 
 /// Records taken out of librdkafka's queue at once.
 pub(super) const BATCH: usize = 4096;
@@ -37,7 +38,9 @@ pub(super) struct Fetch {
     pub stop: Arc<AtomicBool>,
     /// Partitions found later.
     pub added: std_mpsc::Receiver<Vec<Begin>>,
-    pub out: mpsc::Sender<Vec<Delivery>>,
+    pub out: mpsc::Sender<Handed>,
+    /// How far each partition has been read, for who watches.
+    pub read: Arc<Mutex<Positions>>,
     pub slots: Slots,
 }
 
@@ -135,21 +138,24 @@ impl Slots {
         self.records >= MAX_RECORDS || self.bytes >= MAX_BYTES
     }
 
-    fn hand_over(&mut self) -> Vec<Delivery> {
+    fn hand_over(&mut self, read: &Mutex<Positions>) -> Handed {
         self.records = 0;
         self.bytes = 0;
         self.ends = false;
         let mut out = Vec::new();
+        let mut read = read.lock();
         for slot in &mut self.slots {
             if slot.builder.rows() > 0 {
                 let chunk = slot.builder.finish(&slot.partition.topic, slot.partition.partition);
                 out.push(Delivery::Chunk { chunk, next: slot.next });
+                read.insert(slot.partition.clone(), slot.next);
             }
             if let Some(next) = slot.end.take() {
                 out.push(Delivery::End { partition: slot.partition.clone(), next });
+                read.insert(slot.partition.clone(), slot.next);
             }
         }
-        out
+        Handed::Deliveries(out)
     }
 }
 
@@ -158,7 +164,7 @@ impl Fetch {
     pub fn run(mut self) {
         if let Err(error) = self.loop_until_stopped() {
             // The reader may be gone: then nobody needs to know.
-            let _ = self.out.blocking_send(vec![Delivery::Failed(error)]);
+            let _ = self.out.blocking_send(Handed::Failed(error));
         }
     }
 
@@ -176,13 +182,13 @@ impl Fetch {
                 self.client.context().well();
             }
             if self.slots.is_full() {
-                if self.out.blocking_send(self.slots.hand_over()).is_err() {
+                if self.out.blocking_send(self.slots.hand_over(&self.read)).is_err() {
                     return Ok(());
                 }
             } else if !self.slots.is_empty() && count < BATCH {
                 // Nothing more is waiting. A reader that is busy gets a larger chunk later instead of many small ones.
                 match self.out.try_reserve() {
-                    Ok(permit) => permit.send(self.slots.hand_over()),
+                    Ok(permit) => permit.send(self.slots.hand_over(&self.read)),
                     Err(_) => {
                         let slots = &mut self.slots;
                         self.queue.consume(GATHER, |message| slots.take(message));
@@ -206,7 +212,7 @@ impl Fetch {
             }
             (Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition, Some(partition)) => {
                 // Also said in passing while brokers restart: the cluster's metadata decide.
-                let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
+                let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs, again: true };
                 match discovery.topics() {
                     Ok(topics) if topics.get(&partition.topic).is_some_and(|count| partition.partition < *count) => {
                         Ok(())
@@ -235,10 +241,10 @@ impl Fetch {
     fn find_again(&mut self, slot: usize, partition: SourcePartition) -> Result<()> {
         let position = self.slots.slots[slot].next;
         // What was read before the gap goes first.
-        if !self.slots.is_empty() && self.out.blocking_send(self.slots.hand_over()).is_err() {
+        if !self.slots.is_empty() && self.out.blocking_send(self.slots.hand_over(&self.read)).is_err() {
             return Ok(());
         }
-        let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs };
+        let discovery = Discovery { client: &self.client, config: &self.config, logs: &self.logs, again: true };
         let begin = match discovery.resume(partition, position) {
             Ok(begin) => begin,
             // Not reachable: fetching goes on where it was, and fails again when it must.
@@ -254,7 +260,7 @@ impl Fetch {
 
     fn report(&self, gap: Gap) {
         // The reader may be gone: the loop notices by itself.
-        let _ = self.out.blocking_send(vec![Delivery::Gap(gap)]);
+        let _ = self.out.blocking_send(Handed::Deliveries(vec![Delivery::Gap(gap)]));
     }
 
     fn seek(&self, slot: usize, offset: i64) -> Result<()> {

@@ -8,7 +8,9 @@
 //! 3. `fetch`, a thread of its own, takes records from librdkafka's queue in batches (`native`) and copies each payload once, into
 //!    the Arrow buffers of its partition (`chunk`). While the reader is busy chunks grow; when they are full the thread
 //!    waits, then librdkafka's queue fills and it stops fetching: memory is bounded at every step.
-//! 4. [`Consumer::next`] hands over [`Delivery`]s: chunks, ends of partitions, gaps where data was lost.
+//! 4. `watch`, another thread, looks for new partitions, for topics made anew, and for a client that has fallen silent.
+//! 5. [`Consumer::next`] hands over [`Delivery`]s: chunks, ends of partitions, gaps where data was lost. In place of a client that
+//!    has fallen silent it has another one read on.
 //!
 //! Invariants: per partition chunks are in offset order without a hole, each record once; a position never moves backwards;
 //! an end's position lies past transaction markers; nothing is acknowledged to Kafka except, for lag tools, what
@@ -27,6 +29,7 @@ mod fetch;
 mod native;
 mod newest;
 mod producer;
+mod watch;
 
 pub use admin::{Admin, TopicSpec};
 pub use config::{ConsumerConfig, OnLoss, StartAt, TopicChoice};

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{ConsumerConfig, refused};
+use super::config::ConsumerConfig;
 use super::context::Context;
-use super::discover::{Client, Discovery};
+use super::discover::{self, Discovery};
 use super::native::Logs;
 use crate::error::{Error, Result};
 
@@ -27,10 +27,9 @@ pub async fn newest_records(config: ConsumerConfig) -> Result<BTreeMap<String, O
 }
 
 fn read(config: &ConsumerConfig) -> Result<BTreeMap<String, Option<i64>>> {
-    let client: Client = config.client()?.create_with_context(Context::new(&config.name)).map_err(refused)?;
-    let client = Arc::new(client);
+    let client = Arc::new(discover::client(config)?);
     let logs = Logs::new(&client)?;
-    let topics = Discovery { client: &client, config, logs: &logs }.topics()?;
+    let topics = Discovery { client: &client, config, logs: &logs, again: false }.topics()?;
     let mut newest = BTreeMap::new();
     for (topic, partitions) in topics {
         let found = of_topic(&client, &topic, partitions, config.patience());

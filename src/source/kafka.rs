@@ -116,7 +116,6 @@ impl Kafka {
                 self.returned.insert(gap.partition, gap.to);
                 batches.push(batch);
             }
-            Delivery::Failed(error) => return Err(error),
         }
         Ok(())
     }

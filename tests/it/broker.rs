@@ -131,6 +131,22 @@ impl Broker {
         }
     }
 
+    /// Where [`Broker::move_to`] can go.
+    pub fn free_address() -> String {
+        let [port] = free_ports();
+        format!("127.0.0.1:{port}")
+    }
+
+    /// From its next start on it has another address.
+    pub fn move_to(&mut self, address: &str) {
+        let path = self.dir.join("server.properties");
+        let properties = std::fs::read_to_string(&path).unwrap();
+        let before = format!("PLAINTEXT://{}", self.addresses().plain);
+        assert!(properties.contains(&before));
+        std::fs::write(&path, properties.replace(&before, &format!("PLAINTEXT://{address}"))).unwrap();
+        self.port = address.rsplit(':').next().unwrap().parse().unwrap();
+    }
+
     /// SIGTERM: an orderly end.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -228,8 +244,9 @@ fn free_ports<const N: usize>() -> [u16; N] {
     let mut next = NEXT.lock().unwrap_or_else(|e| e.into_inner());
     std::array::from_fn(|_| {
         loop {
-            // Processes beside this one begin somewhere else.
-            let tried = next.map_or((std::process::id() % u32::from(count)) as u16, |next| (next + 1) % count);
+            // Processes beside this one begin somewhere else, those with the next numbers a thousand ports on.
+            let begin = || (std::process::id().wrapping_mul(1009) % u32::from(count)) as u16;
+            let tried = next.map_or_else(begin, |next| (next + 1) % count);
             *next = Some(tried);
             if TcpListener::bind(("127.0.0.1", FIRST + tried)).is_ok() {
                 return FIRST + tried;

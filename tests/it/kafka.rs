@@ -78,7 +78,6 @@ impl Read {
                 self.positions.insert(partition, next);
             }
             Delivery::Gap(gap) => self.gaps.push((gap.from, gap.to)),
-            Delivery::Failed(error) => panic!("{error}"),
         }
     }
 
@@ -441,4 +440,52 @@ async fn reading_survives_brokers_that_go_and_come() {
     }
     assert_eq!(seen.values, BTreeMap::from([(0, values(0..3_000)), (1, values(0..1_000))]));
     assert_eq!(consumer.trouble(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_nothing_brings_back_is_replaced() {
+    let mut broker = Broker::start();
+    let (first, second) = (broker.addresses().plain, Broker::free_address());
+    topic(&first, "moved", 1).await;
+    let mut producer = Producer::new(&first).unwrap();
+    send(&mut producer, "moved", 0, 0..100).await;
+    producer.flush().await.unwrap();
+    let mut config = config(&format!("{first},{second}"), "moved");
+    for (key, value) in [
+        // This client forgets the addresses it was given as soon as it knows the broker, whose address changes.
+        ("metadata.recovery.strategy", "none"),
+        ("socket.connection.setup.timeout.ms", "3000"),
+        ("queued.max.messages.kbytes", "64"),
+        ("fetch.message.max.bytes", "65536"),
+    ] {
+        config.properties.insert(key.into(), value.into());
+    }
+    let mut consumer = Consumer::new(config.clone()).unwrap();
+    consumer.open(&Positions::new(), false).await.unwrap();
+    let mut seen = Read::default();
+    seen.until(&mut consumer, 100).await;
+    let identity = consumer.identity().to_vec();
+    broker.stop();
+    broker.move_to(&second);
+    broker.restart();
+    let mut producer = Producer::new(&second).unwrap();
+    send(&mut producer, "moved", 0, 100..100_000).await;
+    producer.flush().await.unwrap();
+    seen.until(&mut consumer, 100_000).await;
+    assert_eq!(seen.values, BTreeMap::from([(0, values(0..100_000))]));
+    assert_eq!((consumer.identity(), consumer.trouble()), (identity.as_slice(), None));
+
+    // In a run that ends, too, with much of it unread.
+    let mut consumer = Consumer::new(config).unwrap();
+    let mut seen = Read { positions: consumer.open(&Positions::new(), true).await.unwrap(), ..Read::default() };
+    seen.take(consumer.next().await.unwrap());
+    assert!(seen.count() < 100_000);
+    broker.stop();
+    broker.move_to(&first);
+    broker.restart();
+    let mut producer = Producer::new(&first).unwrap();
+    send(&mut producer, "moved", 0, 100_000..100_010).await;
+    producer.flush().await.unwrap();
+    seen.until_end(&mut consumer).await.unwrap();
+    assert_eq!(seen.values[&0][..100_000], values(0..100_000));
 }

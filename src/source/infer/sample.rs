@@ -107,7 +107,6 @@ async fn kafka(place: &str, request: &Request) -> Result<Sample> {
                 }
             }
             Delivery::End { .. } | Delivery::Gap(_) => {}
-            Delivery::Failed(error) => return Err(error),
         }
     }
     if records.is_empty() {
