@@ -48,19 +48,17 @@ impl Encoder {
         let mut group = self.file.next_row_group()?;
         self.stats.add_rows(rows.iter().map(RecordBatch::num_rows).sum());
         for (at, field) in self.schema.fields().iter().enumerate() {
-            let arrays: Vec<&ArrayRef> = rows.iter().map(|batch| batch.column(at)).collect();
-            for array in &arrays {
-                self.stats.add_column(at, array)?;
-            }
-            let mut parts = Vec::with_capacity(arrays.len());
-            for array in arrays {
-                parts.push(compute_leaves(field, array)?.into_iter());
+            let mut leaves = Vec::with_capacity(rows.len());
+            for batch in rows {
+                self.stats.add_column(at, batch.column(at))?;
+                leaves.push(compute_leaves(field, batch.column(at))?.into_iter());
             }
             // A nested column has several leaves, each of which Parquet has a column for.
-            while let Some(first) = parts.iter_mut().map(Iterator::next).collect::<Option<Vec<_>>>() {
-                let Some(mut writer) = writers.next().filter(|_| !first.is_empty()) else { break };
-                for leaf in &first {
-                    writer.write(leaf)?;
+            for _ in 0..leaves.first().map_or(0, ExactSizeIterator::len) {
+                let more = || Error::internal("a row group has more columns than its file");
+                let mut writer = writers.next().ok_or_else(more)?;
+                for leaf in leaves.iter_mut().filter_map(Iterator::next) {
+                    writer.write(&leaf)?;
                 }
                 writer.close()?.append_to_row_group(&mut group)?;
             }
@@ -201,7 +199,8 @@ mod tests {
         assert_eq!(arrow::compute::concat_batches(&all.schema(), &read).unwrap(), all);
 
         let mut expected = Collector::new(&all.schema());
-        expected.add(&all).unwrap();
+        expected.add_rows(all.num_rows());
+        (0..all.num_columns()).for_each(|at| expected.add_column(at, all.column(at)).unwrap());
         assert_eq!(stats, expected.to_json());
     }
 }

@@ -4,8 +4,6 @@
 //! Floats never (NaN stands outside any bound), longer decimals never (readers take JSON numbers through a double), binary and
 //! booleans never. Timestamps are floored and ceiled to milliseconds, which is all the log can hold. Null counts always.
 
-#[cfg(test)]
-use arrow::array::RecordBatch;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, Schema, TimestampMicrosecondType};
@@ -84,13 +82,6 @@ impl Collector {
         let Some(column) = self.columns.get_mut(at) else { return Ok(()) };
         column.nulls.add(values, None);
         column.bounds.add(values)
-    }
-
-    /// Takes the rows of `batch` in.
-    #[cfg(test)]
-    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.add_rows(batch.num_rows());
-        (0..batch.num_columns()).try_for_each(|at| self.add_column(at, batch.column(at)))
     }
 
     /// The statistics as the log holds them.
@@ -379,14 +370,15 @@ fn decimal(unscaled: i128, scale: i8) -> Option<Value> {
 mod tests {
     use super::*;
     use arrow::array::{
-        Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
+        Date32Array, Decimal128Array, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     };
     use std::sync::Arc;
 
     fn stats(columns: Vec<(&str, ArrayRef)>) -> Value {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut collector = Collector::new(&batch.schema());
-        collector.add(&batch).unwrap();
+        collector.add_rows(batch.num_rows());
+        (0..batch.num_columns()).for_each(|at| collector.add_column(at, batch.column(at)).unwrap());
         serde_json::from_str(&collector.to_json()).unwrap()
     }
 
