@@ -3,6 +3,7 @@
 //! The k-th record of a partition has offset k. A bronze commit says in its `txn` actions up to which offset it goes and in
 //! which epoch; the fact table's commit of that epoch is a file, and its modification time the end of the wait.
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use smelt::env::Env;
 use smelt::runtime::{Event, NoHooks, Options, Runner};
@@ -45,6 +46,7 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
     project.target.commit_interval = COMMIT_INTERVAL;
     let (stop, stopped) = watch::channel(false);
     let landed = Arc::new(AtomicU64::new(0));
+    let epochs: Arc<Mutex<Vec<[Duration; 3]>>> = Arc::default();
     let (_edit, edited) = watch::channel(false);
     let runner = Runner {
         env,
@@ -52,9 +54,12 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
         compilation: Arc::new(compilation),
         options: Options::default(),
         watcher: Arc::new({
-            let landed = Arc::clone(&landed);
+            let (landed, epochs) = (Arc::clone(&landed), Arc::clone(&epochs));
             move |event: &Event<'_>| match event {
                 Event::Epoch { report, .. } => {
+                    if report.rows_read > 0 {
+                        epochs.lock().push([report.compute, report.upload, report.commit]);
+                    }
                     let bronze = report.models.iter().filter(|m| BRONZE.iter().any(|(_, model)| m.model == *model));
                     landed.store(bronze.map(|m| m.table_rows).sum(), Ordering::Relaxed);
                 }
@@ -86,6 +91,11 @@ pub async fn measure(servers: &str, rate: u64) -> Result<(), Failure> {
 
     let waits = waits(&sample.lake("live"), &sent, &suffix)?;
     println!("produce to gold at {rate} events/s, commit_interval {COMMIT_INTERVAL:?}: {}", Percentiles::of(waits));
+    let epochs = epochs.lock();
+    println!("  {} epochs with input:", epochs.len());
+    for (part, name) in ["operators", "uploads", "commits"].into_iter().enumerate() {
+        println!("    {name}: {}", Percentiles::of(epochs.iter().map(|parts| parts[part].as_secs_f64()).collect()));
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::files::{LiveFile, percent_decode};
 use super::hash::RowHasher;
 use super::net::net;
 use super::reader;
+use super::stats;
 use super::store::TableStore;
 use super::table::Table;
 use crate::error::{Error, Result};
@@ -27,6 +28,31 @@ const NET_ROWS: usize = 4_000_000;
 struct Path {
     before: Option<Option<Add>>,
     after: Option<Add>,
+}
+
+/// The paths that commits changed.
+#[derive(Debug, Default)]
+pub(super) struct ChangedPaths(BTreeMap<String, Path>);
+
+impl ChangedPaths {
+    /// The next commit.
+    pub fn note(&mut self, commit: &Commit) {
+        for remove in commit.0.iter().filter_map(|l| l.remove.as_ref()).filter(|r| r.data_change) {
+            let path = self.0.entry(remove.path.clone()).or_default();
+            path.before.get_or_insert_with(|| Some(as_add(remove)));
+            path.after = None;
+        }
+        for add in commit.0.iter().filter_map(|l| l.add.as_ref()).filter(|a| a.data_change) {
+            self.note_add(add.clone());
+        }
+    }
+
+    /// A file that was added.
+    pub fn note_add(&mut self, add: Add) {
+        let path = self.0.entry(add.path.clone()).or_default();
+        path.before.get_or_insert(None);
+        path.after = Some(add);
+    }
 }
 
 fn as_add(remove: &Remove) -> Add {
@@ -48,45 +74,52 @@ impl Table {
         if to <= from {
             return Ok(Vec::new());
         }
-        let gone = |what: String| {
-            Error::environment(
-                "history-gone",
-                format!("the changes of `{}` from version {from} to {to} cannot be read: {what}", self.name),
-            )
-            .permanent()
-            .with_hint("the table's history was cleaned up: a full refresh of the reader starts from its present rows")
-        };
-        let mut paths: BTreeMap<String, Path> = BTreeMap::new();
+        let mut paths = ChangedPaths::default();
         for version in from + 1..=to {
             let entry = TableStore::log_path(version);
-            let bytes = self.store.try_get(&entry).await?.ok_or_else(|| gone(format!("entry {version} is gone")))?;
-            let commit = Commit::parse(&bytes, &entry)?;
-            for remove in commit.0.iter().filter_map(|l| l.remove.as_ref()).filter(|r| r.data_change) {
-                let path = paths.entry(remove.path.clone()).or_default();
-                path.before.get_or_insert_with(|| Some(as_add(remove)));
-                path.after = None;
-            }
-            for add in commit.0.iter().filter_map(|l| l.add.as_ref()).filter(|a| a.data_change) {
-                let path = paths.entry(add.path.clone()).or_default();
-                path.before.get_or_insert(None);
-                path.after = Some(add.clone());
-            }
+            let bytes = self.store.try_get(&entry).await?;
+            let bytes = bytes.ok_or_else(|| self.gone(from, to, &format!("entry {version} is gone")))?;
+            paths.note(&Commit::parse(&bytes, &entry)?);
         }
+        self.changes_of(paths, from, to).await
+    }
+
+    /// The same, of the paths that the commits between the two versions changed.
+    pub(super) async fn changes_of(&self, paths: ChangedPaths, from: i64, to: i64) -> Result<Vec<SignedBatch>> {
         let mut delta = Vec::new();
-        for path in paths.into_values() {
+        for path in paths.0.into_values() {
             let before = path.before.flatten();
             let changed = self.path_changes(before.as_ref(), path.after.as_ref()).await;
             delta.extend(changed.map_err(|e| {
-                if e.message().contains("not found") { gone("a data file was vacuumed".to_string()) } else { e }
+                if e.message().contains("not found") { self.gone(from, to, "a data file was vacuumed") } else { e }
             })?);
         }
         self.netted(delta)
     }
 
+    /// All committed rows.
+    pub(super) async fn all_rows(&self) -> Result<Vec<SignedBatch>> {
+        let mut paths = ChangedPaths::default();
+        self.state.files.values().for_each(|file| paths.note_add(file.to_add(true)));
+        self.changes_of(paths, -1, self.version()).await
+    }
+
+    fn gone(&self, from: i64, to: i64, what: &str) -> Error {
+        Error::environment(
+            "history-gone",
+            format!("the changes of `{}` from version {from} to {to} cannot be read: {what}", self.name),
+        )
+        .permanent()
+        .with_hint("the table's history was cleaned up: a full refresh of the reader starts from its present rows")
+    }
+
     async fn path_changes(&self, before: Option<&Add>, after: Option<&Add>) -> Result<Vec<SignedBatch>> {
         let Some(known) = after.or(before) else { return Ok(Vec::new()) };
         let size = self.size_of(known).await?;
-        let rows = reader::row_count(&self.store, &percent_decode(&known.path)?, size).await?;
+        let rows = match known.stats.as_deref().and_then(stats::num_records) {
+            Some(rows) => rows,
+            None => reader::row_count(&self.store, &percent_decode(&known.path)?, size).await?,
+        };
         let known = LiveFile::from_add(&Add { stats: None, size, ..known.clone() }, &self.store, Some(rows))?;
         let live = async |add: Option<&Add>| -> Result<RoaringBitmap> {
             let mut live = RoaringBitmap::new();

@@ -286,7 +286,7 @@ impl Table {
     }
 
     /// `first` at `version`, and every entry after it.
-    async fn entries_from(&self, version: i64, first: Commit) -> Result<Vec<(i64, Commit)>> {
+    pub(super) async fn entries_from(&self, version: i64, first: Commit) -> Result<Vec<(i64, Commit)>> {
         let mut commits = vec![(version, first)];
         loop {
             let next = version + commits.len() as i64;

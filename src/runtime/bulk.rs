@@ -63,7 +63,7 @@ impl Pipeline {
         let rows = |cell: &Option<Cell>| Some(cell.as_ref()?.table().ok()?.row_count());
         let input = |upstream: &Upstream| match upstream {
             Upstream::Node(up) => rows(&self.nodes[*up].main),
-            Upstream::Foreign(foreign) => self.foreign[*foreign].table.as_ref().map(|t| t.row_count()),
+            Upstream::Foreign(foreign) => self.foreign[*foreign].table().map(|t| t.row_count()),
             Upstream::Source(_) | Upstream::This => None,
         };
         let inputs: u64 = node.upstreams.iter().map(input).sum::<Option<u64>>()?;
@@ -80,7 +80,7 @@ impl Pipeline {
                 Upstream::Node(up) => epoch.rows_before[*up],
                 Upstream::Foreign(foreign) => {
                     // Its table has the change already.
-                    return self.foreign[*foreign].table.as_ref().map(|t| t.row_count());
+                    return self.foreign[*foreign].table().map(|t| t.row_count());
                 }
                 Upstream::Source(_) | Upstream::This => return None,
             };

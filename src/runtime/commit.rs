@@ -163,7 +163,7 @@ impl Pipeline {
                     }
                 }
                 Upstream::Foreign(foreign) => {
-                    if let Some(table) = &self.foreign[*foreign].table {
+                    if let Some(table) = self.foreign[*foreign].table() {
                         versions.push((table.id().to_string(), table.version()));
                     }
                 }

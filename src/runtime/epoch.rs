@@ -9,7 +9,7 @@
 //! A process killed anywhere leaves some tables ahead of others; the next start's recovery epoch (the same code without
 //! source input) brings all of them to one cut.
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use super::positions::{CLOCK, run_app, source_app};
 use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::FollowedTable;
 use crate::project::Materialization;
 use crate::state::is_over;
 use crate::types::{Positions, RejectKind, SignedBatch, SourceBatch};
@@ -133,26 +134,10 @@ impl Pipeline {
 
     /// Changes of foreign tables since they were last looked at.
     async fn poll_foreign(&mut self) -> Result<Vec<Vec<SignedBatch>>> {
-        let mut all = Vec::with_capacity(self.foreign.len());
-        for foreign in &mut self.foreign {
-            let newest = match self.keeps_foreign {
-                true => None,
-                false => foreign.lake.table(&foreign.schema, &foreign.name).await?,
-            };
-            let mut changes = Vec::new();
-            if let Some(newest) = newest {
-                match &foreign.table {
-                    Some(known) if known.version() == newest.version() => {}
-                    Some(known) => {
-                        changes = newest.changes(known.version(), newest.version()).await?;
-                        foreign.table = Some(newest);
-                    }
-                    None => foreign.table = Some(newest),
-                }
-            }
-            all.push(changes);
+        if self.keeps_foreign {
+            return Ok(vec![Vec::new(); self.foreign.len()]);
         }
-        Ok(all)
+        try_join_all(self.foreign.iter_mut().map(FollowedTable::advance)).await
     }
 
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.

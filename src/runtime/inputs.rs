@@ -67,7 +67,7 @@ impl Pipeline {
             }
             Upstream::Foreign(foreign) => {
                 let schema = &self.nodes[index].compiled.inputs[slot].schema;
-                match &self.foreign[foreign].table {
+                match self.foreign[foreign].table() {
                     Some(table) => with_columns(table.name(), table.committed_snapshot().provider(), schema),
                     None => Ok(Arc::new(datafusion::catalog::MemTable::try_new(Arc::clone(schema), vec![vec![]])?)),
                 }

@@ -18,7 +18,7 @@ use super::watermark::Seen;
 use super::{Options, full_name};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::lake::{CommitRequest, Epochs, Lake, LakeOptions, Table, TableDocs, TableSpec};
+use crate::lake::{CommitRequest, Epochs, FollowedTable, Lake, LakeOptions, Table, TableDocs, TableSpec};
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Clock, Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
@@ -160,15 +160,6 @@ pub(super) struct SourceState {
     pub taken: Positions,
 }
 
-/// A Delta table that somebody else maintains.
-pub(super) struct Foreign {
-    /// The lake it is in, which may be another one.
-    pub lake: Lake,
-    pub schema: String,
-    pub name: String,
-    pub table: Option<Table>,
-}
-
 /// Everything at work.
 pub struct Pipeline {
     pub(super) env: Env,
@@ -178,7 +169,8 @@ pub struct Pipeline {
     pub(super) planner: Planner,
     pub(super) nodes: Vec<Node>,
     pub(super) sources: Vec<SourceState>,
-    pub(super) foreign: Vec<Foreign>,
+    /// Delta tables that somebody else maintains.
+    pub(super) foreign: Vec<FollowedTable>,
     pub(super) epochs: Epochs,
     pub(super) epoch: i64,
     /// What `now()` was in the last epoch, of whichever process: µs.
@@ -497,7 +489,7 @@ impl Pipeline {
 
     async fn foreign_index(&mut self, lake: Option<&str>, schema: &str, name: &str) -> Result<Upstream> {
         let url = lake.unwrap_or(self.lake.url());
-        let is = |f: &Foreign| f.lake.url() == url && f.schema == schema && f.name == name;
+        let is = |f: &FollowedTable| f.lake.url() == url && f.schema == schema && f.name == name;
         let known = self.foreign.iter().position(is);
         if let Some(index) = known {
             return Ok(Upstream::Foreign(index));
@@ -506,8 +498,7 @@ impl Pipeline {
             Some(_) => super::admin::open_at(&self.env, &self.project, lake)?,
             None => self.lake.clone(),
         };
-        let table = lake.table(schema, name).await?;
-        self.foreign.push(Foreign { lake, schema: schema.to_string(), name: name.to_string(), table });
+        self.foreign.push(lake.follow(schema, name).await?);
         Ok(Upstream::Foreign(self.foreign.len() - 1))
     }
 
@@ -632,7 +623,7 @@ impl Pipeline {
                         Some(cell) => cell.table()?,
                         None => return Err(upstream_missing(&self.nodes[index], &self.nodes[up])),
                     },
-                    Upstream::Foreign(foreign) => match &self.foreign[foreign].table {
+                    Upstream::Foreign(foreign) => match self.foreign[foreign].table() {
                         Some(table) => table,
                         None => continue,
                     },

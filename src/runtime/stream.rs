@@ -160,7 +160,7 @@ impl Pipeline {
     /// New rows of a table that somebody else maintains: those since this model's position in it. The first time all of them.
     async fn foreign_changes(&mut self, index: usize, foreign: usize) -> Result<(Vec<SignedBatch>, Vec<SignedBatch>)> {
         let node = &self.nodes[index];
-        let Some(table) = &self.foreign[foreign].table else { return Ok((Vec::new(), Vec::new())) };
+        let Some(table) = self.foreign[foreign].table() else { return Ok((Vec::new(), Vec::new())) };
         let position = |cell: &Option<super::cell::Cell>| -> Result<Option<i64>> {
             let Some(cell) = cell else { return Ok(None) };
             Ok(cell.consumed.get(&table_app(&cell_name(cell)?, table.id())).copied())
@@ -219,7 +219,7 @@ impl Pipeline {
                 Some(cell) => cell.table()?,
                 None => return Err(Error::internal("an upstream without a table")),
             },
-            Upstream::Foreign(foreign) => match &self.foreign[foreign].table {
+            Upstream::Foreign(foreign) => match self.foreign[foreign].table() {
                 Some(table) => table,
                 None => return Ok(Vec::new()),
             },

@@ -29,6 +29,7 @@ mod hooks;
 mod infer;
 mod init;
 mod jinja;
+mod lake_sources;
 mod kafka;
 mod macro_packages;
 mod maintenance;

@@ -2,6 +2,7 @@
 
 mod commits;
 mod crashes;
+mod follow;
 mod maintenance;
 mod oracle;
 mod other_engines;

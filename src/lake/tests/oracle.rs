@@ -12,6 +12,8 @@ struct Case {
     /// Content at each version that changed data.
     history: BTreeMap<i64, Model>,
     vacuumed: bool,
+    /// Somebody else's view of it, and the sum of the changes that were reported there.
+    reader: (FollowedTable, Model),
 }
 
 fn random_model(rng: &mut ChaCha8Rng) -> Model {
@@ -62,7 +64,27 @@ fn sum(delta: &[SignedBatch]) -> Model {
 }
 
 impl Case {
+    /// The reader looks at what was committed since it last did.
+    async fn look(&mut self) {
+        let (followed, known) = &mut self.reader;
+        match followed.advance().await {
+            Ok(changes) => apply(known, &sum(&changes).into_iter().collect::<Vec<_>>()),
+            Err(e) => {
+                assert!(self.vacuumed && e.code() == "history-gone", "{e:?}");
+                *followed = self.lake.follow("s", "t").await.unwrap();
+                *known = self.committed.clone();
+            }
+        }
+        let table = followed.table().unwrap();
+        assert_eq!(table.version(), self.table.version());
+        assert_eq!(content(table).await, self.committed);
+        assert_eq!(*known, self.committed);
+    }
+
     async fn step(&mut self, rng: &mut ChaCha8Rng, env: &Env) {
+        if rng.random_bool(0.15) {
+            self.look().await;
+        }
         match rng.random_range(0..100) {
             0..35 => {
                 let changes = random_changes(rng, &self.staged);
@@ -143,8 +165,14 @@ async fn run(seed: u64, deletion_vectors: bool, partition: Option<&str>, lake: L
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut spec = spec(deletion_vectors);
     spec.partition_by = partition.map(str::to_string).into_iter().collect();
+    let mut reader = (lake.follow("s", "t").await.unwrap(), Model::new());
+    assert!(reader.0.table().is_none());
     let table = lake.create_table("s", "t", spec).await.unwrap();
+    if seed % 2 == 0 {
+        assert!(reader.0.advance().await.unwrap().is_empty());
+    }
     let mut case = Case {
+        reader,
         table,
         lake,
         staged: Model::new(),
