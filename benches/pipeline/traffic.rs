@@ -41,7 +41,7 @@ pub async fn backlog(servers: &str, dir: &Path, events: u64) -> Result<Backlog, 
 
 /// Sends `rate` records a second to the topics followed by `suffix`; `going` sees each of them, with its number, as it goes out.
 pub async fn send(
-    telecom: Telecom,
+    records: impl IntoIterator<Item = telecom::GeneratedRecord>,
     servers: &str,
     suffix: &str,
     rate: f64,
@@ -49,7 +49,7 @@ pub async fn send(
 ) -> smelt::error::Result<()> {
     let mut producer = Producer::new(servers)?;
     let started = tokio::time::Instant::now();
-    for (n, record) in (0..).zip(telecom) {
+    for (n, record) in (0..).zip(records) {
         let due = started + Duration::from_secs_f64(n as f64 / rate);
         if due > tokio::time::Instant::now() + Duration::from_millis(1) {
             tokio::time::sleep_until(due).await;

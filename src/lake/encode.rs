@@ -6,12 +6,12 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use hashbrown::HashSet;
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
-use std::collections::HashSet;
 
 use super::options::Codec;
 use super::stats::Collector;
@@ -23,11 +23,13 @@ pub struct Encoder {
     file: SerializedFileWriter<Vec<u8>>,
     columns: ArrowRowGroupWriterFactory,
     stats: Collector,
+    codec: Codec,
 }
 
 /// A file that is ready to be put.
 pub struct Encoded {
     pub bytes: Vec<u8>,
+    pub codec: Codec,
     /// As the log holds them.
     pub stats: String,
 }
@@ -38,7 +40,7 @@ impl Encoder {
         let properties = properties(schema, first, codec)?;
         let (file, columns) =
             ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties))?.into_serialized_writer()?;
-        Ok(Encoder { schema: SchemaRef::clone(schema), file, columns, stats: Collector::new(schema) })
+        Ok(Encoder { schema: SchemaRef::clone(schema), file, columns, stats: Collector::new(schema), codec })
     }
 
     /// Appends `rows` as one row group.
@@ -77,7 +79,7 @@ impl Encoder {
 
     /// The whole file.
     pub fn finish(self) -> Result<Encoded> {
-        Ok(Encoded { bytes: self.file.into_inner()?, stats: self.stats.to_json() })
+        Ok(Encoded { bytes: self.file.into_inner()?, codec: self.codec, stats: self.stats.to_json() })
     }
 }
 
@@ -191,7 +193,7 @@ mod tests {
         let mut encoder = Encoder::new(&all.schema(), &all.slice(0, 10), Codec::Zstd).unwrap();
         encoder.row_group(&[all.slice(0, 10), all.slice(10, 0), all.slice(10, 490)]).unwrap();
         encoder.row_group(&[all.slice(500, 500)]).unwrap();
-        let Encoded { bytes, stats } = encoder.finish().unwrap();
+        let Encoded { bytes, stats, .. } = encoder.finish().unwrap();
 
         let read = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
         assert_eq!(read.metadata().row_groups().iter().map(|g| g.num_rows()).collect::<Vec<_>>(), [500, 500]);

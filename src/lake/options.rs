@@ -23,7 +23,7 @@ pub struct LakeOptions {
     pub log_retention: Duration,
     /// Bytes a data file should have.
     pub target_file_size: u64,
-    /// Compression of data files.
+    /// Compression of data files; those that compaction encodes anew have snappy until then.
     pub codec: Codec,
     /// Commits between two checkpoints.
     pub checkpoint_interval: i64,

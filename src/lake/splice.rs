@@ -25,9 +25,14 @@ const PART: u64 = 128;
 /// So many rows are, too, however well they compress.
 const ROWS: u64 = 1 << 14;
 
+/// Whether a file of so many bytes and rows is joined as it is; a smaller one is encoded anew.
+pub fn is_large(bytes: u64, rows: u64, target_file_size: u64) -> bool {
+    bytes >= target_file_size / PART || rows >= ROWS
+}
+
 /// Whether these files may be joined as they are, as far as the log tells.
 pub fn may_be_spliced(files: &[SnapshotFile], target_file_size: u64) -> bool {
-    let is_large = |f: &SnapshotFile| f.file.size >= target_file_size / PART || f.file.rows >= ROWS;
+    let is_large = |f: &SnapshotFile| is_large(f.file.size, f.file.rows, target_file_size);
     let is_whole = |f: &SnapshotFile| f.deleted.cardinality() * 4 < f.file.rows;
     files.len() > 1 && files.iter().all(|f| is_large(f) && is_whole(f))
 }
@@ -56,7 +61,7 @@ pub async fn splice(target: &Target, files: &[SnapshotFile]) -> Result<Option<Wr
         append(&mut out, &bytes, &footer)?;
     }
     let rows = files.iter().map(|f| f.rows).sum();
-    let file = writer::put(target, values, out.into_inner()?, rows, stats).await?;
+    let file = writer::put(target, values, out.into_inner()?, target.options.codec, rows, stats).await?;
     Ok(Some(Written { file, hashes: None }))
 }
 

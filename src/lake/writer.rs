@@ -13,9 +13,10 @@ use super::encode::{Encoded, Encoder};
 use super::files::DataFile;
 use super::options::{Codec, LakeOptions};
 use super::partition;
+use super::splice;
 use super::store::TableStore;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a writer needs to know of its table.
 #[derive(Clone)]
@@ -41,7 +42,8 @@ const WAITING: usize = 128 << 20;
 
 /// A file that rows are written to.
 struct Open {
-    encoder: Encoder,
+    /// From its first row group on.
+    encoder: Option<Encoder>,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
     waiting_bytes: usize,
@@ -81,11 +83,9 @@ impl Writer {
     }
 
     async fn append(&mut self, values: PartitionValues, rows: RecordBatch, hashes: Option<Vec<u128>>) -> Result<()> {
-        let Target { file_schema, options, .. } = &self.target;
         if !self.open.contains_key(&values) {
-            let encoder = Encoder::new(file_schema, &rows, options.codec)?;
             let hashes = hashes.is_some().then(Vec::new);
-            let open = Open { encoder, waiting: Vec::new(), waiting_rows: 0, waiting_bytes: 0, rows: 0, hashes };
+            let open = Open { encoder: None, waiting: Vec::new(), waiting_rows: 0, waiting_bytes: 0, rows: 0, hashes };
             self.open.insert(values.clone(), open);
         }
         let Some(open) = self.open.get_mut(&values) else { return Ok(()) };
@@ -98,13 +98,13 @@ impl Writer {
             all.extend(new);
         }
         self.waiting += bytes;
-        let target_size = options.target_file_size;
+        let target_size = self.target.options.target_file_size;
         if open.waiting_rows >= GROUP_ROWS || open.waiting_bytes as u64 >= target_size {
             self.waiting -= open.waiting_bytes;
-            open.encode()?;
+            open.encode(&self.target, self.target.options.codec)?;
         }
         // Never exact, since rows do not take as much in a file as in memory: the target is a size to aim at.
-        if open.encoder.size() >= target_size
+        if open.encoder.as_ref().is_some_and(|encoder| encoder.size() >= target_size)
             && let Some(open) = self.open.shift_remove(&values)
         {
             self.waiting -= open.waiting_bytes;
@@ -115,7 +115,7 @@ impl Writer {
             && let Some(open) = self.open.values_mut().max_by_key(|open| open.waiting_bytes)
         {
             self.waiting -= open.waiting_bytes;
-            open.encode()?;
+            open.encode(&self.target, self.target.options.codec)?;
         }
         Ok(())
     }
@@ -132,11 +132,29 @@ impl Writer {
 }
 
 impl Open {
-    /// Makes what waits a row group.
-    fn encode(&mut self) -> Result<()> {
+    /// Makes what waits a row group; with the first one the codec of the file is settled.
+    fn encode(&mut self, target: &Target, codec: Codec) -> Result<()> {
         (self.waiting_rows, self.waiting_bytes) = (0, 0);
         let rows = std::mem::take(&mut self.waiting);
-        if rows.is_empty() { Ok(()) } else { self.encoder.row_group(&rows) }
+        let Some(first) = rows.first() else { return Ok(()) };
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            None => self.encoder.insert(Encoder::new(&target.file_schema, first, codec)?),
+        };
+        encoder.row_group(&rows)
+    }
+
+    /// Makes all of it a file. One so small that compaction will encode it anew is not worth the zstd contexts of its columns, which
+    /// cost more there than all the rest.
+    fn finish(mut self, target: &Target) -> Result<Encoded> {
+        let size = target.options.target_file_size;
+        let codec = match splice::is_large(self.waiting_bytes as u64, self.rows, size) {
+            true => target.options.codec,
+            false => Codec::Snappy,
+        };
+        self.encode(target, codec)?;
+        let encoder = self.encoder.ok_or_else(|| Error::internal("a file without rows"))?;
+        encoder.finish()
     }
 }
 
@@ -147,10 +165,10 @@ fn memory(rows: &RecordBatch) -> Result<usize> {
 }
 
 async fn close(target: &Target, values: PartitionValues, mut open: Open) -> Result<Written> {
-    open.encode()?;
-    let Encoded { bytes, stats } = open.encoder.finish()?;
-    let file = put(target, values, bytes, open.rows, stats).await?;
-    Ok(Written { file, hashes: open.hashes })
+    let (rows, hashes) = (open.rows, open.hashes.take());
+    let Encoded { bytes, codec, stats } = open.finish(target)?;
+    let file = put(target, values, bytes, codec, rows, stats).await?;
+    Ok(Written { file, hashes })
 }
 
 /// Puts a new file of `rows` rows.
@@ -158,11 +176,12 @@ pub(super) async fn put(
     target: &Target,
     values: PartitionValues,
     bytes: Vec<u8>,
+    codec: Codec,
     rows: u64,
     stats: String,
 ) -> Result<Arc<DataFile>> {
     let directory = partition::directory(&values, &target.partition_columns);
-    let suffix = match target.options.codec {
+    let suffix = match codec {
         Codec::Snappy => "snappy",
         Codec::Zstd => "zstd",
     };

@@ -17,7 +17,7 @@ use super::first::First;
 use super::forgets::Forgets;
 use super::gate::{Gate, Known};
 use super::join::Join;
-use super::linear::{Filter, Project, conform, cut};
+use super::linear::{Filter, Project, conform, cut, gathered};
 use super::make;
 use super::metrics::{NodeMetrics, Running};
 use super::session::Sessions;
@@ -470,7 +470,7 @@ impl Operator {
             Kind::Input { slot, columns, schema } => {
                 let change =
                     epoch.inputs.get(*slot).ok_or_else(|| Error::internal("an input of the circuit is missing"))?;
-                cut(conform(change, |i| columns[i], schema)?)
+                gathered(schema, cut(conform(change, |i| columns[i], schema)?))?
             }
             Kind::Constant { rows, schema } if first => {
                 let rows: Vec<SignedBatch> = rows.iter().cloned().map(SignedBatch::inserts).collect();

@@ -11,6 +11,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
+use super::pattern;
 use crate::error::{Error, Result};
 
 /// Expressions over batches of one schema.
@@ -25,10 +26,7 @@ impl Exprs {
         schema: &DFSchema,
         session: &SessionState,
     ) -> Result<Self> {
-        let exprs = exprs
-            .into_iter()
-            .map(|e| Ok(session.create_physical_expr(e.clone(), schema)?))
-            .collect::<Result<Vec<_>>>()?;
+        let exprs = exprs.into_iter().map(|e| physical(e, schema, session)).collect::<Result<Vec<_>>>()?;
         Self::physical(exprs, schema.as_arrow())
     }
 
@@ -46,6 +44,10 @@ impl Exprs {
     pub fn evaluate_first(&self, count: usize, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         self.exprs[..count].iter().map(|e| Ok(e.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
     }
+}
+
+fn physical(expr: &Expr, schema: &DFSchema, session: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
+    pattern::compiled(session.create_physical_expr(expr.clone(), schema)?, schema.as_arrow())
 }
 
 /// Expressions over those columns of a schema that they mention.
@@ -99,7 +101,7 @@ pub(super) struct Predicate(Arc<dyn PhysicalExpr>);
 
 impl Predicate {
     pub fn new(expr: &Expr, schema: &DFSchema, session: &SessionState) -> Result<Self> {
-        Ok(Predicate(session.create_physical_expr(expr.clone(), schema)?))
+        Ok(Predicate(physical(expr, schema, session)?))
     }
 
     /// For each row whether the condition is TRUE. Never null.

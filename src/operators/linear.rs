@@ -90,6 +90,28 @@ pub(super) fn cut(batches: Vec<SignedBatch>) -> Vec<SignedBatch> {
     batches.iter().flat_map(pieces).collect()
 }
 
+/// Rows of a batch below which it is put together with its neighbours: what a batch costs, however small it is, is spent once for
+/// all of them. Tests have few.
+const SMALL: usize = if cfg!(test) { 3 } else { 1 << 12 };
+
+/// The batches, neighbours that are small as one.
+pub(super) fn gathered(schema: &SchemaRef, batches: Vec<SignedBatch>) -> Result<Vec<SignedBatch>> {
+    let mut out = Vec::with_capacity(batches.len());
+    let mut small: Vec<SignedBatch> = Vec::new();
+    for batch in batches {
+        let is_small = batch.num_rows() < SMALL;
+        let waiting: usize = small.iter().map(SignedBatch::num_rows).sum();
+        if !small.is_empty() && (!is_small || waiting >= SMALL) {
+            out.push(SignedBatch::concat(schema, &std::mem::take(&mut small))?);
+        }
+        if is_small { &mut small } else { &mut out }.push(batch);
+    }
+    if !small.is_empty() {
+        out.push(SignedBatch::concat(schema, &small)?);
+    }
+    Ok(out)
+}
+
 /// Batches under another schema: columns picked, names and types of `schema`.
 pub(super) fn conform(
     input: &[SignedBatch],

@@ -25,6 +25,7 @@ mod linear;
 mod make;
 mod merge;
 mod metrics;
+mod pattern;
 mod session;
 mod sharded;
 mod spill;

@@ -28,8 +28,9 @@ pub(super) struct EpochState {
     pub deltas: Vec<Vec<SignedBatch>>,
     /// Rows of each table before the epoch.
     pub rows_before: Vec<u64>,
-    /// Version of each table before the epoch.
+    /// Version of each table before the epoch, and its id.
     pub versions_before: Vec<i64>,
+    pub ids_before: Vec<String>,
     /// What `now()` is in it, µs.
     pub clock: i64,
     /// Changes of foreign tables, by index.

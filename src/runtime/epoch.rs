@@ -14,13 +14,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cell::Cell;
 use super::compute::{EpochRuns, EpochState, How, Outcome, parks};
 use super::pipeline::{FINGERPRINT, Node, Pipeline, Upstream, cell_name};
 use super::positions::{CLOCK, run_app, source_app};
 use super::report::{EpochReport, ModelReport};
 use super::snapshot::found_rows;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::FollowedTable;
+use crate::lake::{FollowedTable, Table};
 use crate::project::Materialization;
 use crate::state::is_over;
 use crate::types::{Positions, RejectKind, SignedBatch, SourceBatch};
@@ -118,18 +119,17 @@ impl Pipeline {
     async fn begin(&mut self, sources: HashMap<usize, Vec<SourceBatch>>, runs: EpochRuns) -> Result<EpochState> {
         let mut rows_before = Vec::with_capacity(self.nodes.len());
         let mut versions_before = Vec::with_capacity(self.nodes.len());
+        let mut ids_before = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let (rows, version) = match &node.main {
-                Some(cell) => (cell.table()?.row_count(), cell.table()?.version()),
-                None => (0, -1),
-            };
-            rows_before.push(rows);
-            versions_before.push(version);
+            let table = node.main.as_ref().map(Cell::table).transpose()?;
+            rows_before.push(table.map_or(0, Table::row_count));
+            versions_before.push(table.map_or(-1, Table::version));
+            ids_before.push(table.map_or_else(String::new, |table| table.id().to_string()));
         }
         let foreign = self.poll_foreign().await?;
         let deltas = vec![Vec::new(); self.nodes.len()];
         self.clock = self.clock.max(self.env.now_micros());
-        Ok(EpochState { sources, deltas, rows_before, versions_before, clock: self.clock, foreign, runs })
+        Ok(EpochState { sources, deltas, rows_before, versions_before, ids_before, clock: self.clock, foreign, runs })
     }
 
     /// Changes of foreign tables since they were last looked at.

@@ -169,3 +169,29 @@ async fn followed_history_is_kept() {
     table.vacuum(true).await.unwrap();
     assert_eq!(table.changes(2, 4).await.unwrap_err().code(), "history-gone");
 }
+
+#[tokio::test]
+async fn small_files_have_snappy_until_they_are_encoded_anew() {
+    let world = World::new(44);
+    let mut table = world.lake().create_table("s", "t", spec(true)).await.unwrap();
+    let codecs = |table: &Table| {
+        let count = |codec: &str| table.state.files.values().filter(|f| f.file.log_path.contains(codec)).count();
+        (count(".snappy.parquet"), count(".zstd.parquet"))
+    };
+    for commit in 0..17 {
+        let keys: Vec<i64> = (commit * 1000..(commit + 1) * 1000).collect();
+        table.stage(&[SignedBatch::inserts(rows(&keys))]).await.unwrap();
+        table.commit(instance(1)).await.unwrap();
+    }
+    assert_eq!(codecs(&table), (17, 0));
+    let before = content(&table).await;
+    table.optimize().await.unwrap();
+    assert_eq!(codecs(&table), (0, 1));
+    let keys: Vec<i64> = (20_000..40_000).collect();
+    table.stage(&[SignedBatch::inserts(rows(&keys))]).await.unwrap();
+    table.commit(instance(1)).await.unwrap();
+    assert_eq!(codecs(&table), (0, 2));
+    let mut after = before;
+    after.extend(keys.iter().map(|key| (*key, 1)));
+    assert_eq!(content(&table).await, after);
+}
