@@ -168,7 +168,7 @@ async fn run(seed: u64, deletion_vectors: bool, partition: Option<&str>, lake: L
     let mut reader = (lake.follow("s", "t").await.unwrap(), Model::new());
     assert!(reader.0.table().is_none());
     let table = lake.create_table("s", "t", spec).await.unwrap();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         assert!(reader.0.advance().await.unwrap().is_empty());
     }
     let mut case = Case {
