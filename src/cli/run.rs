@@ -1,6 +1,7 @@
 //! `smelt run`, `snapshot`, `seed` and `up`: wiring of signals and edits, and what a person sees meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use super::defer::Work;
 use super::session::Session;
 use super::{Exit, hooks, print, stages};
 use crate::error::{Error, Result};
+use crate::lake::OWN;
 use crate::plan::Compilation;
 use crate::project::answers::is_failure;
 use crate::project::{HookPoint, Materialization, Model, Project};
@@ -340,14 +342,20 @@ fn files_stamp(dir: &Path) -> Stamp {
     let mut todo = vec![(dir.to_path_buf(), 0)];
     while let Some((dir, depth)) = todo.pop() {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        for entry in entries.flatten() {
+        let entries: Vec<_> = entries.flatten().collect();
+        // A lake below the project, whatever its name: thousands of files, none of which is the project's.
+        let is_lakes = |name: &OsStr| name == OWN || name == "_delta_log";
+        if depth > 0 && entries.iter().any(|entry| is_lakes(&entry.file_name())) {
+            continue;
+        }
+        for entry in entries {
             let path = entry.path();
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
                 // Tables and build output are not the project.
-                if !name.starts_with('.') && !matches!(&*name, "target" | "lake" | "data" | "src") && depth < 6 {
+                if !name.starts_with('.') && !matches!(&*name, "target" | "lake" | "data" | "src" | OWN) && depth < 6 {
                     todo.push((path, depth + 1));
                 }
             } else if [".sql", ".yml", ".yaml", ".csv"].iter().any(|end| name.ends_with(end)) {
@@ -577,5 +585,33 @@ impl Total {
             text.push_str(&format!(", {rows} violated {expectation}"));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_lake_are_not_the_projects() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let found = || -> Vec<PathBuf> {
+            files_stamp(dir.path()).into_keys().map(|path| path.strip_prefix(dir.path()).unwrap().into()).collect()
+        };
+        for path in ["smelt.yml", "queries/gold/fact.sql", "lakehouse/_smelt/state.yml", "lakehouse/gold/notes.sql"] {
+            write(path);
+        }
+        write("tables/fact/_delta_log/00000000000000000000.json");
+        write("tables/fact/copied.csv");
+        let project = ["queries/gold/fact.sql", "smelt.yml"].map(PathBuf::from);
+        assert_eq!(found(), project);
+        // A lake may be the project's own folder.
+        write("_smelt/state.yml");
+        assert_eq!(found(), project);
     }
 }

@@ -25,7 +25,7 @@ pub(super) const BATCH: usize = 4096;
 const MAX_RECORDS: usize = 65_536;
 const MAX_BYTES: usize = 8 << 20;
 /// How long to wait for the first record; a stop or a new partition is noticed after it.
-const WAIT: Duration = Duration::from_millis(50);
+const WAIT: Duration = Duration::from_millis(100);
 /// How long to go on gathering when the reader is busy.
 const GATHER: Duration = Duration::from_millis(5);
 

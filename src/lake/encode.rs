@@ -6,21 +6,28 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use bytes::Bytes;
 use hashbrown::HashSet;
+use object_store::PutPayload;
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
+use std::io::Write;
 
 use super::options::Codec;
 use super::stats::Collector;
 use crate::error::{Error, Result};
 
+/// Size of a page before compression. Its buffers, of which Parquet has several that grow, stay in the caches; those of a megabyte
+/// were as many pages of memory to clear.
+const PAGE: usize = 128 << 10;
+
 /// A file in the making.
 pub struct Encoder {
     schema: SchemaRef,
-    file: SerializedFileWriter<Vec<u8>>,
+    file: SerializedFileWriter<Pieces>,
     columns: ArrowRowGroupWriterFactory,
     stats: Collector,
     codec: Codec,
@@ -28,7 +35,7 @@ pub struct Encoder {
 
 /// A file that is ready to be put.
 pub struct Encoded {
-    pub bytes: Vec<u8>,
+    pub bytes: PutPayload,
     pub codec: Codec,
     /// As the log holds them.
     pub stats: String,
@@ -38,8 +45,8 @@ impl Encoder {
     /// For a file of `schema`; its first rows, which `row_group` takes too, tell how its columns are encoded best.
     pub fn new(schema: &SchemaRef, first: &RecordBatch, codec: Codec) -> Result<Self> {
         let properties = properties(schema, first, codec)?;
-        let (file, columns) =
-            ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties))?.into_serialized_writer()?;
+        let (file, columns) = ArrowWriter::try_new(Pieces::default(), SchemaRef::clone(schema), Some(properties))?
+            .into_serialized_writer()?;
         Ok(Encoder { schema: SchemaRef::clone(schema), file, columns, stats: Collector::new(schema), codec })
     }
 
@@ -79,7 +86,38 @@ impl Encoder {
 
     /// The whole file.
     pub fn finish(self) -> Result<Encoded> {
-        Ok(Encoded { bytes: self.file.into_inner()?, codec: self.codec, stats: self.stats.to_json() })
+        Ok(Encoded { bytes: self.file.into_inner()?.into(), codec: self.codec, stats: self.stats.to_json() })
+    }
+}
+
+/// A file in memory, in pieces: unlike a vector it is never moved when it grows.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+/// Size of a piece, but for one that was written at once and is larger.
+const PIECE: usize = 1 << 20;
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.last.len() + bytes.len() > PIECE && !self.last.is_empty() {
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
+            self.full.push(full.into());
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<Pieces> for PutPayload {
+    fn from(pieces: Pieces) -> Self {
+        pieces.full.into_iter().chain([pieces.last.into()]).collect()
     }
 }
 
@@ -88,6 +126,7 @@ fn properties(schema: &Schema, first: &RecordBatch, codec: Codec) -> Result<Writ
     let mut builder = WriterProperties::builder()
         .set_compression(compression(codec)?)
         .set_dictionary_enabled(false)
+        .set_data_page_size_limit(PAGE)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(engine());
     let mut leaves = Vec::new();

@@ -61,7 +61,7 @@ pub async fn splice(target: &Target, files: &[SnapshotFile]) -> Result<Option<Wr
         append(&mut out, &bytes, &footer)?;
     }
     let rows = files.iter().map(|f| f.rows).sum();
-    let file = writer::put(target, values, out.into_inner()?, target.options.codec, rows, stats).await?;
+    let file = writer::put(target, values, out.into_inner()?.into(), target.options.codec, rows, stats).await?;
     Ok(Some(Written { file, hashes: None }))
 }
 

@@ -304,16 +304,16 @@ impl Bounds {
     }
 }
 
-/// The least and the greatest of the texts. Most values are between those found so far, which their first eight bytes tell.
+/// The least and the greatest of the texts. Most values are between those found so far, which their first 16 bytes tell.
 fn extremes(values: &StringArray) -> Option<(&str, &str)> {
     let (offsets, bytes) = (values.value_offsets(), values.value_data());
     let length = |i: usize| (offsets[i + 1] - offsets[i]) as usize;
     // By prefix and place. Of two short ones with the same prefix, only zeros at the end can tell one from the other.
-    let is_less = |(a_prefix, a): (u64, usize), (b_prefix, b): (u64, usize)| {
-        let may_differ = length(a) > 8 || length(a) != length(b);
+    let is_less = |(a_prefix, a): (u128, usize), (b_prefix, b): (u128, usize)| {
+        let may_differ = length(a) > PREFIX || length(a) != length(b);
         a_prefix < b_prefix || (a_prefix == b_prefix && may_differ && values.value(a) < values.value(b))
     };
-    let mut found: Option<[(u64, usize); 2]> = None;
+    let mut found: Option<[(u128, usize); 2]> = None;
     for i in (0..values.len()).filter(|i| values.is_valid(*i)) {
         let new = (prefix(bytes, offsets[i] as usize, length(i)), i);
         match &mut found {
@@ -326,14 +326,17 @@ fn extremes(values: &StringArray) -> Option<(&str, &str)> {
     found.map(|[(_, low), (_, high)]| (values.value(low), values.value(high)))
 }
 
-/// The first eight bytes of the text that stands there, zeros where there are fewer, as a number in the order of texts.
+/// As many bytes as most texts have that are names, codes and numbers: equal ones are not compared any further then.
+const PREFIX: usize = size_of::<u128>();
+
+/// The first bytes of the text that stands there, zeros where there are fewer, as a number in the order of texts.
 #[inline]
-fn prefix(bytes: &[u8], start: usize, length: usize) -> u64 {
-    match bytes.get(start..).and_then(|rest| rest.first_chunk::<8>()) {
-        Some(word) if length >= 8 => u64::from_be_bytes(*word),
-        Some(word) if length > 0 => u64::from_be_bytes(*word) & (u64::MAX << (64 - 8 * length)),
+fn prefix(bytes: &[u8], start: usize, length: usize) -> u128 {
+    match bytes.get(start..).and_then(|rest| rest.first_chunk::<PREFIX>()) {
+        Some(word) if length >= PREFIX => u128::from_be_bytes(*word),
+        Some(word) if length > 0 => u128::from_be_bytes(*word) & (u128::MAX << (8 * (PREFIX - length))),
         // The last ones of the array.
-        _ => (0..length).fold(0, |prefix, i| prefix | u64::from(bytes[start + i]) << (56 - 8 * i)),
+        _ => (0..length).fold(0, |prefix, i| prefix | u128::from(bytes[start + i]) << (8 * (PREFIX - 1 - i))),
     }
 }
 
@@ -459,7 +462,19 @@ mod tests {
 
     #[test]
     fn extremes_of_texts() {
-        let texts = ["b", "ab", "abcdefgh", "abcdefgha", "abcdefghb", "", "a\0", "a", "z\u{e9}", "zz", "bcdefghij"];
+        let texts = [
+            "b",
+            "ab",
+            "abcdefghijklmnop",
+            "abcdefghijklmnopa",
+            "abcdefghijklmnopb",
+            "",
+            "a\0",
+            "a",
+            "z\u{e9}",
+            "zz",
+            "bcdefghijklmnopqr",
+        ];
         for skip in 0..texts.len() {
             let values: StringArray = texts.iter().skip(skip).map(|t| Some(*t)).chain([None]).collect();
             let (low, high) = (texts[skip..].iter().min(), texts[skip..].iter().max());

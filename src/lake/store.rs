@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ impl TableStore {
         }
     }
 
-    pub async fn put(&self, relative: &str, bytes: Vec<u8>) -> Result<()> {
+    pub async fn put(&self, relative: &str, bytes: impl Into<PutPayload>) -> Result<()> {
         self.store.put(&self.path(relative)?, bytes.into()).await?;
         Ok(())
     }

@@ -6,6 +6,7 @@
 use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use indexmap::IndexMap;
+use object_store::PutPayload;
 use std::sync::{Arc, OnceLock};
 
 use super::actions::PartitionValues;
@@ -175,7 +176,7 @@ async fn close(target: &Target, values: PartitionValues, mut open: Open) -> Resu
 pub(super) async fn put(
     target: &Target,
     values: PartitionValues,
-    bytes: Vec<u8>,
+    bytes: PutPayload,
     codec: Codec,
     rows: u64,
     stats: String,
@@ -186,7 +187,7 @@ pub(super) async fn put(
         Codec::Zstd => "zstd",
     };
     let path = format!("{directory}part-00000-{}.{suffix}.parquet", target.env.new_uuid());
-    let size = bytes.len() as u64;
+    let size = bytes.content_length() as u64;
     target.store.put(&path, bytes).await?;
     Ok(Arc::new(DataFile {
         location: target.store.path(&path)?,

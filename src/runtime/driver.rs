@@ -308,13 +308,14 @@ impl Runner {
             // Whoever only catches up finds out at the next start.
             let overtaken = !bounded && pipeline.look_for_others().await;
             let timed = pipeline.is_time_due()?;
-            if !collected.is_empty()
-                || !pipeline.foreign.is_empty()
-                || due
-                || timed
-                || overtaken
-                || pipeline.has_woken()
-            {
+            let mut begins = !collected.is_empty() || due || timed || overtaken || pipeline.has_woken();
+            if !begins {
+                begins = match pipeline.foreign_has_moved().await {
+                    Ok(moved) => moved,
+                    Err(error) => return Ok(End::Restart(error)),
+                };
+            }
+            if begins {
                 let report = pipeline.run_epoch(collected, runs, false).await;
                 if let Err(error) = self.tell(pipeline, report, summary) {
                     return Ok(End::Restart(error));

@@ -126,18 +126,41 @@ impl Pipeline {
             versions_before.push(table.map_or(-1, Table::version));
             ids_before.push(table.map_or_else(String::new, |table| table.id().to_string()));
         }
-        let foreign = self.poll_foreign().await?;
+        let foreign = self.take_foreign_changes().await?;
         let deltas = vec![Vec::new(); self.nodes.len()];
         self.clock = self.clock.max(self.env.now_micros());
         Ok(EpochState { sources, deltas, rows_before, versions_before, ids_before, clock: self.clock, foreign, runs })
     }
 
-    /// Changes of foreign tables since they were last looked at.
-    async fn poll_foreign(&mut self) -> Result<Vec<Vec<SignedBatch>>> {
-        if self.keeps_foreign {
-            return Ok(vec![Vec::new(); self.foreign.len()]);
+    /// Whether a foreign table has a new version since it was last looked at, or was not looked at before. What has changed is for the
+    /// next epoch.
+    pub(super) async fn foreign_has_moved(&mut self) -> Result<bool> {
+        if self.keeps_foreign || self.foreign.is_empty() {
+            return Ok(false);
         }
-        try_join_all(self.foreign.iter_mut().map(FollowedTable::advance)).await
+        let versions = |tables: &[FollowedTable]| -> Vec<Option<i64>> {
+            tables.iter().map(|followed| followed.table().map(Table::version)).collect()
+        };
+        let (first, before) = (self.foreign_changes.is_empty(), versions(&self.foreign));
+        self.look_at_foreign().await?;
+        Ok(first || before != versions(&self.foreign))
+    }
+
+    async fn look_at_foreign(&mut self) -> Result<()> {
+        let changes = try_join_all(self.foreign.iter_mut().map(FollowedTable::advance)).await?;
+        self.foreign_changes.resize(self.foreign.len(), Vec::new());
+        self.foreign_changes.iter_mut().zip(changes).for_each(|(known, new)| known.extend(new));
+        Ok(())
+    }
+
+    /// Changes of foreign tables since the last epoch.
+    async fn take_foreign_changes(&mut self) -> Result<Vec<Vec<SignedBatch>>> {
+        let none = vec![Vec::new(); self.foreign.len()];
+        if self.keeps_foreign {
+            return Ok(none);
+        }
+        self.look_at_foreign().await?;
+        Ok(std::mem::replace(&mut self.foreign_changes, none))
     }
 
     /// Starts the uploads of what a model made of the epoch, and hands its change to its readers.

@@ -22,7 +22,7 @@ use crate::lake::{CommitRequest, Epochs, FollowedTable, Lake, LakeOptions, Table
 use crate::operators::{Circuit, Expectations, Keyed};
 use crate::plan::{Clock, Compilation, CompiledModel, Planner, PlannerOptions, Relation};
 use crate::project::{Connector, Format, Materialization, OnError, OnForeignChange, OnViolation, Project, SourceTable};
-use crate::types::{Positions, RejectKind, reject_schema};
+use crate::types::{Positions, RejectKind, SignedBatch, reject_schema};
 
 /// Table property: fingerprint of the SQL whose result the table holds.
 pub(super) const FINGERPRINT: &str = "smelt.fingerprint";
@@ -171,6 +171,8 @@ pub struct Pipeline {
     pub(super) sources: Vec<SourceState>,
     /// Delta tables that somebody else maintains.
     pub(super) foreign: Vec<FollowedTable>,
+    /// What has changed in them that no epoch has taken yet; empty before the first look.
+    pub(super) foreign_changes: Vec<Vec<SignedBatch>>,
     pub(super) epochs: Epochs,
     pub(super) epoch: i64,
     /// What `now()` was in the last epoch, of whichever process: µs.
@@ -249,6 +251,7 @@ impl Pipeline {
             nodes: Vec::new(),
             sources: Vec::new(),
             foreign: Vec::new(),
+            foreign_changes: Vec::new(),
             epochs,
             epoch,
             clock: 0,

@@ -185,13 +185,12 @@ impl RowStore {
         mut weigh: impl FnMut(&mut Narrow, u32, Weight),
     ) -> Result<()> {
         let rows = batch.num_rows();
-        let encoded = match &self.codec {
-            Some(codec) => Some(codec.encode(batch.rows.columns(), rows)?),
-            None => None,
+        let identities = match &self.codec {
+            Some(codec) => codec.identities(batch.rows.columns(), rows)?,
+            None => vec![],
         };
         let mut fresh: Vec<u32> = Vec::new();
         let mut fresh_ids: Vec<u32> = Vec::new();
-        let identities: Vec<u128> = encoded.iter().flat_map(|e| (0..rows).map(|i| e.identity(i))).collect();
         for i in 0..rows {
             if i % AHEAD == 0 {
                 self.look_ahead(identities.get(i..).unwrap_or_default());

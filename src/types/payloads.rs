@@ -108,11 +108,13 @@ impl<T: AsRef<[u8]>> FromIterator<Option<T>> for Payloads {
 pub struct PayloadsBuilder {
     texts: StringBuilder,
     others: Vec<(u32, Arc<[u8]>)>,
+    /// Number and bytes of texts that there will be room for from the first one on.
+    room: (usize, usize),
 }
 
 impl Default for PayloadsBuilder {
     fn default() -> Self {
-        PayloadsBuilder { texts: StringBuilder::new(), others: Vec::new() }
+        PayloadsBuilder { texts: StringBuilder::new(), others: Vec::new(), room: (0, 0) }
     }
 }
 
@@ -120,6 +122,10 @@ impl PayloadsBuilder {
     /// Appends a payload; none is a tombstone.
     #[inline]
     pub fn push(&mut self, payload: Option<&[u8]>) {
+        if self.texts.is_empty() {
+            // Not before: of a thousand partitions few may have records.
+            self.texts = StringBuilder::with_capacity(self.room.0, self.room.1);
+        }
         match payload.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
             Some(Ok(text)) => self.texts.append_value(text),
             Some(Err(bytes)) => {
@@ -130,10 +136,12 @@ impl PayloadsBuilder {
         }
     }
 
-    /// What was appended. The next payloads will probably be as many and as long.
+    /// What was appended. The next payloads will probably be about as many and as long: where there is no room for the last one of them, the
+    /// buffer is moved to one of twice the size.
     pub fn finish(&mut self) -> Payloads {
-        let (count, bytes) = (self.texts.len(), self.texts.values_slice().len());
-        let texts = std::mem::replace(&mut self.texts, StringBuilder::with_capacity(count, bytes)).finish();
+        let some_more = |size: usize| size + size / 4;
+        self.room = (some_more(self.texts.len()), some_more(self.texts.values_slice().len()));
+        let texts = std::mem::take(&mut self.texts).finish();
         Payloads { texts, others: std::mem::take(&mut self.others) }
     }
 }
