@@ -172,13 +172,13 @@ impl Circuit {
         self.shared.iter_mut().chain([&mut self.root])
     }
 
-    /// Writes the state of every node: of what is shared, then of the rest, root first. Columns are shared, the rest is copied.
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    /// Writes the state of every node: of what is shared, then of the rest, root first. Most of it is shared, and copied when it changes.
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         if self.broken {
             return Err(Error::diverged("the state of a failed epoch is not worth keeping"));
         }
         out.words("circuit.stepped", [u32::from(!self.first_step)]);
-        self.operators().try_for_each(|operator| operator.save(out))
+        self.operators_mut().try_for_each(|operator| operator.save(out))
     }
 
     /// Becomes what [`Circuit::save`] wrote of a circuit of the same plan; on an error it is not usable any more. State that does not
@@ -569,9 +569,9 @@ impl Operator {
         Ok(next)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         out.words::<u32>(self.kind.name(), []);
-        match &self.kind {
+        match &mut self.kind {
             Kind::Aggregate(node) => node.save(out)?,
             Kind::First(node) => node.save(out)?,
             Kind::Temporal(node) => node.save(out),
@@ -584,7 +584,7 @@ impl Operator {
         if let Some(forgets) = &self.forgets {
             forgets.save(out);
         }
-        self.inputs.iter().try_for_each(|input| input.save(out))
+        self.inputs.iter_mut().try_for_each(|input| input.save(out))
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {

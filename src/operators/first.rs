@@ -130,8 +130,8 @@ impl Shard for First {
         Ok(output)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
-        match &self.state {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
+        match &mut self.state {
             State::Rows(partitions) => {
                 partitions.keys.save(out);
                 out.words("partitions", [partitions.rows.len() as u64]);

@@ -136,7 +136,7 @@ impl Keyed {
     }
 
     /// Writes the current rows.
-    pub fn save(&self, out: &mut StateWriter) {
+    pub fn save(&mut self, out: &mut StateWriter) {
         self.keys.save(out);
         out.strings("keyed", self.rows.iter().map(|row| &**row));
     }

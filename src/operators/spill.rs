@@ -26,7 +26,7 @@ impl Place {
     }
 
     /// Writes the state of `shard`, checksummed as stored state is. It is not compressed: that would take longer than all the rest.
-    pub fn write(&self, shard: &impl Shard) -> Result<()> {
+    pub fn write(&self, shard: &mut impl Shard) -> Result<()> {
         let mut state = StateWriter::new();
         shard.save(&mut state)?;
         let blocks = encode(&Header::default(), state.finish(), Packing::Plain, 1)?;

@@ -192,7 +192,7 @@ impl Temporal {
         }
     }
 
-    pub fn save(&self, out: &mut StateWriter) {
+    pub fn save(&mut self, out: &mut StateWriter) {
         out.words("temporal.clock", [self.clock as u64]);
         out.multisets("temporal", std::slice::from_ref(&self.waiting));
     }

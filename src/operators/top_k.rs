@@ -16,7 +16,9 @@ use super::eval::{self, Exprs};
 use super::forgets::{Forgetting, Stays, kept};
 use super::sharded::{Shard, materialized};
 use crate::error::{Error, Result};
-use crate::state::{Encoded, GroupIndex, NONE, Paged, RowCodec, RowStore, StateReader, StateWriter, canonical};
+use crate::state::{
+    Encoded, GroupIndex, NONE, Paged, RowCodec, RowStore, StateReader, StateWriter, canonical, in_pieces,
+};
 use crate::types::{SelectedBatch, SignedBatch};
 
 /// The first bytes of an encoded order, filled up with zeros: what is smaller here stands before; equal ones may still differ.
@@ -127,6 +129,22 @@ impl Partitions {
     /// All partitions, in order.
     fn iter(&self) -> impl Iterator<Item = &[Entry]> {
         (0..self.len() as u32).map(|partition| self.of(partition))
+    }
+
+    /// Writes what each entry has: how many each partition has, and of each its row and lead.
+    fn save(&mut self, out: &mut StateWriter) {
+        let kept: Arc<Self> = Arc::new(match self {
+            Partitions::One(entries) => Partitions::One(entries.share()),
+            Partitions::Many(entries) => Partitions::Many(entries.clone()),
+        });
+        let (lengths, rows) = (Arc::clone(&kept), Arc::clone(&kept));
+        out.shared("top.lengths", move |put: &mut dyn FnMut(&[u32])| {
+            in_pieces(lengths.iter().map(|entries| entries.len() as u32), put);
+        });
+        out.shared("top.rows", move |put: &mut dyn FnMut(&[u32])| in_pieces(rows.iter().flatten().map(|e| e.row), put));
+        out.shared("top.leads", move |put: &mut dyn FnMut(&[u128])| {
+            in_pieces(kept.iter().flatten().map(|e| u128::from_le_bytes(e.lead)), put);
+        });
     }
 
     fn heap_size(&self) -> usize {
@@ -451,11 +469,9 @@ impl Shard for TopK {
         self.change(&materialized(inputs.pop())?)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.keys.save(out);
-        out.words("top.lengths", self.partitions.iter().map(|p| p.len() as u32));
-        out.words("top.rows", self.partitions.iter().flatten().map(|e| e.row));
-        out.words("top.leads", self.partitions.iter().flatten().map(|e| u128::from_le_bytes(e.lead)));
+        self.partitions.save(out);
         self.rows.save(out)
     }
 

@@ -1,6 +1,6 @@
 //! Snapshots of state: written beside the epochs and at the end, found again at the next start. [`super::warm`] says when one may be used.
 //!
-//! Between two epochs a model's circuit and locators are captured (numbers copied, columns shared) together with the positions its
+//! Between two epochs a model's circuit and locators are captured (most of it shared with the circuit that goes on, the rest copied) together with the positions its
 //! table stands at; encoding and uploading happen in a task. So what a snapshot names is committed before it is written, and the
 //! commit path never waits for it. One model is captured at a time, at most every `interval`, or earlier when as many rows have come
 //! as the state holds. When the new object is there, the older ones of that table are deleted.
@@ -325,14 +325,16 @@ impl Pipeline {
     /// Captures the model's state as it is between two epochs, and starts a task that writes it, packed by so many threads.
     fn start_writing(&mut self, index: usize, threads: usize) -> Result<()> {
         let Some((mut header, entries)) = self.state_header(index)? else { return Ok(()) };
-        let node = &self.nodes[index];
-        let (Some(circuit), Some(main)) = (&node.circuit, &node.main) else { return Ok(()) };
+        let node = &mut self.nodes[index];
+        let (Some(circuit), Some(main)) = (&mut node.circuit, &node.main) else { return Ok(()) };
+        let started = Instant::now();
         let mut state = StateWriter::new();
         circuit.save(&mut state)?;
-        if let Some(keyed) = &node.keyed {
+        if let Some(keyed) = &mut node.keyed {
             keyed.save(&mut state);
         }
         main.table()?.save_locator(&mut state)?;
+        tracing::debug!(model = node.compiled.model.name, elapsed = ?started.elapsed(), "state is captured");
         let (sections, lake, env) = (state.finish(), self.lake.clone(), self.env.clone());
         let table = full_name(&node.compiled.model);
         let task = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use arrow::buffer::Buffer;
 
+use super::page::Page;
 use super::parallel::{dealt_out, in_threads};
 use super::{Narrow, Strings};
 use crate::error::Result;
@@ -23,7 +24,7 @@ const CHUNK: usize = 1 << BITS;
 /// that are filled once, so nothing moves when strings are added.
 #[derive(Default)]
 pub(super) struct Arena {
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<Page<u8>>,
     count: usize,
     /// The length of every string, while there is one.
     width: Option<Width>,
@@ -97,10 +98,10 @@ impl Arena {
                 if chunk == self.chunks.len() {
                     // The first one grows: most indexes are small.
                     let room = if chunk == 0 { 0 } else { string.len() << width.bits };
-                    self.chunks.push(Vec::with_capacity(room));
+                    self.chunks.push(Vec::with_capacity(room).into());
                 }
                 debug_assert_eq!(self.chunks[chunk].len(), at);
-                self.chunks[chunk].extend_from_slice(string);
+                self.chunks[chunk].own().extend_from_slice(string);
                 self.size += string.len();
             }
             None => {
@@ -120,12 +121,12 @@ impl Arena {
             && (last.len() + string.len() <= CHUNK || last.is_empty())
         {
             let at = last.len();
-            last.extend_from_slice(string);
+            last.own().extend_from_slice(string);
             return address(self.chunks.len() - 1, at);
         }
         let mut chunk = Vec::with_capacity(if self.chunks.is_empty() { 0 } else { CHUNK.max(string.len()) });
         chunk.extend_from_slice(string);
-        self.chunks.push(chunk);
+        self.chunks.push(chunk.into());
         address(self.chunks.len() - 1, 0)
     }
 
@@ -150,7 +151,7 @@ impl Arena {
         if let Some(width) = self.width {
             if width.bytes == string.len() {
                 let (chunk, at) = width.place(at);
-                self.chunks[chunk][at..][..string.len()].copy_from_slice(string);
+                self.chunks[chunk].own()[at..][..string.len()].copy_from_slice(string);
                 // Of stored strings it is not known which are free.
                 if self.freed.last() == Some(&id) {
                     self.freed.pop();
@@ -162,7 +163,7 @@ impl Arena {
         }
         if string.len() <= room as usize {
             let (chunk, start) = place(self.starts.get(at));
-            self.chunks[chunk][start..start + string.len()].copy_from_slice(string);
+            self.chunks[chunk].own()[start..start + string.len()].copy_from_slice(string);
             self.gaps = self.gaps.saturating_sub(string.len());
         } else {
             let start = self.append(string);
@@ -211,13 +212,25 @@ impl Arena {
         Ok(made)
     }
 
+    /// The same strings for somebody who reads them. Their bytes are not copied until they change here; what tells where they stand is.
+    pub fn share(&mut self) -> Self {
+        Arena {
+            chunks: self.chunks.iter_mut().map(Page::share).collect(),
+            count: self.count,
+            width: self.width,
+            starts: self.starts.clone(),
+            lengths: self.lengths.clone(),
+            ..Arena::default()
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.bound() as u32).map(|id| self.get(id))
     }
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity() + size_of::<Vec<u8>>()).sum();
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity() + size_of::<Page<u8>>()).sum();
         chunks + self.freed.capacity() * 4 + self.starts.heap_size() + self.lengths.heap_size()
     }
 }
@@ -230,9 +243,10 @@ impl From<Strings> for Arena {
         let size = bytes.len();
         if let Some(width) = lengths.first().filter(|width| lengths.iter().all(|length| length == *width)) {
             let width = Width::of(*width as usize);
-            let chunks = bytes.chunks((width.bytes << width.bits).max(1)).map(<[u8]>::to_vec).collect();
+            let chunks = bytes.chunks((width.bytes << width.bits).max(1)).map(|chunk| chunk.to_vec().into()).collect();
             // Strings of no bytes stand in chunks, too.
-            let chunks = if width.bytes == 0 { vec![vec![]; ((count - 1) >> width.bits) + 1] } else { chunks };
+            let chunks =
+                if width.bytes == 0 { vec![Page::from(vec![]); ((count - 1) >> width.bits) + 1] } else { chunks };
             return Arena { chunks, size, count, width: Some(width), ..Arena::default() };
         }
         let mut arena = Arena { count, ..Arena::default() };

@@ -127,14 +127,14 @@ impl GroupIndex {
     }
 
     /// Writes those of the keys that are `own`, under their ids, as if there were no others.
-    pub fn save_some(&self, out: &mut StateWriter, own: impl Fn(u32) -> bool) {
-        out.strings("keys", self.keys.iter());
+    pub fn save_some(&mut self, out: &mut StateWriter, own: impl Fn(u32) -> bool) {
+        out.arena("keys", &mut self.keys);
         out.words("keys.free", (0..self.bound() as u32).filter(|id| !own(*id)));
     }
 
     /// Writes keys and ids.
-    pub fn save(&self, out: &mut StateWriter) {
-        out.strings("keys", self.keys.iter());
+    pub fn save(&mut self, out: &mut StateWriter) {
+        out.arena("keys", &mut self.keys);
         out.words("keys.free", self.free.iter().map(|(id, _)| *id));
     }
 

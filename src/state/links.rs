@@ -129,10 +129,10 @@ impl Links {
     }
 
     /// Writes all chains.
-    pub fn save(&self, out: &mut StateWriter) {
-        let none = Paged::default();
-        for words in [&self.heads, &self.next, self.previous.as_ref().unwrap_or(&none), &self.keys] {
-            out.slices("links", words.slices());
+    pub fn save(&mut self, out: &mut StateWriter) {
+        let mut none = Paged::default();
+        for words in [&mut self.heads, &mut self.next, self.previous.as_mut().unwrap_or(&mut none), &mut self.keys] {
+            out.paged("links", words);
         }
     }
 

@@ -9,8 +9,10 @@ use super::{StateReader, StateWriter};
 use crate::error::Result;
 
 /// A vector of integers of 1, 2, 4 or 8 bytes each.
+#[derive(Clone)]
 pub struct Narrow(Words);
 
+#[derive(Clone)]
 enum Words {
     One(Vec<i8>),
     Two(Vec<i16>),

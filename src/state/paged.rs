@@ -5,6 +5,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use super::page::Page;
+
 /// Bits of an index that say where in its page an element is.
 const BITS: u32 = if cfg!(test) { 4 } else { 15 };
 /// Elements of a page.
@@ -14,7 +16,7 @@ const PAGE: usize = 1 << BITS;
 #[derive(Clone)]
 pub struct Paged<T> {
     /// All but the last are full.
-    pages: Vec<Vec<T>>,
+    pages: Vec<Page<T>>,
     len: usize,
 }
 
@@ -45,14 +47,14 @@ impl<T: Copy> Paged<T> {
     /// The same, to be changed.
     #[inline]
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
-        self.pages.get_mut(at >> BITS)?.get_mut(at & (PAGE - 1))
+        self.pages.get_mut(at >> BITS)?.own().get_mut(at & (PAGE - 1))
     }
 
     /// Appends one.
     #[inline]
     pub fn push(&mut self, value: T) {
         match self.pages.last_mut() {
-            Some(last) if last.len() < PAGE => last.push(value),
+            Some(last) if last.len() < PAGE => last.own().push(value),
             _ => self.page().push(value),
         }
         self.len += 1;
@@ -63,9 +65,9 @@ impl<T: Copy> Paged<T> {
     fn page(&mut self) -> &mut Vec<T> {
         let at = self.len >> BITS;
         if at == self.pages.len() {
-            self.pages.push(if at == 0 { Vec::new() } else { Vec::with_capacity(PAGE) });
+            self.pages.push(if at == 0 { Vec::new() } else { Vec::with_capacity(PAGE) }.into());
         }
-        &mut self.pages[at]
+        self.pages[at].own()
     }
 
     /// Makes it so long: new ones are `value`, those beyond are forgotten.
@@ -89,7 +91,7 @@ impl<T: Copy> Paged<T> {
         if len < self.len {
             self.pages.truncate(len.div_ceil(PAGE));
             if let Some(last) = self.pages.get_mut(len >> BITS) {
-                last.truncate(len & (PAGE - 1));
+                last.own().truncate(len & (PAGE - 1));
             }
             self.len = len;
         }
@@ -102,7 +104,12 @@ impl<T: Copy> Paged<T> {
 
     /// The same, page by page.
     pub fn slices(&self) -> impl Iterator<Item = &[T]> {
-        self.pages.iter().map(Vec::as_slice)
+        self.pages.iter().map(|page| &**page)
+    }
+
+    /// The same for somebody else: nothing is copied until one of both changes it, and then a page of it.
+    pub fn share(&mut self) -> Self {
+        Paged { pages: self.pages.iter_mut().map(Page::share).collect(), len: self.len }
     }
 
     /// All of them, without those before `from`.
@@ -116,15 +123,15 @@ impl<T: Copy> Paged<T> {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        let elements: usize = self.pages.iter().map(Vec::capacity).sum();
-        elements * size_of::<T>() + self.pages.capacity() * size_of::<Vec<T>>()
+        let elements: usize = self.pages.iter().map(Page::capacity).sum();
+        elements * size_of::<T>() + self.pages.capacity() * size_of::<Page<T>>()
     }
 }
 
 #[derive(Clone)]
 struct Iter<'a, T> {
     rest: &'a [T],
-    pages: std::slice::Iter<'a, Vec<T>>,
+    pages: std::slice::Iter<'a, Page<T>>,
     left: usize,
 }
 
@@ -159,10 +166,10 @@ impl<T> Index<usize> for Paged<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Paged<T> {
+impl<T: Copy> IndexMut<usize> for Paged<T> {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
-        &mut self.pages[at >> BITS][at & (PAGE - 1)]
+        &mut self.pages[at >> BITS].own()[at & (PAGE - 1)]
     }
 }
 
@@ -170,12 +177,12 @@ impl<T: Copy> From<Vec<T>> for Paged<T> {
     fn from(all: Vec<T>) -> Self {
         let len = all.len();
         if len <= PAGE {
-            return Paged { pages: if len == 0 { vec![] } else { vec![all] }, len };
+            return Paged { pages: if len == 0 { vec![] } else { vec![all.into()] }, len };
         }
         let page = |part: &[T]| {
             let mut page = Vec::with_capacity(PAGE);
             page.extend_from_slice(part);
-            page
+            page.into()
         };
         Paged { pages: all.chunks(PAGE).map(page).collect(), len }
     }
@@ -218,8 +225,9 @@ mod tests {
             let mut paged: Paged<u32> =
                 if random(2) == 0 { start.iter().copied().collect() } else { start.clone().into() };
             let mut plain = start;
+            let (mut shared, mut was): (Paged<u32>, Vec<u32>) = Default::default();
             for step in 0..50 {
-                match random(4) {
+                match random(5) {
                     0 => {
                         let len = random(4 * PAGE as u64) as usize;
                         paged.resize(len, step);
@@ -229,11 +237,13 @@ mod tests {
                         let at = random(plain.len() as u64) as usize;
                         (paged[at], plain[at]) = (step, step);
                     }
+                    2 => (shared, was) = (paged.share(), plain.clone()),
                     _ => {
                         paged.push(step);
                         plain.push(step);
                     }
                 }
+                assert!(shared.iter().eq(was.iter().copied()), "what is shared stays as it was");
                 assert!(paged.iter().eq(plain.iter().copied()) && paged.iter().len() == plain.len());
                 let from = random(4 * PAGE as u64) as usize;
                 assert!(paged.iter_from(from).eq(plain.iter().skip(from).copied()));
@@ -245,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_small_takes_little() {
         let paged: Paged<u32> = (0..3).collect();
-        assert!(paged.heap_size() <= 4 * 4 + 4 * size_of::<Vec<u32>>(), "{}", paged.heap_size());
+        assert!(paged.heap_size() <= 4 * 4 + 4 * size_of::<Page<u32>>(), "{}", paged.heap_size());
         assert_eq!(Paged::<u32>::default().heap_size(), 0);
     }
 }

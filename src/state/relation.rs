@@ -133,7 +133,7 @@ impl Relation {
     }
 
     /// Writes rows, weights and ids; between two epochs only.
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         either!(self, rows => rows.save(out))
     }
 

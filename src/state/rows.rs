@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 use super::index::Index;
+use super::page::Page;
 use super::sections::damaged;
 use super::{AHEAD, NONE, Narrow, Paged, RowCodec, StateReader, StateWriter, canonical};
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ pub struct RowStore {
 struct Chunk {
     columns: Vec<ArrayRef>,
     /// Id of each row; [`NONE`] where the row is gone.
-    ids: Vec<u32>,
+    ids: Page<u32>,
     live: usize,
     /// Bytes of the columns.
     column_bytes: usize,
@@ -392,7 +393,7 @@ impl RowStore {
             }
             let (chunk, row) = self.locations[id as usize];
             let chunk = &mut self.chunks[chunk as usize];
-            chunk.ids[row as usize] = NONE;
+            chunk.ids.own()[row as usize] = NONE;
             chunk.live -= 1;
             self.live -= 1;
             self.free.push(id);
@@ -446,8 +447,8 @@ impl RowStore {
                 .zip(&b.columns)
                 .map(|(a, b)| Ok(concat(&[a.as_ref(), b.as_ref()])?))
                 .collect::<Result<Vec<_>>>()?;
-            let mut ids = a.ids;
-            ids.extend(b.ids);
+            let mut ids = a.ids.to_vec();
+            ids.extend_from_slice(&b.ids);
             self.chunks.truncate(self.chunks.len() - 2);
             self.push(Chunk::new(columns, ids));
             self.relocate(self.chunks.len() - 1);
@@ -473,16 +474,17 @@ impl RowStore {
     }
 
     /// Writes rows, weights and ids; between two epochs only.
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         if !self.dead.is_empty() {
             return Err(Error::internal("state is saved in the middle of an epoch"));
         }
         out.words("rows.chunks", [self.chunks.len() as u64]);
         out.words("rows.free", self.free.iter().copied());
-        out.slices("rows.identities", self.identities.slices());
+        out.paged("rows.identities", &mut self.identities);
         self.weights.save("rows.weights", out);
-        for chunk in &self.chunks {
-            out.slices("rows.ids", [chunk.ids.as_slice()]);
+        for chunk in &mut self.chunks {
+            let ids = chunk.ids.share();
+            out.shared("rows.ids", move |put: &mut dyn FnMut(&[u32])| put(&ids));
             out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
         }
         Ok(())
@@ -520,7 +522,7 @@ impl RowStore {
             let column_bytes = columns.iter().map(|c| c.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
             self.live += alive;
             let is_packed = columns.iter().any(|column| column.as_any_dictionary_opt().is_some());
-            self.push(Chunk { columns, ids, live: alive, column_bytes, is_packed });
+            self.push(Chunk { columns, ids: ids.into(), live: alive, column_bytes, is_packed });
         }
         if self.live != live {
             return Err(damaged("rows are missing"));
@@ -563,7 +565,7 @@ impl Chunk {
     /// Rows that are all there.
     fn new(columns: Vec<ArrayRef>, ids: Vec<u32>) -> Self {
         let column_bytes = columns.iter().map(|a| a.get_array_memory_size()).sum();
-        Chunk { live: ids.len(), columns, ids, column_bytes, is_packed: false }
+        Chunk { live: ids.len(), columns, ids: ids.into(), column_bytes, is_packed: false }
     }
 
     /// It stays as it is from now on, but for rows that go.

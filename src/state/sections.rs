@@ -1,8 +1,8 @@
 //! State as bytes: what a stateful node keeps is written as a list of named sections and read back in the same order.
 //!
 //! Numbers become little-endian words, as narrow as the widest of a section allows, keys and rows lengths and bytes, columns Arrow
-//! IPC. Writing copies numbers and bytes and shares columns, so that it is quick and can happen between two epochs; columns are encoded
-//! later, by whoever stores the sections ([`Section::into_stored`]). Stored sections are unpacked when they are asked for, straight to
+//! IPC. Writing shares columns and whatever stands in pages ([`Paged`], keys), and copies the rest, so that it is quick and can happen between
+//! two epochs; columns are encoded and shared pages read later, by whoever stores the sections ([`Section::into_stored`]). Stored sections are unpacked when they are asked for, straight to
 //! where they will stay. A reader asks for each section by name: one that has another name, or another length than the rest
 //! implies, is damage and nothing of it is used.
 
@@ -12,11 +12,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::Multiset;
+use super::arena::Arena;
 use super::parallel::{dealt_out, in_threads};
 use super::stored::Packed;
+use super::{Multiset, Paged};
 use crate::error::{Error, Result};
 
 /// One piece of state, by name.
@@ -35,11 +38,74 @@ enum Content {
         width: usize,
     },
     Columns(RecordBatch),
+    /// What stands where it stood when it was written.
+    Shared(Box<dyn Shared>),
     /// As it was stored, cut between numbers; see [`Section::into_stored`] for `width`.
     Stored {
         width: usize,
         blocks: Vec<Packed>,
     },
+}
+
+/// What is to be stored of a section.
+pub enum ToStore {
+    Whole(Buffer),
+    Shared(Box<dyn Shared>),
+}
+
+/// Numbers or bytes that are read where they stand, while whoever they are shared with goes on.
+pub trait Shared: Send {
+    /// Bytes that the widest number needs; 0: they are no numbers.
+    fn width(&self) -> usize;
+    /// Hands all of them, piece by piece, to `put`, numbers by so many bytes each.
+    fn read(&self, width: usize, put: &mut dyn FnMut(&[u8]));
+}
+
+impl fmt::Debug for dyn Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("shared")
+    }
+}
+
+/// What hands over slices of numbers, the same ones each time.
+struct Numbers<T, E> {
+    each: E,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Word, E: Fn(&mut dyn FnMut(&[T])) + Send> Shared for Numbers<T, E> {
+    fn width(&self) -> usize {
+        let mut width = 1;
+        (self.each)(&mut |slice| width = T::width(slice).max(width));
+        width
+    }
+
+    fn read(&self, width: usize, put: &mut dyn FnMut(&[u8])) {
+        let mut bytes = Vec::new();
+        (self.each)(&mut |slice| {
+            bytes.clear();
+            T::append(slice, width, &mut bytes);
+            put(&bytes);
+        });
+    }
+}
+
+impl Shared for Arc<Arena> {
+    fn width(&self) -> usize {
+        0
+    }
+
+    fn read(&self, _: usize, put: &mut dyn FnMut(&[u8])) {
+        let mut bytes = Vec::with_capacity(PIECE);
+        for string in self.iter() {
+            if bytes.len() + string.len() > PIECE {
+                put(&bytes);
+                bytes.clear();
+            }
+            bytes.extend_from_slice(string);
+        }
+        put(&bytes);
+    }
 }
 
 impl Section {
@@ -49,11 +115,23 @@ impl Section {
     }
 
     /// What is stored of it, and how many bytes a number has there: no more than the widest needs. 0: it holds no numbers.
-    pub fn into_stored(self) -> Result<(usize, Buffer)> {
+    pub fn into_stored(self) -> Result<(usize, ToStore)> {
         match self.content {
-            Content::Words { bytes, width } => Ok((width, bytes)),
-            _ => Ok((0, self.into_bytes(1)?)),
+            Content::Words { bytes, width } => Ok((width, ToStore::Whole(bytes))),
+            Content::Shared(shared) => Ok((shared.width(), ToStore::Shared(shared))),
+            _ => Ok((0, ToStore::Whole(self.into_bytes(1)?))),
         }
+    }
+
+    /// With what is shared put together.
+    fn put_together(mut self) -> Self {
+        if let Content::Shared(shared) = &self.content {
+            let (width, mut bytes) = (shared.width(), Vec::new());
+            shared.read(width, &mut |piece| bytes.extend_from_slice(piece));
+            let bytes = Buffer::from_vec(bytes);
+            self.content = if width == 0 { Content::Bytes(bytes) } else { Content::Words { bytes, width } };
+        }
+        self
     }
 
     /// Its bytes; columns are encoded now.
@@ -73,7 +151,9 @@ impl Section {
                 });
                 Ok(Buffer::from_vec(bytes?))
             }
-            Content::Words { .. } | Content::Stored { .. } => Err(damaged(&format!("`{}` holds numbers", self.name))),
+            Content::Words { .. } | Content::Shared(_) | Content::Stored { .. } => {
+                Err(damaged(&format!("`{}` holds numbers", self.name)))
+            }
         }
     }
 
@@ -123,6 +203,9 @@ fn unpacked<T: Copy + Default + Send>(
     in_threads(dealt_out(work, threads), unpack)?.into_iter().collect::<Result<()>>()?;
     Ok(all)
 }
+
+/// Numbers or bytes that are put together before they are handed on.
+const PIECE: usize = if cfg!(test) { 5 } else { 1 << 14 };
 
 /// Bytes that a column takes in Arrow IPC beside its values, about.
 const IPC_OF_COLUMN: usize = 512;
@@ -252,6 +335,30 @@ impl StateWriter {
         self.sections.push(Section { name: name.to_string(), content });
     }
 
+    /// Numbers in pages, which are shared.
+    pub fn paged<T: Word + Sync + 'static>(&mut self, name: &str, numbers: &mut Paged<T>) {
+        let shared = numbers.share();
+        self.shared(name, move |put: &mut dyn FnMut(&[T])| shared.slices().for_each(put));
+    }
+
+    /// Numbers that `each` hands over slice by slice, the same ones whenever it is called: later, of what it shares with others.
+    pub fn shared<T: Word + 'static>(&mut self, name: &str, each: impl Fn(&mut dyn FnMut(&[T])) + Send + 'static) {
+        let shared = Box::new(Numbers { each, of: PhantomData });
+        self.sections.push(Section { name: name.to_string(), content: Content::Shared(shared) });
+    }
+
+    /// Byte strings of an arena, which are shared.
+    pub(super) fn arena(&mut self, name: &str, strings: &mut Arena) {
+        let strings = Arc::new(strings.share());
+        let lengths = Arc::clone(&strings);
+        self.shared(name, move |put: &mut dyn FnMut(&[u32])| {
+            // Row bytes are limited by what an Arrow row may be: far below 4 GiB.
+            let length = |string: &[u8]| u32::try_from(string.len()).unwrap_or(u32::MAX);
+            in_pieces(lengths.iter().map(length), put);
+        });
+        self.sections.push(Section { name: name.to_string(), content: Content::Shared(Box::new(strings)) });
+    }
+
     /// Byte strings.
     pub fn strings<'a>(&mut self, name: &str, strings: impl IntoIterator<Item = &'a [u8]>) {
         let mut lengths: Vec<u32> = Vec::new();
@@ -292,6 +399,19 @@ impl StateWriter {
     }
 }
 
+/// Hands over numbers in slices of some length.
+pub fn in_pieces<T: Copy>(numbers: impl Iterator<Item = T>, put: &mut dyn FnMut(&[T])) {
+    let mut piece = Vec::with_capacity(numbers.size_hint().0.min(PIECE));
+    for number in numbers {
+        if piece.len() == PIECE {
+            put(&piece);
+            piece.clear();
+        }
+        piece.push(number);
+    }
+    put(&piece);
+}
+
 fn ipc_schema(types: impl IntoIterator<Item = DataType>) -> SchemaRef {
     let fields = types.into_iter().enumerate().map(|(i, t)| Field::new(i.to_string(), t, true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -307,7 +427,7 @@ pub struct StateReader {
 impl StateReader {
     /// Of these sections, unpacked by so many threads.
     pub fn new(sections: Vec<Section>, threads: usize) -> Self {
-        StateReader { sections: sections.into(), threads }
+        StateReader { sections: sections.into_iter().map(Section::put_together).collect(), threads }
     }
 
     /// How many threads to use.
@@ -342,7 +462,7 @@ impl StateReader {
     pub fn width(&self) -> usize {
         self.sections.front().map_or(0, |section| match &section.content {
             Content::Words { width, .. } | Content::Stored { width, .. } => *width,
-            Content::Bytes(_) | Content::Columns(_) => 0,
+            Content::Bytes(_) | Content::Columns(_) | Content::Shared(_) => 0,
         })
     }
 

@@ -28,7 +28,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::parallel::in_threads;
-use super::sections::Section;
+use super::sections::{Section, ToStore};
 use crate::error::{Error, Result};
 
 /// Number of this format. What it means never changes; another layout gets another number.
@@ -175,15 +175,50 @@ impl Packer {
 
     fn pack(&mut self, section: Section) -> Result<(StoredSection, Vec<Bytes>)> {
         let name = section.name.clone();
-        let (width, bytes) = section.into_stored()?;
-        let bytes = Bytes::from_owner(Shared(bytes));
+        let failed = |e: std::io::Error| bad(format!("`{name}`: {e}"));
+        let (width, content) = section.into_stored()?;
         let (mut blocks, mut body) = (Vec::new(), Vec::new());
-        for start in (0..bytes.len()).step_by(BLOCK) {
-            let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
-            let length = raw.len();
-            let stored = self.compressed(&raw).map_err(|e| bad(format!("`{name}`: {e}")))?.unwrap_or(raw);
-            blocks.push(Block { raw: length, stored: stored.len(), check: xxh3_64(&stored) });
+        let mut add = |raw: usize, stored: Bytes| {
+            blocks.push(Block { raw, stored: stored.len(), check: xxh3_64(&stored) });
             body.push(stored);
+        };
+        match content {
+            ToStore::Whole(bytes) => {
+                let bytes = Bytes::from_owner(Owned(bytes));
+                for start in (0..bytes.len()).step_by(BLOCK) {
+                    let raw = bytes.slice(start..bytes.len().min(start + BLOCK));
+                    add(raw.len(), self.compressed(&raw).map_err(failed)?.unwrap_or(raw));
+                }
+            }
+            // Block by block: all of it is in memory once already.
+            ToStore::Shared(shared) => {
+                let (mut block, mut result) = (Vec::new(), Ok(()));
+                let mut cut = |block: &mut Vec<u8>| match self.compressed(block) {
+                    Ok(Some(stored)) => {
+                        add(block.len(), stored);
+                        block.clear();
+                    }
+                    Ok(None) => add(block.len(), std::mem::take(block).into()),
+                    Err(error) => {
+                        result = Err(failed(error));
+                        block.clear();
+                    }
+                };
+                shared.read(width, &mut |mut piece| {
+                    while !piece.is_empty() {
+                        let (part, rest) = piece.split_at(piece.len().min(BLOCK.saturating_sub(block.len())));
+                        block.extend_from_slice(part);
+                        piece = rest;
+                        if block.len() == BLOCK {
+                            cut(&mut block);
+                        }
+                    }
+                });
+                if !block.is_empty() {
+                    cut(&mut block);
+                }
+                result?;
+            }
         }
         Ok((StoredSection { name, width, blocks }, body))
     }
@@ -199,9 +234,9 @@ impl Packer {
 }
 
 /// Bytes that blocks share.
-struct Shared(Buffer);
+struct Owned(Buffer);
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for Owned {
     fn as_ref(&self) -> &[u8] {
         self.0.as_slice()
     }
@@ -365,7 +400,7 @@ pub fn decode(bytes: &Bytes) -> Result<(Header, Vec<Section>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{StateReader, StateWriter};
+    use crate::state::{GroupIndex, Paged, StateReader, StateWriter};
     use arrow::array::{ArrayRef, StringArray};
     use arrow::datatypes::DataType;
     use std::sync::Arc;
@@ -399,6 +434,38 @@ mod tests {
             reader.finish().unwrap();
         }
         assert!(packed(600_000, Packing::Plain).len() > stored(600_000).len());
+    }
+
+    #[test]
+    fn what_is_shared_is_stored_as_it_was_and_as_a_copy_would_be() {
+        // More than a block of hashes.
+        for (rows, packing) in [0, 3, 300_000].into_iter().flat_map(|n| [(n, Packing::Compressed), (n, Packing::Plain)])
+        {
+            let hash = |i: u64| xxhash_rust::xxh3::xxh3_128(&i.to_le_bytes());
+            let key = |i: u64| (i * i).to_string().into_bytes();
+            let mut hashes: Paged<u128> = (0..rows).map(hash).collect();
+            let mut numbers: Paged<u32> = (0..rows as u32).map(|i| i % 1_000).collect();
+            let mut keys = GroupIndex::new();
+            (0..rows).for_each(|i| assert_eq!(u64::from(keys.intern_one(&key(i)).unwrap()), i));
+            let mut shared = StateWriter::new();
+            shared.paged("hashes", &mut hashes);
+            shared.paged("numbers", &mut numbers);
+            keys.save(&mut shared);
+            for at in 0..rows as usize {
+                (hashes[at], numbers[at]) = (7, u32::MAX);
+                keys.remove(at as u32);
+            }
+            (0..rows).for_each(|i| assert!(keys.intern_one(&key(i + rows)).unwrap() < rows as u32));
+            let mut copied = StateWriter::new();
+            copied.words("hashes", (0..rows).map(hash));
+            copied.words("numbers", (0..rows as u32).map(|i| i % 1_000));
+            let all: Vec<Vec<u8>> = (0..rows).map(key).collect();
+            copied.strings("keys", all.iter().map(Vec::as_slice));
+            copied.words::<u32>("keys.free", []);
+            let stored = |state: StateWriter| encode(&Header::default(), state.finish(), packing, 2).unwrap().concat();
+            let (shared, copied) = (stored(shared), stored(copied));
+            assert!(shared == copied, "{rows} {packing:?}: {} and {} bytes", shared.len(), copied.len());
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl GroupStates for Bits {
         self.values.heap_size() + self.ones.capacity() * size_of::<Vec<i64>>() + self.heap
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.values.save("bits.values", out);
         out.words("bits.width", self.ones.iter().map(|ones| ones.len() as u32));
         out.words("bits.ones", self.ones.iter().flatten().copied());

@@ -70,7 +70,7 @@ pub(super) trait GroupStates: Send {
     fn bytes(&self) -> usize;
 
     /// Writes the values of all groups.
-    fn save(&self, out: &mut StateWriter) -> Result<()>;
+    fn save(&mut self, out: &mut StateWriter) -> Result<()>;
 
     /// Becomes what [`GroupStates::save`] wrote; groups are below `bound`.
     fn restore(&mut self, from: &mut StateReader, bound: usize) -> Result<()>;
@@ -202,7 +202,7 @@ impl Call {
         self.states.keep(groups)
     }
 
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.states.save(out)
     }
 

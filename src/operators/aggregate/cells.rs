@@ -81,7 +81,7 @@ impl<T: Total> GroupStates for Cells<T> {
         self.cells.capacity() * size_of::<Cell<T>>() + self.heap
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         let mut lengths = Vec::with_capacity(self.cells.len());
         let mut bytes = Vec::new();
         for cell in &self.cells {

@@ -130,7 +130,7 @@ impl GroupStates for Distinct {
         self.values.heap_size() + self.weights.heap_size() + self.counts.heap_size() + self.over.bytes()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.values.save(out);
         self.weights.save("distinct.weights", out);
         self.counts.save("distinct.counts", out);

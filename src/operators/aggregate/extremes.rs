@@ -84,7 +84,7 @@ impl GroupStates for Extremes {
         self.kept.heap_size()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.kept.save("extremes", out);
         Ok(())
     }

@@ -237,10 +237,10 @@ impl Shard for Aggregate {
         Ok(output)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.groups.save(out);
         self.weights.save("groups.weights", out);
-        self.calls.iter().try_for_each(|call| call.save(out))
+        self.calls.iter_mut().try_for_each(|call| call.save(out))
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {

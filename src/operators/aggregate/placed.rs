@@ -118,7 +118,7 @@ impl GroupStates for Placed {
         self.rows.heap_size()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.rows.save("placed", out);
         Ok(())
     }

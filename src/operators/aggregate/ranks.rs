@@ -165,7 +165,7 @@ impl GroupStates for Ranks {
         self.values.heap_size() + self.counts.capacity() * 8 + self.ranks.capacity() * size_of::<Rank>()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.values.save("ranked", out);
         Ok(())
     }

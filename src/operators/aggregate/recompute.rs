@@ -169,7 +169,7 @@ impl GroupStates for Recompute {
         self.rows.heap_size() + self.values.capacity() * size_of::<Option<ScalarValue>>() + self.value_bytes
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.rows.save("rows", out);
         Ok(())
     }

@@ -66,7 +66,7 @@ impl GroupStates for Counts {
         self.0.heap_size()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.0.save("counts", out);
         Ok(())
     }
@@ -138,7 +138,7 @@ impl ExactTotals {
         self.sums.heap_size() + self.counts.heap_size()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.sums.save(out);
         self.counts.save("sums.counts", out);
         Ok(())
@@ -210,7 +210,7 @@ impl GroupStates for IntegerSums {
         self.totals.bytes()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.totals.save(out)
     }
 
@@ -292,7 +292,7 @@ impl GroupStates for DecimalSums {
         self.totals.bytes()
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.totals.save(out)
     }
 
@@ -354,7 +354,7 @@ impl GroupStates for FloatSums {
         self.totals.capacity() * size_of::<Total<ExactSum>>() + self.heap
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         let mut lengths = Vec::with_capacity(self.totals.len());
         let mut bytes = Vec::new();
         for total in &self.totals {
@@ -456,7 +456,7 @@ impl GroupStates for Averages {
         }
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         match self {
             Averages::Float(sums) => sums.save(out),
             Averages::Decimal { totals, .. } => totals.save(out),
@@ -524,7 +524,7 @@ impl GroupStates for Booleans {
         self.counts.capacity() * 16
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         out.words("booleans.decisive", self.counts.iter().map(|(decisive, _)| *decisive));
         out.words("booleans.all", self.counts.iter().map(|(_, all)| *all));
         Ok(())

@@ -423,9 +423,9 @@ impl Arm {
         self.store.sweep()
     }
 
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.store.save(out)?;
-        self.index.save(&self.base, out)?;
+        self.index.save(&mut self.base, out)?;
         if let Some(matches) = &self.matches {
             out.words("matches", matches.iter().copied());
         }

@@ -124,7 +124,7 @@ impl Index {
     }
 
     /// Writes the index, and `base` in the middle of it.
-    pub fn save(&self, base: &Links, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, base: &mut Links, out: &mut StateWriter) -> Result<()> {
         match self {
             Index::Own { keys, rows } => {
                 keys.save(out);

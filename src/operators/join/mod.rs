@@ -184,9 +184,9 @@ impl Shard for Join {
         Ok(output)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.base.save(out)?;
-        self.arms.iter().try_for_each(|arm| arm.save(out))
+        self.arms.iter_mut().try_for_each(|arm| arm.save(out))
     }
 
     fn restore(&mut self, from: &mut StateReader) -> Result<()> {

@@ -302,7 +302,7 @@ impl Shard for Sessions {
         Ok(output)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.keys.save(out);
         out.words("session.clock", [self.clock]);
         self.spans.save(out);

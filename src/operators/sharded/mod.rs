@@ -30,7 +30,8 @@ const SECTION: &str = "shards";
 pub(super) trait Shard: Send {
     /// The change of the output for the changes of all inputs. `first`: it is the circuit's first step.
     fn step(&mut self, inputs: Vec<Vec<SelectedBatch>>, first: bool) -> Result<Vec<SignedBatch>>;
-    fn save(&self, out: &mut StateWriter) -> Result<()>;
+    /// Writes its state, which may change afterwards: what is shared is copied then.
+    fn save(&mut self, out: &mut StateWriter) -> Result<()>;
     fn restore(&mut self, from: &mut StateReader) -> Result<()>;
     /// The rows that it keeps of every input, if what it keeps follows from them.
     fn kept(&self) -> Vec<&Relation> {
@@ -87,7 +88,7 @@ impl<T: Shard> Slot<T> {
 
     /// Puts the shard on disk, where it is not yet.
     fn spill(&mut self, disk: &Arc<DiskManager>) -> Result<()> {
-        let State::Here(shard) = &self.state else { return Ok(()) };
+        let State::Here(shard) = &mut self.state else { return Ok(()) };
         let place = match &mut self.place {
             Some(place) => place,
             none => none.insert(Place::new(disk)?),
@@ -337,19 +338,22 @@ impl<T: Shard> Sharded<T> {
         Ok(())
     }
 
-    pub fn save(&self, out: &mut StateWriter) -> Result<()> {
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         if self.shards.len() > 1 {
             out.words(SECTION, [self.shards.len() as u32]);
         }
         let count = self.shards.len();
-        self.shards.iter().enumerate().try_for_each(|(number, slot)| match slot.here() {
-            Some(shard) => shard.save(out),
-            None => {
-                let mut shard = (self.make)((number, count))?;
-                slot.read(&mut shard)?;
-                shard.save(out)
+        for (number, slot) in self.shards.iter_mut().enumerate() {
+            match slot.here_mut() {
+                Some(shard) => shard.save(out)?,
+                None => {
+                    let mut shard = (self.make)((number, count))?;
+                    slot.read(&mut shard)?;
+                    shard.save(out)?;
+                }
             }
-        })
+        }
+        Ok(())
     }
 
     /// As many shards as were saved, whatever there would be otherwise.

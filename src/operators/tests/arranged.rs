@@ -130,7 +130,7 @@ async fn run(seed: u64, case: Case) -> Result<Found, String> {
                     reader.total.clear();
                     reader.behind = reader.oracle.all(&present(&reader.oracle), 1);
                 }
-                2 | 3 => reader.circuit = reader.oracle.restored(&reader.circuit, Mode::View),
+                2 | 3 => reader.circuit = reader.oracle.restored(&mut reader.circuit, Mode::View),
                 _ => {}
             }
             reader.catch_up().map_err(failed)?;
@@ -246,7 +246,7 @@ fn step_at_once(append_only: &[&str], gone: Option<i64>) {
                     }
                     oracle.contents.add_signed(&mut total, &circuit.step(&change).unwrap());
                     if epoch % 11 == 3 {
-                        circuit = oracle.restored(&circuit, Mode::View);
+                        circuit = oracle.restored(&mut circuit, Mode::View);
                     }
                 }
                 (circuit.state_rows(), total)
@@ -310,11 +310,11 @@ fn rows_that_stay_are_kept_once_as_long_as_they_come_in_one_order() {
         }
         (circuit, total)
     };
-    let (first, total) = circuit(0, &[0..1_000, 1_000..2_000]);
+    let (mut first, total) = circuit(0, &[0..1_000, 1_000..2_000]);
     let alone = first.state_bytes();
     // In other epochs, but one order; and from stored bytes.
     let (third, same) = circuit(2, &[0..500, 500..2_000]);
-    let back = oracles[3].restored(&first, Mode::View);
+    let back = oracles[3].restored(&mut first, Mode::View);
     let all = bytes(&[&first, &third, &back]);
     assert!(all < alone * 3 / 2 && same == total, "{all} bytes of three, {alone} of one");
     // In another order: a state of its own.

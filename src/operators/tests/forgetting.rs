@@ -166,7 +166,7 @@ async fn run(case: &Case) -> Result<Done, String> {
         check(&total, &present(&rows), format!("epoch {number}")).await?;
         done.forgot += usize::from(forget(&oracle, &mut circuit, watermark, epoch.clock)?);
         if epoch.saved {
-            let restored = oracle.restored(&circuit, Mode::View);
+            let restored = oracle.restored(&mut circuit, Mode::View);
             original = Some(std::mem::replace(&mut circuit, restored));
         }
         if epoch.restart {
@@ -337,7 +337,7 @@ fn state_stays_as_it_is_while_the_table_grows() {
     let (mut late, _) = hour(&oracle, 0);
     let before = circuit.state_rows();
     late[0][0] = SignedBatch::retracts(late[0][0].rows.slice(3, 1));
-    let careless = oracle.restored(&circuit, Mode::View).step(&late).unwrap_err();
+    let careless = oracle.restored(&mut circuit, Mode::View).step(&late).unwrap_err();
     assert_eq!(careless.kind(), crate::error::ErrorKind::Diverged, "nothing is left of the hour");
     assert_eq!(remember(&oracle, &mut circuit, &late, &[all.clone()]).unwrap(), 1);
     assert_eq!(circuit.state_rows() - before, 40, "the hour's groups are read again, and no others");
@@ -380,7 +380,7 @@ fn sessions_that_have_ended_are_gone_and_come_back_alone() {
         assert_eq!(circuit.state_rows(), 0, "{sql}");
         // The row of one key in the first hour goes. Nothing else comes back.
         let gone = vec![vec![signed_batch(oracle.tables[0], &oracle.model.inputs[0].schema, &[(all[3].clone(), -1)])]];
-        assert!(oracle.restored(&circuit, Mode::View).step(&gone).is_err(), "nothing is left of it: {sql}");
+        assert!(oracle.restored(&mut circuit, Mode::View).step(&gone).is_err(), "nothing is left of it: {sql}");
         assert!(remember(&oracle, &mut circuit, &gone, &[all.clone()]).unwrap() > 0, "{sql}");
         assert_eq!(circuit.state_rows(), per_session, "{sql}: {:#?}", circuit.metrics());
         assert!(!circuit.step(&gone).unwrap().is_empty(), "{sql}");
@@ -486,7 +486,7 @@ fn partitions_of_buckets_are_forgotten_too() {
         let before = circuit.state_rows();
         assert_eq!(remember(&oracle, &mut circuit, &late, &[all.clone()]).unwrap(), 1, "{sql}");
         assert_eq!(circuit.state_rows() - before, per_hour, "the hour's rows are read again, and no others: {sql}");
-        let restored = oracle.restored(&circuit, Mode::View).step(&late).unwrap();
+        let restored = oracle.restored(&mut circuit, Mode::View).step(&late).unwrap();
         let (mut found, mut again, mut expected) = (Multiset::new(), Multiset::new(), Multiset::new());
         oracle.contents.add_signed(&mut found, &circuit.step(&late).unwrap());
         oracle.contents.add_signed(&mut again, &restored);

@@ -130,7 +130,7 @@ impl Oracle {
     }
 
     /// A circuit with the state of `circuit`, by way of its stored bytes.
-    pub fn restored(&self, circuit: &Circuit, mode: Mode) -> Circuit {
+    pub fn restored(&self, circuit: &mut Circuit, mode: Mode) -> Circuit {
         let mut state = StateWriter::new();
         circuit.save(&mut state).unwrap();
         let stored = encode(&Header::default(), state.finish(), Packing::Compressed, 2).unwrap().concat();
@@ -244,7 +244,7 @@ async fn run(case: &Case, equal: Equal) -> Result<bool, String> {
         oracle.contents.add_signed(&mut total, &output);
         check(&oracle, &total, &present(&oracle, &rows), format!("epoch {number}")).await?;
         if epoch.saved {
-            let restored = oracle.restored(&circuit, Mode::View);
+            let restored = oracle.restored(&mut circuit, Mode::View);
             if restored.state_rows() != circuit.state_rows() {
                 return Err(format!("{} of {} rows were restored", restored.state_rows(), circuit.state_rows()));
             }

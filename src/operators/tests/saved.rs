@@ -68,7 +68,7 @@ fn goes_on(sql: &str, nodes: &[&str]) {
     for epoch in 0..4 {
         stepped(&oracle, &mut circuit, &inputs(&oracle, epoch, 1));
     }
-    let mut restored = oracle.restored(&circuit, Mode::View);
+    let mut restored = oracle.restored(&mut circuit, Mode::View);
     assert_eq!(restored.state_rows(), circuit.state_rows());
     // What is retracted was inserted before the state was stored.
     for (seed, weight) in [(9, 1), (0, -1), (9, -1), (2, -1)] {
@@ -90,7 +90,7 @@ fn state_of_the_accounted_size_comes_back() {
     for epoch in 0..20 {
         stepped(&oracle, &mut circuit, &inputs(&oracle, epoch, 1));
     }
-    let restored = oracle.restored(&circuit, Mode::View);
+    let restored = oracle.restored(&mut circuit, Mode::View);
     let (was, is) = (circuit.state_bytes() as f64, restored.state_bytes() as f64);
     assert!(is < was * 1.3 && is > was * 0.5, "{was} bytes became {is}");
     // What cannot be dealt out cannot be spilled.
@@ -116,7 +116,7 @@ fn a_stream_remembers_its_dimensions_and_what_it_has_seen() {
     let mode = Mode::Stream { slot: stream };
     let mut circuit = oracle.circuit(mode);
     stepped(&oracle, &mut circuit, &inputs(&oracle, 1, 1));
-    let mut restored = oracle.restored(&circuit, mode);
+    let mut restored = oracle.restored(&mut circuit, mode);
     let change = inputs(&oracle, 2, 1);
     assert_eq!(stepped(&oracle, &mut restored, &change), stepped(&oracle, &mut circuit, &change));
     let width = TABLES.iter().find(|t| t.name == "t").unwrap().columns.len();
@@ -125,7 +125,7 @@ fn a_stream_remembers_its_dimensions_and_what_it_has_seen() {
     let mut once = vec![vec![]; oracle.tables.len()];
     once[stream] = vec![signed_batch(oracle.tables[stream], &oracle.model.inputs[stream].schema, &[(new, 1)])];
     assert_eq!(stepped(&oracle, &mut restored, &once).len(), 1);
-    assert_eq!(stepped(&oracle, &mut oracle.restored(&restored, mode), &once).len(), 0, "its key was seen");
+    assert_eq!(stepped(&oracle, &mut oracle.restored(&mut restored, mode), &once).len(), 0, "its key was seen");
 }
 
 #[test]

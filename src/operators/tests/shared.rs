@@ -57,7 +57,7 @@ fn what_is_below_the_shared_may_be_shared_too() {
     let mut total = Multiset::new();
     for (seed, weight) in [(1, 1), (2, 1), (1, -1)] {
         oracle.contents.add_signed(&mut total, &circuit.step(&inputs(&oracle, seed, weight)).unwrap());
-        circuit = oracle.restored(&circuit, Mode::View);
+        circuit = oracle.restored(&mut circuit, Mode::View);
     }
     let mut fresh = oracle.circuit(Mode::View);
     let mut expected = Multiset::new();

@@ -88,7 +88,7 @@ fn state_beyond_the_memory_limit_is_spilled() {
         }
         assert!(circuit.state_bytes() < expected.state_bytes(), "{sql}: something is spilled");
         // Spilled state is stored with the rest, and comes back where there is room for it and where there is none.
-        let mut restored = [free.restored(&circuit, Mode::View), bounded.restored(&circuit, Mode::View)];
+        let mut restored = [free.restored(&mut circuit, Mode::View), bounded.restored(&mut circuit, Mode::View)];
         for (number, weight) in [(6, 1), (1, -1), (6, -1)] {
             let change = step(&mut expected, &rows(number, weight));
             for circuit in restored.iter_mut().chain([&mut circuit]) {

@@ -366,7 +366,7 @@ impl Shard for Window {
         Ok(output)
     }
 
-    fn save(&self, out: &mut StateWriter) -> Result<()> {
+    fn save(&mut self, out: &mut StateWriter) -> Result<()> {
         self.keys.save(out);
         out.words("partitions", [self.partitions.len() as u64]);
         out.multisets("partitions", &self.partitions);

@@ -194,8 +194,8 @@ impl LogKeys {
 
     /// Writes keys and rows of its own as a [`GroupIndex`] and [`Links`] would be; what stands between them is written by `between`.
     pub fn save(&self, out: &mut StateWriter, between: impl FnOnce(&mut StateWriter)) -> Result<()> {
-        let log = self.seat.lock()?;
-        let index = log.indexes.get(self.at)?;
+        let mut log = self.seat.lock()?;
+        let index = log.indexes.get_mut(self.at)?;
         let mut keys = Bits::default();
         let mut rows = Links::new(true);
         for (row, key) in index.rows.keys.iter().take(self.linked).enumerate() {

@@ -92,8 +92,8 @@ impl PooledKeys {
 
     /// Writes keys and rows of its own as a [`GroupIndex`](crate::state::GroupIndex) and [`Links`] would be; what stands between them is written by `between`.
     pub fn save(&self, out: &mut StateWriter, between: impl FnOnce(&mut StateWriter)) -> Result<()> {
-        let keyed = self.lock()?;
-        let index = keyed.pool.indexes.get(keyed.at)?;
+        let mut pool = self.pool.lock().map_err(|_| failed())?;
+        let index = pool.indexes.get_mut(self.at)?;
         let mut keys = Bits::default();
         let mut rows = Links::new(false);
         for row in self.own.iter() {

@@ -11,10 +11,10 @@ use arrow::datatypes::{DataType, SchemaRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::{Applied, Retraction, RowStore, settle};
+use super::{Applied, Chunk, Retraction, RowStore, settle};
 use crate::error::{Error, Result};
 use crate::state::shared_keys::KeyIndexes;
-use crate::state::{AHEAD, Links, NONE, Narrow, RowCodec, StateReader, StateWriter};
+use crate::state::{AHEAD, Links, NONE, Narrow, RowCodec, StateReader, StateWriter, in_pieces};
 use crate::types::{SignedBatch, Weight};
 
 /// Which rows are one pool: those of equal name, of one part of the keys.
@@ -251,17 +251,25 @@ impl PooledRows {
         if !self.dead.is_empty() {
             return Err(Error::internal("state is saved in the middle of an epoch"));
         }
-        let pool = self.pool()?;
-        let bound = self.weights.len();
-        let own = |id: u32| self.weight(id) != 0;
-        let chunks: Vec<_> = pool.rows.chunks.iter().filter(|chunk| chunk.ids.iter().any(|id| own(*id))).collect();
+        let mut pool = self.pool()?;
+        let weights = Arc::new(self.weights.clone());
+        let own = |weights: &Narrow, id: u32| (id as usize) < weights.len() && weights.get(id as usize) != 0;
+        let has_own = |chunk: &&mut Chunk| chunk.ids.iter().any(|id| own(&weights, *id));
+        let identities = pool.rows.identities.share();
+        let chunks: Vec<_> = pool.rows.chunks.iter_mut().filter(has_own).collect();
         out.words("rows.chunks", [chunks.len() as u64]);
-        out.words("rows.free", (0..bound as u32).filter(|id| !own(*id)));
-        let identity = |id: usize| if own(id as u32) { pool.rows.identities[id] } else { 0 };
-        out.words("rows.identities", (0..bound).map(identity));
-        self.weights.save("rows.weights", out);
+        out.words("rows.free", (0..weights.len() as u32).filter(|id| !own(&weights, *id)));
+        let of = Arc::clone(&weights);
+        out.shared("rows.identities", move |put: &mut dyn FnMut(&[u128])| {
+            let identity = |(id, identity)| if own(&of, id) { identity } else { 0 };
+            in_pieces((0..).zip(identities.iter()).take(of.len()).map(identity), put);
+        });
+        weights.save("rows.weights", out);
         for chunk in chunks {
-            out.words("rows.ids", chunk.ids.iter().map(|id| if own(*id) { *id } else { NONE }));
+            let (ids, of) = (chunk.ids.share(), Arc::clone(&weights));
+            out.shared("rows.ids", move |put: &mut dyn FnMut(&[u32])| {
+                in_pieces(ids.iter().map(|id| if own(&of, *id) { *id } else { NONE }), put);
+            });
             out.columns("rows.columns", &chunk.columns, chunk.ids.len())?;
         }
         Ok(())
