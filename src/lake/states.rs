@@ -141,28 +141,36 @@ impl Table {
     /// Writes where the committed rows are, if that is known and nothing is staged.
     pub fn save_locator(&self, out: &mut StateWriter) -> Result<()> {
         let locator = self.locator.as_ref().filter(|_| !self.has_staged() && self.unresolved.is_none() && !self.lost);
-        let mut files: HashMap<Ordinal, u32> = HashMap::new();
         let mut paths: Vec<&[u8]> = Vec::new();
         let (mut hashes, mut of, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let entries = locator.map(Locator::entries).transpose()?;
-        for (hash, place) in entries.into_iter().flatten() {
-            let place = locator.map_or(Ok(place), |l| l.resolve(place))?;
-            let Some(file) = self.state.files.get(&place.file()) else {
-                return Err(Error::diverged(format!("`{}`: a located file is gone", self.name)));
-            };
-            let number = *files.entry(place.file()).or_insert_with(|| {
-                paths.push(file.file.log_path.as_bytes());
-                paths.len() as u32 - 1
-            });
-            hashes.push(hash);
-            of.push(number);
-            rows.push(place.row());
+        if let Some(locator) = locator {
+            let count = locator.rows() as usize;
+            (hashes, of, rows) = (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
+            // The numbers of files that rows are in. Asked for once a row: there may be tens of millions.
+            let mut files: hashbrown::HashMap<Ordinal, u32> = hashbrown::HashMap::new();
+            for (hash, recorded) in locator.entries()? {
+                let place = locator.resolve(recorded)?;
+                let number = match files.get(&place.file()) {
+                    Some(number) => *number,
+                    None => {
+                        let Some(file) = self.state.files.get(&place.file()) else {
+                            return Err(Error::diverged(format!("`{}`: a located file is gone", self.name)));
+                        };
+                        files.insert(place.file(), paths.len() as u32);
+                        paths.push(file.file.log_path.as_bytes());
+                        paths.len() as u32 - 1
+                    }
+                };
+                hashes.push(hash);
+                of.push(number);
+                rows.push(place.row());
+            }
         }
         out.bytes(LOCATOR, self.columns_text().into_bytes());
         out.strings("locator.paths", paths);
-        out.words("locator.hashes", hashes);
-        out.words("locator.files", of);
-        out.words("locator.rows", rows);
+        out.shared("locator.hashes", move |put: &mut dyn FnMut(&[u128])| put(&hashes));
+        out.shared("locator.files", move |put: &mut dyn FnMut(&[u32])| put(&of));
+        out.shared("locator.rows", move |put: &mut dyn FnMut(&[u32])| put(&rows));
         Ok(())
     }
 
